@@ -1,0 +1,17 @@
+"""Sparse Access Neural Turing Machine for TensorFlow and Keras."""
+
+from santm_tf import compat  # noqa: F401  (first: it chooses Keras 2 before anything touches tf.keras)
+# isort: split
+from santm_tf import capacity
+from santm_tf.access import AccessMask
+from santm_tf.attention import ChebAttention
+from santm_tf.cells import CascadeLSTMCell, SegmentLSTMCell
+from santm_tf.memory import MemoryCell, NTMCell
+from santm_tf.projection import L0Projection
+from santm_tf.recurrent import Recurrent
+from santm_tf.santm import SANTM
+from santm_tf.saving import load_model
+from santm_tf.scan import scan
+
+__all__ = ["SANTM", "Recurrent", "scan", "ChebAttention", "AccessMask", "SegmentLSTMCell",
+           "CascadeLSTMCell", "MemoryCell", "NTMCell", "L0Projection", "capacity", "load_model"]

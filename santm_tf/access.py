@@ -1,0 +1,177 @@
+"""When the memory is accessed: a learned binary mask over time, and the plan that follows it."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from santm_tf.lstm import sigmoid
+
+_PLAN_SIZES = 16  # a plan has one of this many lengths a period, so that a falling budget retraces little
+
+
+@tf.custom_gradient
+def _accessed(scores):
+    """`1[s > 0]` forward, the gradient of `sigmoid(s)` backward."""
+    p = sigmoid(scores)
+    return tf.cast(scores > 0, scores.dtype), lambda upstream: upstream * p * (1 - p)
+
+
+class AtMost(tf.keras.constraints.Constraint):
+    """Projection onto `||a||_0 <= k` for `a = 1[s > 0]`: keeps the k highest scores, others to <= 0.
+
+    A Keras constraint, so that the optimiser applies it after every update of the scores.
+
+    Args:
+      budget: scalar int variable, k.
+    """
+
+    def __init__(self, budget):
+        self.budget = budget
+
+    def __call__(self, scores):
+        rank = tf.argsort(tf.argsort(scores, direction="DESCENDING", stable=True), stable=True)
+        return tf.where(rank < tf.cast(self.budget, rank.dtype), scores, tf.minimum(scores, 0.0))
+
+
+@tf.keras.utils.register_keras_serializable("santm_tf")
+class AccessMask(tf.keras.layers.Layer):
+    """A learned binary access mask over time, the same for every sequence: `m_t = a_t d_t h_t`.
+
+    `a_t = 1[s_{t mod P} > 0]`, straight-through over `sigmoid(s)`; under the constraint
+    `||a||_0 <= k` per period, which a projection keeps after every update (`AtMost`); d a learned
+    weight per step. Shan et al. 2025; DESIGN.md, section 3.
+
+    The mask does not depend on the input, so the steps to access are known before the sequence is
+    read: `plan` gives them. `L0Projection` lowers k while training.
+
+    Args:
+      period: P, in steps. Shorter than a sequence, the mask repeats.
+      access_rate: the share of a period's steps accessed at first, in (0, 1], at equal gaps. At 1
+        the scores start random, so that what `L0Projection` drops first is not a matter of order.
+      plan_size: steps per period in a plan (default: as few as hold the budget; see `plan`).
+
+    As a layer it gates a sequence: input and output `[B, T, d]`.
+
+    Raises:
+      ValueError: a period below 1, a rate outside (0, 1].
+
+    >>> import tensorflow as tf
+    >>> from santm_tf import AccessMask
+    >>> layer = AccessMask(period=4, access_rate=0.5)
+    >>> layer(tf.ones([1, 8, 1])).numpy().ravel().tolist()
+    [0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0]
+    """
+
+    def __init__(self, period, access_rate=1.0, plan_size=None, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if period < 1:
+            raise ValueError(f"AccessMask: period={period}; it must be at least 1")
+        if not 0 < access_rate <= 1:
+            raise ValueError(f"AccessMask: access_rate={access_rate}; it must be in (0, 1]")
+        self.period, self.initial_rate, self.seed = period, access_rate, seed
+        self.supports_masking = True
+        self.plan_size = plan_size or self.size_for(self._count(access_rate))
+
+    def build(self, input_shape=None):
+        period, count = self.period, self._count(self.initial_rate)
+
+        def first_scores(shape, dtype=None):
+            if count == period:
+                return tf.random.uniform(shape, 0.5, 1.5, dtype, seed=self.seed)
+            scores = np.full(period, -0.5, np.float32)
+            scores[accessed_at_equal_gaps(period, count)] = 0.5
+            return tf.cast(scores, dtype)
+
+        self.budget = self.add_weight("budget", [], tf.int32, trainable=False,
+                                      initializer=tf.keras.initializers.Constant(count))
+        self.draws = self.add_weight("draws", [], tf.int32, trainable=False, initializer="zeros")
+        self.scores = self.add_weight("scores", [period], initializer=first_scores,
+                                      constraint=AtMost(self.budget))
+        self.step_weight = self.add_weight("step_weight", [period], initializer="ones")
+        super().build(input_shape)
+
+    def call(self, inputs, mask=None):
+        steps = inputs.shape[1] if inputs.shape[1] is not None else tf.shape(inputs)[1]
+        a, d = self.gates(tf.range(steps))
+        return inputs * tf.reshape(a * d, [1, -1] + [1] * (inputs.shape.rank - 2))
+
+    def gates(self, t):
+        """`(a_t, d_t)` at the steps t, each of t's shape; a_t straight-through."""
+        a = _accessed(tf.convert_to_tensor(self.scores))
+        at = t % self.period
+        return tf.gather(a, at), tf.gather(tf.convert_to_tensor(self.step_weight), at)
+
+    def plan(self, steps, training=False):
+        """The steps that the top level visits: every accessed one, in order, and perhaps some more.
+
+        A plan has `plan_size` places per period. Places that the accessed steps leave go to
+        unaccessed ones, a random sample while training: those get a gradient, and so can come back.
+        For any plan that holds the accessed steps the result is the same.
+
+        Args:
+          steps: T, int or scalar tensor.
+          training: whether to sample.
+
+        Returns:
+          `(t, inside)`: int `[S]` ascending, S = plan_size * ceil(T / P), and bool `[S]`, False for
+          places past the end of the sequence.
+        """
+        on = tf.cast(self.scores > 0, tf.float32)
+        if training and self.plan_size < self.period:
+            self.draws.assign_add(1)
+            seed = tf.stack([tf.constant(self.seed or 0), self.draws])
+            spare = tf.random.stateless_uniform([self.period], seed)
+        else:
+            spare = tf.zeros([self.period])
+        chosen = tf.sort(tf.math.top_k(2.0 * on + spare, self.plan_size).indices)
+        periods = -(-steps // self.period)
+        t = tf.reshape(tf.range(periods)[:, None] * self.period + chosen, [-1])
+        return t, t < steps
+
+    def size_for(self, count, spare=0):
+        """The plan size for so many accessed steps a period: one of a few fixed ones."""
+        grain = self.period / _PLAN_SIZES
+        return min(self.period, max(count + spare, math.ceil(math.ceil((count + spare) / grain) * grain)))
+
+    def limit(self, count, spare=0):
+        """Sets k, projects the scores, and resizes the plan.
+
+        Args:
+          count: k, accessed steps a period.
+          spare: places wanted for unaccessed steps.
+
+        Returns:
+          Whether the plan's size changed, upon which a traced function must be traced again.
+        """
+        self.budget.assign(count)
+        self.scores.assign(self.scores.constraint(self.scores))
+        size, before = self.size_for(count, spare), self.plan_size
+        self.plan_size = size
+        return size != before
+
+    def fit_plan(self):
+        """Makes the plan as short as the present mask allows; call it after weights were loaded."""
+        self.plan_size = self.size_for(max(1, int(tf.reduce_sum(tf.cast(self.scores > 0, tf.int32)))))
+
+    def sparse(self, steps):
+        """The mask over T steps as `tf.sparse.SparseTensor` `[T]`."""
+        a, _ = self.gates(tf.range(steps))
+        return tf.sparse.from_dense(a)
+
+    @property
+    def rate(self):
+        """The access rate, `mean(a)`, a scalar tensor."""
+        return tf.reduce_mean(tf.cast(self.scores > 0, tf.float32))
+
+    def _count(self, rate):
+        return max(1, round(rate * self.period))
+
+    def get_config(self):
+        return {**super().get_config(), "period": self.period, "access_rate": self.initial_rate,
+                "plan_size": self.plan_size, "seed": self.seed}
+
+
+def accessed_at_equal_gaps(period, count):
+    """The last step of each of `count` equal gaps: `[count]` ints, ending at `period - 1`."""
+    return (np.arange(1, count + 1) * period) // count - 1

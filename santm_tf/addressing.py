@@ -1,0 +1,94 @@
+"""Where a head looks: the addressing of the Neural Turing Machine, in stable form.
+
+Graves, Wayne and Danihelka 2014 (arXiv 1410.5401), section 3.3, equations 5 to 9. Shapes: B batch,
+h heads, N slots, W slot width, s shift range. Every function works for any leading axes.
+"""
+
+import tensorflow as tf
+
+from santm_tf.lstm import sigmoid
+
+EPSILON = 1e-6
+
+
+def similarity(key, memory):
+    """`K[k, M_i] = k.M_i / sqrt((|k|^2 + eps)(|M_i|^2 + eps))` (equation 6): `[B,h,W], [B,N,W]` to `[B,h,N]`.
+
+    The epsilons stand inside the roots, so that the gradient at a zero slot or key is finite.
+
+    >>> import tensorflow as tf
+    >>> from santm_tf.addressing import similarity
+    >>> similarity(tf.ones([1, 1, 2]), tf.constant([[[2.0, 2.0], [-1.0, -1.0]]])).numpy().round(3)
+    array([[[ 1., -1.]]], dtype=float32)
+    """
+    dot = tf.matmul(key, memory, transpose_b=True)
+    key_scale = tf.math.rsqrt(tf.reduce_sum(key * key, -1, keepdims=True) + EPSILON)
+    slot_scale = tf.math.rsqrt(tf.reduce_sum(memory * memory, -1) + EPSILON)
+    return dot * key_scale * slot_scale[..., None, :]
+
+
+def content(key, strength, memory):
+    """`w^c_i = softmax_i(beta K[k, M_i])` (equation 5). strength `[B,h,1]`; returns `[B,h,N]`."""
+    return tf.nn.softmax(strength * similarity(key, memory))
+
+
+def interpolate(content_weights, previous, gate):
+    """`w^g = g w^c + (1 - g) w_{t-1}` (equation 7). gate `[B,h,1]`."""
+    return gate * content_weights + (1 - gate) * previous
+
+
+def shift(weights, shifts):
+    """`w~_i = sum_j w^g_j s_{i-j}`, circular (equation 8). shifts `[B,h,2s+1]` for -s, ..., s.
+
+    >>> import tensorflow as tf
+    >>> from santm_tf.addressing import shift
+    >>> shift(tf.constant([[1.0, 0.0, 0.0, 0.0]]), tf.constant([[0.0, 0.0, 1.0]])).numpy()
+    array([[0., 1., 0., 0.]], dtype=float32)
+    """
+    reach = shifts.shape[-1] // 2
+    slots = weights.shape[-1]
+    total = 0.0
+    for position, offset in enumerate(range(-reach, reach + 1)):
+        turn = offset % slots
+        rolled = weights if not turn else tf.concat(
+            [weights[..., slots - turn:], weights[..., :slots - turn]], -1)
+        total += shifts[..., position:position + 1] * rolled
+    return total
+
+
+def sharpen(weights, gamma):
+    """`w_i = w~_i^gamma / sum_j w~_j^gamma` (equation 9) as `softmax(gamma log(w~ + eps))`.
+
+    The quotient of powers underflows to 0/0 at a large gamma; the softmax of logs does not.
+    """
+    return tf.nn.softmax(gamma * tf.math.log(weights + EPSILON))
+
+
+def head_width(slot_width, shift_range):
+    """How many numbers one head takes: key, strength, gate, shifts, sharpening."""
+    return slot_width + 2 + (2 * shift_range + 1) + 1
+
+
+def address(head, memory, previous):
+    """A head's raw outputs to its weights over the slots: equations 5 to 9 in order.
+
+    `k = tanh, beta = softplus, g = sigmoid, s = softmax, gamma = 1 + softplus` of head's parts.
+
+    Args:
+      head: `[B, h, W + 2s + 4]`, the order of `head_width`.
+      memory: `[B, N, W]`.
+      previous: `[B, h, N]`, the weights of the step before.
+
+    Returns:
+      `[B, h, N]`: non-negative, summing to 1 over the slots. Computed in float32 or better.
+    """
+    dtype = head.dtype
+    if dtype.size < 4:
+        head, memory, previous = (tf.cast(v, tf.float32) for v in (head, memory, previous))
+    width = memory.shape[-1]
+    shifts = head.shape[-1] - width - 3
+    key, strength, gate, moves, gamma = tf.split(head, [width, 1, 1, shifts, 1], -1)
+    weights = content(tf.tanh(key), tf.math.softplus(strength), memory)
+    weights = interpolate(weights, previous, sigmoid(gate))
+    weights = shift(weights, tf.nn.softmax(moves))
+    return tf.cast(sharpen(weights, 1 + tf.math.softplus(gamma)), dtype)

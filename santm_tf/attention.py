@@ -1,0 +1,155 @@
+"""Local multi-head self-attention over memory slots, as a Chebyshev graph convolution."""
+
+import math
+
+import tensorflow as tf
+
+from santm_tf.graph import chebyshev, ring
+from santm_tf.lstm import product
+
+# The banded form wins above this many slots per unit of locality (benchmarks/attention.py).
+_SLOTS_PER_OFFSET = 24
+
+
+@tf.keras.utils.register_keras_serializable("santm_tf")
+class ChebAttention(tf.keras.layers.Layer):
+    """Multi-head self-attention whose attention is a graph Laplacian under a Chebyshev filter.
+
+    Slots are nodes on a ring, j a neighbour of i where `0 < |i - j| <= w`. Per head, with Q, K_, V
+    linear in M, d = W/A:
+
+    `S = (Q K_^T + K_ Q^T) / (2 sqrt(d))` on neighbours only
+    `A^ = exp(S - (lse_i + lse_j) / 2)`, lse_i the log-sum-exp of S over i's neighbours, which is
+    `D^{-1/2} exp(S) D^{-1/2}` without overflow;  `L~ = (2 / lambda_max) (I - A^) - I = -A^`
+    `Y = sum_{k<K} T_k(L~) V Theta_k`,  `T_0 V = V, T_1 V = L~ V, T_k V = 2 L~ T_{k-1} V - T_{k-2} V`
+    `Z = M + [Y_1 ; ... ; Y_A] W_o`,  output `Z + relu(Z W_1 + b_1) W_2 + b_2`.
+
+    The filter is ChebNet's (Defferrard, Bresson and Vandergheynst 2016, arXiv 1606.09375, equation 4);
+    that SANTM recalls by it is Shan et al. 2025, and the equations above are this project's
+    (DESIGN.md, section 3). A^ is symmetric with its spectrum in [-1, 1], so `||T_k(L~)|| <= 1`; slot i
+    sees exactly the slots within (K-1) w of it; `w >= N/2` is global attention.
+
+    Args:
+      heads: A; divides the slot width.
+      order: K >= 1, the number of Chebyshev terms.
+      locality: w >= 1, in slots.
+      feed_forward: the width of the feed-forward block (default W).
+      form: "dense" (`N^2` products), "banded" (`2 w N`), or "auto", the cheaper one for the sizes.
+
+    Input and output `[B, N, W]`, N and W known when it is built.
+
+    Raises:
+      ValueError: heads that do not divide W, an order or locality below 1, fewer than 2 slots, a band
+        wider than the ring.
+
+    >>> import tensorflow as tf
+    >>> from santm_tf import ChebAttention
+    >>> ChebAttention(heads=2, order=3, locality=1)(tf.ones([4, 8, 6])).shape.as_list()
+    [4, 8, 6]
+    """
+
+    def __init__(self, heads=4, order=3, locality=4, feed_forward=None, form="auto", **kwargs):
+        super().__init__(**kwargs)
+        for argument, value in (("heads", heads), ("order", order), ("locality", locality)):
+            if value < 1:
+                raise ValueError(f"ChebAttention: {argument}={value}; it must be at least 1")
+        if form not in ("auto", "dense", "banded"):
+            raise ValueError(f"ChebAttention: form={form!r}; use 'auto', 'dense' or 'banded'")
+        self.heads, self.order, self.locality = heads, order, locality
+        self.feed_forward, self.form = feed_forward, form
+
+    def build(self, input_shape):
+        slots, width = input_shape[-2], input_shape[-1]
+        if slots is None or width is None:
+            raise ValueError("ChebAttention: the number of slots and their width must be known")
+        if width % self.heads:
+            raise ValueError(f"ChebAttention: heads={self.heads} does not divide the slot width {width}")
+        fits = 2 * self.locality < slots
+        if self.form == "banded" and not fits:
+            raise ValueError(f"ChebAttention: locality={self.locality} is as wide as the ring of "
+                             f"{slots} slots; use form='dense'")
+        self.adjacency = ring(slots, self.locality)
+        self._banded = self.form == "banded" or (
+            self.form == "auto" and fits and slots > _SLOTS_PER_OFFSET * self.locality)
+        head, hidden = width // self.heads, self.feed_forward or width
+        weight = self.add_weight
+        self.qkv_kernel = weight("qkv_kernel", [width, 3 * width], initializer="glorot_uniform")
+        self.theta = weight(
+            "theta", [self.order, self.heads, head, head],
+            initializer=tf.keras.initializers.VarianceScaling(1.0 / self.order, "fan_in"))
+        self.output_kernel = weight("output_kernel", [width, width], initializer="glorot_uniform")
+        self.hidden_kernel = weight("hidden_kernel", [width, hidden], initializer="glorot_uniform")
+        self.hidden_bias = weight("hidden_bias", [hidden], initializer="zeros")
+        self.feed_kernel = weight("feed_kernel", [hidden, width], initializer="glorot_uniform")
+        self.feed_bias = weight("feed_bias", [width], initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, inputs):
+        q, k, v = self._project(inputs)
+        attend = (self._banded_attention if self._banded else self._dense_attention)(q, k)
+        filtered = sum(
+            tf.einsum("band,ade->bane", term, self.theta[i])
+            for i, term in enumerate(chebyshev(lambda x: -attend(x), v, self.order)))
+        slots, width = inputs.shape[-2:]
+        joined = tf.reshape(tf.transpose(filtered, [0, 2, 1, 3]), [-1, slots, width])
+        z = inputs + product(joined, self.output_kernel)
+        hidden = tf.nn.relu(product(z, self.hidden_kernel) + self.hidden_bias)
+        return z + product(hidden, self.feed_kernel) + self.feed_bias
+
+    def attention(self, inputs):
+        """A^ of a memory `[B, N, W]`, dense: `[B, A, N, N]`, symmetric, zero off the band."""
+        q, k, _ = self._project(tf.cast(inputs, self.compute_dtype))
+        return self._dense_attention(q, k)(tf.eye(inputs.shape[-2], dtype=self.compute_dtype))
+
+    def laplacian(self, inputs):
+        """L~ = -A^ of a memory `[B, N, W]`, as `tf.sparse.SparseTensor` `[B, A, N, N]`."""
+        return tf.sparse.from_dense(-self.attention(inputs))
+
+    def _project(self, inputs):
+        """Q, K_ and V, each `[B, A, N, d]`."""
+        slots, width = inputs.shape[-2:]
+        qkv = tf.reshape(product(inputs, self.qkv_kernel),
+                         [-1, slots, 3, self.heads, width // self.heads])
+        return tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
+
+    def _dense_attention(self, q, k):
+        """The function `x -> A^ x` on `[B, A, N, d]`, through the whole of A^."""
+        dtype, scale = q.dtype, 0.5 / math.sqrt(q.shape[-1])
+        scores = tf.matmul(q, k, transpose_b=True)
+        scores = _at_least_float32(scores + tf.linalg.matrix_transpose(scores)) * scale
+        neighbours = tf.sparse.to_dense(self.adjacency) > 0
+        scores = tf.where(neighbours, scores, -float("inf"))
+        lse = tf.reduce_logsumexp(scores, -1)
+        weights = tf.exp(scores - 0.5 * (lse[..., :, None] + lse[..., None, :]))
+        weights = tf.cast(weights, dtype)
+        return lambda x: tf.matmul(weights, x)
+
+    def _banded_attention(self, q, k):
+        """The same function from the w diagonals above the main one: A^ is symmetric."""
+        dtype, scale = q.dtype, 0.5 / math.sqrt(q.shape[-1])
+        offsets = range(1, self.locality + 1)
+        ahead = [_at_least_float32(tf.reduce_sum(
+            q * _ahead(k, n) + k * _ahead(q, n), -1, keepdims=True)) * scale for n in offsets]
+        both = ahead + [_ahead(s, -n) for s, n in zip(ahead, offsets, strict=True)]
+        lse = tf.reduce_logsumexp(tf.concat(both, -1), -1, keepdims=True)
+        weights = [tf.cast(tf.exp(s - 0.5 * (lse + _ahead(lse, n))), dtype)
+                   for s, n in zip(ahead, offsets, strict=True)]
+
+        def attend(x):
+            return sum(a * _ahead(x, n) + _ahead(a * x, -n)
+                       for a, n in zip(weights, offsets, strict=True))
+
+        return attend
+
+    def get_config(self):
+        names = ("heads", "order", "locality", "feed_forward", "form")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _ahead(x, offset):
+    """Node i gets what node i + offset has, on the ring of axis -2."""
+    return tf.roll(x, -offset, -2)
+
+
+def _at_least_float32(x):
+    return tf.cast(x, tf.float32) if x.dtype.size < 4 else x

@@ -1,0 +1,100 @@
+"""How often to access the memory: the capacity of an idealised controller and memory."""
+
+import numpy as np
+
+
+def _geometric(loss, count):
+    """sum_{i<count} (1 - loss)^i = (1 - (1 - loss)^count) / loss, and `count` where loss is 0.
+
+    It takes what is lost, 1 - q, and not the factor q, which would round small losses away.
+    """
+    loss, count = np.broadcast_arrays(np.float64(loss), np.float64(count))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total = -np.expm1(count * np.log1p(-loss)) / loss
+    return np.where(loss == 0, count, total)
+
+
+def recallable(steps, accesses, retention, slots):
+    """What can be recalled after `steps` steps with equally spaced accesses, in steps' worth.
+
+    I(D) = (1 - lambda^{T/D}) / (1 - lambda) * (1 - mu^D) / (1 - mu),  mu = 1 - 1/N
+
+    The controller takes in 1 per step and keeps a factor lambda of what it holds. Each of the D
+    accesses, the last at step T, writes what the controller gathered since the one before: the
+    first factor, for the gap T/D. Each later write leaves a factor mu of it: the second factor. The
+    limits are T/D for the first factor at lambda = 1 and D for the second at N = infinity. I is at
+    most T, reached where nothing is lost.
+
+    For gaps g_1 ... g_D that sum to T the same memory holds sum_i G(g_i) mu^{D-i}, with
+    G(g) = (1 - lambda^g) / (1 - lambda), and I is the case of equal gaps. G is concave, so equal
+    gaps are the best where mu^{D-1} >= lambda, the memory forgetting less over all its writes than
+    the controller in one step. Beyond that a schedule with short gaps first holds more, as early
+    writes fade; equal gaps are then still the best of those whose order is not chosen: averaged
+    over the orders of its gaps no schedule holds more.
+
+    Args:
+      steps: T, at least 1.
+      accesses: D, between 1 and T.
+      retention: lambda, between 0 and 1.
+      slots: N, at least 1; `np.inf` for a memory that forgets nothing.
+
+    Every argument may be an array; they broadcast.
+
+    Returns:
+      I, float64, of the broadcast shape.
+
+    Raises:
+      ValueError: an argument out of its range.
+
+    >>> float(recallable(steps=4, accesses=2, retention=0.5, slots=2))
+    2.25
+    >>> recallable(steps=100, accesses=[1, 10, 100], retention=1.0, slots=np.inf)
+    array([100., 100., 100.])
+    """
+    steps, accesses, retention, slots = (
+        np.asarray(value, np.float64) for value in (steps, accesses, retention, slots)
+    )
+    if not np.all(steps >= 1):
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    if not np.all((1 <= accesses) & (accesses <= steps)):
+        raise ValueError(f"accesses must be between 1 and steps={steps}, got {accesses}")
+    if not np.all((0 <= retention) & (retention <= 1)):
+        raise ValueError(f"retention must be between 0 and 1, got {retention}")
+    if not np.all(slots >= 1):
+        raise ValueError(f"slots must be at least 1, got {slots}")
+    return _geometric(1 - retention, steps / accesses) * _geometric(1 / slots, accesses)
+
+
+def optimal_accesses(steps, retention, slots):
+    """D* = argmax_D I(D) over D = 1 ... T, the fewest where several are equal in double precision.
+
+    A memory that forgets nothing wants an access at every step; a controller that forgets nothing
+    wants one, at the end.
+
+    Args:
+      steps: T, int.
+      retention: lambda.
+      slots: N.
+
+    Returns:
+      D*, int.
+
+    Raises:
+      ValueError: an argument out of its range.
+
+    >>> optimal_accesses(784, retention=0.9, slots=np.inf)
+    784
+    >>> optimal_accesses(784, retention=1.0, slots=32)
+    1
+    """
+    held = recallable(steps, np.arange(1, max(steps, 1) + 1), retention, slots)
+    return 1 + int(np.argmax(held >= held.max() * (1 - 8 * np.finfo(np.float64).eps)))
+
+
+def optimal_access_rate(steps, retention, slots):
+    """rho* = D* / T; arguments and errors as in `optimal_accesses`.
+
+    >>> round(optimal_access_rate(784, retention=0.95, slots=32), 3)
+    0.0
+    """
+    return optimal_accesses(steps, retention, slots) / steps

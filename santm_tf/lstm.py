@@ -1,0 +1,63 @@
+"""The arithmetic that the LSTMs of all three levels share."""
+
+import numpy as np
+import tensorflow as tf
+
+
+def sigmoid(x):
+    """`1 / (1 + exp(-x))` as `1/2 + tanh(x/2)/2`: XLA's CPU code has a vector tanh."""
+    return 0.5 + 0.5 * tf.tanh(0.5 * x)
+
+
+def product(x, kernel):
+    """`x W` over the last axis of x, folded into one two-dimensional product."""
+    return tf.tensordot(x, kernel, [[-1], [0]])
+
+
+def lstm(z, c):
+    """One step of an LSTM from its pre-activations (Hochreiter and Schmidhuber 1997; Gers 2000).
+
+    `i, f, o = sigmoid(z_i), sigmoid(z_f), sigmoid(z_o);  g = tanh(z_g)`
+    `c' = f c + i g;  h' = o tanh(c')`
+
+    All four gates come from one tanh over the whole of z, `sigmoid(x) = 1/2 + tanh(x/2)/2`: under
+    XLA on a CPU the step is 2.5 times faster than with four separate activations.
+
+    Args:
+      z: `[B, 4H]`, in Keras' order i, f, g, o.
+      c: `[B, H]`.
+
+    Returns:
+      `(h', c')`, each `[B, H]`.
+    """
+    units = z.shape[-1] // 4
+    scale = tf.constant(np.repeat([0.5, 0.5, 1.0, 0.5], units), z.dtype)
+    i, f, g, o = tf.split(tf.tanh(z * scale) * scale + (1 - scale), 4, axis=-1)
+    c = f * c + i * g
+    return o * tf.tanh(c), c
+
+
+@tf.keras.utils.register_keras_serializable("santm_tf")
+class ChronoBias(tf.keras.initializers.Initializer):
+    """Gate biases for memories of up to `max_steps` steps: `b_f = log U(1, max_steps - 1), b_i = -b_f`.
+
+    Tallec and Ollivier, "Can recurrent neural networks warp time?", ICLR 2018, equation 16. For a
+    bias `[4H]` in the order i, f, g, o; the other two are zero.
+
+    >>> from santm_tf.lstm import ChronoBias
+    >>> ChronoBias(100, seed=0)([8]).shape.as_list()
+    [8]
+    """
+
+    def __init__(self, max_steps, seed=None):
+        self.max_steps, self.seed = max_steps, seed
+
+    def __call__(self, shape, dtype=None, **_):
+        units = shape[0] // 4
+        longest = max(float(self.max_steps) - 1.0, 1.0)
+        forget = tf.math.log(tf.keras.initializers.RandomUniform(1.0, longest, self.seed)([units]))
+        zero = tf.zeros([units])
+        return tf.cast(tf.concat([-forget, forget, zero, zero], 0), dtype or tf.float32)
+
+    def get_config(self):
+        return {"max_steps": self.max_steps, "seed": self.seed}

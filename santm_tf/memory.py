@@ -1,0 +1,218 @@
+"""The external memory and its controller: the Neural Turing Machine, and SANTM's top level."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from santm_tf.addressing import address, head_width
+from santm_tf.lstm import ChronoBias, lstm, product, sigmoid
+
+HEAD_CLIP = 20.0
+
+
+class MemoryState(NamedTuple):
+    """What the top level carries from step to step."""
+
+    h: tf.Tensor  # [B, H], the controller's output
+    c: tf.Tensor  # [B, H], the controller's cell
+    read: tf.Tensor  # [B, R, W], the vectors read
+    read_weights: tf.Tensor  # [B, R, N]
+    write_weights: tf.Tensor  # [B, writes, N]
+    memory: tf.Tensor  # [B, N, W]
+
+
+def write(memory, weights, erase, add):
+    """`M'_i = M_i prod_h (1 - w_hi e_h) + sum_h w_hi a_h` (Graves et al. 2014, equations 3 and 4).
+
+    Args:
+      memory: `[B, N, W]`.
+      weights: `[B, h, N]`, the write heads' weights.
+      erase: `[B, h, W]` in [0, 1].
+      add: `[B, h, W]`.
+
+    Returns:
+      `[B, N, W]`.
+
+    >>> import tensorflow as tf
+    >>> from santm_tf.memory import write
+    >>> w = tf.constant([[[1.0, 0.0]]])
+    >>> write(tf.ones([1, 2, 1]), w, tf.ones([1, 1, 1]), 5 * tf.ones([1, 1, 1])).numpy().ravel()
+    array([5., 1.], dtype=float32)
+    """
+    kept = memory
+    for head in range(weights.shape[1]):
+        kept *= 1 - weights[:, head, :, None] * erase[:, head, None, :]
+    for head in range(weights.shape[1]):
+        kept += weights[:, head, :, None] * add[:, head, None, :]
+    return kept
+
+
+@tf.keras.utils.register_keras_serializable("santm_tf")
+class NTMCell(tf.keras.layers.Layer):
+    """A Neural Turing Machine with an LSTM controller (Graves et al. 2014, arXiv 1410.5401).
+
+    `h_t, c_t = LSTM([x_t ; r_{t-1}]; h_{t-1}, c_{t-1})`
+    `w^r_t, w^w_t = address(heads(h_t), M_{t-1}, w_{t-1})`   (`santm_tf.addressing.address`)
+    `r_t = w^r_t M_{t-1}`,   `M_t = write(M_{t-1}, w^w_t, e_t, a_t)`
+
+    The heads read before they write. The heads' raw outputs are clipped to [-20, 20].
+
+    Args:
+      units: H, the controller's.
+      memory_slots: N >= 2. slot_width: W.
+      read_heads: R. write_heads: how many.
+      shift_range: s, the furthest step of a shift; 2s + 1 <= N.
+      memory_init: "learned" (`tanh` of weights), or "constant" (1e-6 everywhere, which Collier and
+        Beel 2018, arXiv 1807.08518, find the most stable).
+      max_steps: the longest memory wanted of the controller, in steps (`ChronoBias`).
+
+    Input `[B, d]`; output `[h_t ; r_t]`, `[B, H + R W]`; state `MemoryState`.
+
+    Raises:
+      ValueError: a size that cannot work.
+
+    >>> import tensorflow as tf
+    >>> from santm_tf import NTMCell, Recurrent
+    >>> Recurrent(NTMCell(8, memory_slots=16, slot_width=4))(tf.zeros([2, 5, 3])).shape.as_list()
+    [2, 12]
+    """
+
+    def __init__(self, units, memory_slots=32, slot_width=32, read_heads=1, write_heads=1,
+                 shift_range=1, memory_init="learned", max_steps=100, **kwargs):
+        super().__init__(**kwargs)
+        name = type(self).__name__
+        for argument, value, least in (
+                ("units", units, 1), ("memory_slots", memory_slots, 2), ("slot_width", slot_width, 1),
+                ("read_heads", read_heads, 1), ("write_heads", write_heads, 1),
+                ("shift_range", shift_range, 0)):
+            if value < least:
+                raise ValueError(f"{name}: {argument}={value}; it must be at least {least}")
+        if 2 * shift_range + 1 > memory_slots:
+            raise ValueError(f"{name}: shift_range={shift_range} needs at least "
+                             f"{2 * shift_range + 1} memory_slots, not {memory_slots}")
+        if memory_init not in ("learned", "constant"):
+            raise ValueError(f"{name}: memory_init={memory_init!r}; use 'learned' or 'constant'")
+        self.units, self.memory_slots, self.slot_width = units, memory_slots, slot_width
+        self.read_heads, self.write_heads, self.shift_range = read_heads, write_heads, shift_range
+        self.memory_init, self.max_steps = memory_init, max_steps
+        self.state_size = list(MemoryState(
+            units, units, tf.TensorShape([read_heads, slot_width]),
+            tf.TensorShape([read_heads, memory_slots]), tf.TensorShape([write_heads, memory_slots]),
+            tf.TensorShape([memory_slots, slot_width])))
+        self.output_size = units + read_heads * slot_width
+
+    def build(self, input_shape):
+        units, width, slots = self.units, self.slot_width, self.memory_slots
+        heads = self.read_heads + self.write_heads
+        self.kernel = self.add_weight("kernel", [input_shape[-1], 4 * units],
+                                      initializer="glorot_uniform")
+        self.recurrent_kernel = self.add_weight(
+            "recurrent_kernel", [units + self.read_heads * width, 4 * units],
+            initializer="glorot_uniform")
+        self.bias = self.add_weight("bias", [4 * units], initializer=ChronoBias(self.max_steps))
+        head_outputs = heads * head_width(width, self.shift_range) + 2 * self.write_heads * width
+        self.head_kernel = self.add_weight("head_kernel", [units, head_outputs],
+                                           initializer="glorot_uniform")
+        self.head_bias = self.add_weight("head_bias", [head_outputs], initializer="zeros")
+        normal = tf.keras.initializers.RandomNormal
+        self.initial_read = self.add_weight("initial_read", [self.read_heads, width],
+                                            initializer="zeros")
+        self.initial_weights = self.add_weight("initial_weights", [heads, slots],
+                                               initializer=normal(stddev=1.0))
+        if self.memory_init == "learned":
+            self.initial_memory = self.add_weight("initial_memory", [slots, width],
+                                                  initializer=normal(stddev=0.5))
+        super().build(input_shape)
+
+    def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
+        if inputs is not None:
+            batch_size = tf.shape(tf.nest.flatten(inputs)[0])[0]
+        if not self.built:
+            raise ValueError(f"{type(self).__name__}: build the cell before asking for its state")
+        dtype = tf.as_dtype(dtype or self.compute_dtype)
+        weights = tf.nn.softmax(tf.cast(self.initial_weights, dtype))
+        memory = (tf.tanh(tf.cast(self.initial_memory, dtype)) if self.memory_init == "learned"
+                  else tf.fill([self.memory_slots, self.slot_width], tf.cast(1e-6, dtype)))
+        zeros = tf.zeros([batch_size, self.units], dtype)
+
+        def each(v):
+            return tf.tile(v[None], [batch_size] + [1] * v.shape.rank)
+
+        return list(MemoryState(
+            zeros, zeros, each(tf.tanh(tf.cast(self.initial_read, dtype))),
+            each(weights[:self.read_heads]), each(weights[self.read_heads:]), each(memory)))
+
+    def project(self, inputs):
+        """`x W + b` for any leading axes: what depends on the input alone."""
+        return product(inputs, self.kernel) + self.bias
+
+    def call(self, inputs, states, projected=False):
+        new = self._advance(inputs if projected else self.project(inputs), MemoryState(*states))
+        read = tf.reshape(new.read, [-1, self.read_heads * self.slot_width])
+        return tf.concat([new.h, read], -1), list(new)
+
+    def _advance(self, z, state):
+        """The state after one step, from the controller's projected input."""
+        reads, width = self.read_heads, self.slot_width
+        heads, head_size = reads + self.write_heads, head_width(self.slot_width, self.shift_range)
+        carried = tf.concat([state.h, tf.reshape(state.read, [-1, reads * width])], -1)
+        h, c = lstm(z + carried @ self.recurrent_kernel, state.c)
+        raw = tf.clip_by_value(h @ self.head_kernel + self.head_bias, -HEAD_CLIP, HEAD_CLIP)
+        addressing, erase, add = tf.split(
+            raw, [heads * head_size, self.write_heads * width, self.write_heads * width], -1)
+        weights = address(tf.reshape(addressing, [-1, heads, head_size]), state.memory,
+                          tf.concat([state.read_weights, state.write_weights], 1))
+        read_weights, write_weights = weights[:, :reads], weights[:, reads:]
+        memory = write(state.memory, write_weights,
+                       sigmoid(tf.reshape(erase, [-1, self.write_heads, width])),
+                       tf.tanh(tf.reshape(add, [-1, self.write_heads, width])))
+        return MemoryState(h, c, tf.matmul(read_weights, state.memory), read_weights,
+                           write_weights, memory)
+
+    def get_config(self):
+        names = ("units", "memory_slots", "slot_width", "read_heads", "write_heads", "shift_range",
+                 "memory_init", "max_steps")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@tf.keras.utils.register_keras_serializable("santm_tf")
+class MemoryCell(NTMCell):
+    """SANTM's top level: an NTM that acts where the access mask is 1 and is held elsewhere.
+
+    `s_t = a_t NTM(m_t, s_{t-1}) + (1 - a_t) s_{t-1}`, s the whole `MemoryState`.
+
+    Shan et al. 2025; DESIGN.md, section 3. Arguments as of `NTMCell`.
+
+    Input `(m, a)`, `[B, d]` and `[B, 1]` with a in {0, 1}; output `(read weights, memory)`,
+    `[B, R, N]` and `[B, N, W]`, which is what the recall needs; state `MemoryState`.
+
+    >>> import tensorflow as tf
+    >>> from santm_tf import MemoryCell, Recurrent
+    >>> top = Recurrent(MemoryCell(8, memory_slots=16, slot_width=4))
+    >>> read_weights, memory = top((tf.zeros([2, 5, 3]), tf.ones([2, 5, 1])))
+    >>> read_weights.shape.as_list(), memory.shape.as_list()
+    ([2, 1, 16], [2, 16, 4])
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(units, **kwargs)
+        self.output_size = [tf.TensorShape([self.read_heads, self.memory_slots]),
+                            tf.TensorShape([self.memory_slots, self.slot_width])]
+
+    def build(self, input_shape):
+        super().build(input_shape[0])
+
+    def project(self, inputs):
+        m, a = inputs
+        return super().project(m), a
+
+    def call(self, inputs, states, projected=False):
+        z, a = inputs if projected else self.project(inputs)
+        old = MemoryState(*states)
+
+        def gate(new, held):
+            open_ = tf.reshape(a, [-1] + [1] * (new.shape.rank - 1))
+            return open_ * new + (1 - open_) * held
+
+        new = MemoryState(*map(gate, self._advance(z, old), old))
+        return (new.read_weights, new.memory), list(new)

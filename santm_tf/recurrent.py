@@ -1,0 +1,122 @@
+"""`Recurrent`, a drop-in for `tf.keras.layers.RNN` that runs on `scan`."""
+
+import tensorflow as tf
+
+from santm_tf.scan import scan
+from santm_tf.shards import Sharded
+
+
+@tf.keras.utils.register_keras_serializable("santm_tf")
+class Recurrent(tf.keras.layers.RNN):
+    """`y_t, s_t = cell(x_t, s_{t-1})` over a sequence, for any Keras cell.
+
+    Takes what `tf.keras.layers.RNN` takes and returns what it returns: outputs, states, gradients,
+    masks, `stateful`, `go_backwards`, constants. Only the time loop is another (`santm_tf.scan`):
+    memory O(T * state), and fast under XLA, where the loop of Keras is an order of magnitude slower
+    than without (`benchmarks/scan.py`).
+
+    A cell may *split* its work: a cell with a method `project(inputs)` and an argument `projected`
+    of its `call` has the part that depends on the input alone done for all steps as one product,
+    and is then called as `cell(project(x)_t, states, projected=True)`. `SegmentLSTMCell` is one.
+
+    Args:
+      cell: a Keras cell, or a list of cells to stack.
+      jit_compile: compile the loop with XLA and run it on slices of the batch side by side, one a
+        core. (Inside a model compiled with `jit_compile=True` leave it False: it adds nothing.)
+        It compiles once per batch size and length.
+      **kwargs: as of `tf.keras.layers.RNN`; `unroll` is refused.
+
+    Input: `[B, T, d]`, or a nest of such. Output: `[B, T, units]` with `return_sequences`, else
+    `[B, units]`; then the states with `return_state`.
+
+    >>> import tensorflow as tf
+    >>> from santm_tf import Recurrent
+    >>> layer = Recurrent(tf.keras.layers.LSTMCell(8), return_sequences=True)
+    >>> layer(tf.zeros([2, 5, 3])).shape.as_list()
+    [2, 5, 8]
+    """
+
+    def __init__(self, cell, jit_compile=False, **kwargs):
+        super().__init__(cell, **kwargs)
+        if self.unroll:
+            raise ValueError("Recurrent: unroll=True is not supported; the scan never unrolls")
+        self.jit_compile = jit_compile
+        self._sharded = None
+
+    def call(self, inputs, mask=None, training=None, initial_state=None, constants=None):
+        lengths = None
+        if isinstance(inputs, tf.RaggedTensor):
+            self._validate_args_if_ragged(True, mask)
+            lengths = inputs.row_lengths()
+            inputs = inputs.to_tensor()
+            mask = tf.sequence_mask(lengths, tf.shape(inputs)[1])
+        inputs, state, constants = self._process_inputs(inputs, initial_state, constants)
+        if mask is not None:
+            mask = tf.nest.flatten(mask)[0]
+        if self.time_major:
+            inputs, mask = _swap(inputs), mask if mask is None else _swap(mask)
+        if self.jit_compile:
+            if self._sharded is None:
+                self._sharded = Sharded(self._loop)
+            outputs, last, state = self._sharded(
+                (inputs, mask, state), constants, training, whole=constants is not None)
+        else:
+            outputs, last, state = self._loop((inputs, mask, state), constants, training)
+        if self.stateful:
+            for variable, value in zip(tf.nest.flatten(self.states), tf.nest.flatten(state),
+                                       strict=True):
+                variable.assign(tf.cast(value, variable.dtype))
+        if not self.return_sequences:
+            result = last
+        elif lengths is not None:
+            result = tf.RaggedTensor.from_tensor(outputs, lengths)
+        else:
+            result = _swap(outputs) if self.time_major else outputs
+        if self.return_state:
+            return (list(result) if isinstance(result, (list, tuple)) else [result]) + list(state)
+        return result
+
+    def _loop(self, batched, constants, training):
+        """Batch-major `(inputs, mask, state)` to `(outputs, last output, state)`."""
+        inputs, mask, state = batched
+        cells = getattr(self.cell, "cells", [])
+        for cell in [self.cell, *cells]:
+            self._maybe_reset_cell_dropout_mask(cell)
+        names = self._cell_arguments()
+        options = {"training": training} if "training" in names else {}
+        if hasattr(self.cell, "project"):
+            inputs = self.cell.project(inputs)
+            options["projected"] = True
+        inputs, time_mask = _swap(inputs), None if mask is None else tf.cast(_swap(mask), tf.bool)
+        if self.go_backwards:
+            inputs = tf.nest.map_structure(lambda x: tf.reverse(x, [0]), inputs)
+            time_mask = None if mask is None else tf.reverse(time_mask, [0])
+        if constants is not None and "constants" not in names:
+            raise ValueError(f"RNN cell {self.cell} does not support constants")
+        single = len(state) == 1 and getattr(self.cell, "_is_tf_rnn_cell", None) is not None
+
+        def step(x, s, *rest):
+            given = {"constants": rest[0]} if rest else {}
+            y, new = self.cell(x, s[0] if single else s, **options, **given)
+            return y, (new if tf.nest.is_nested(new) else [new])
+
+        outputs, state = scan(step, inputs, state, constants=constants or (), mask=time_mask)
+        last = tf.nest.map_structure(lambda y: y[-1], outputs)
+        if time_mask is not None and self.zero_output_for_mask:
+            outputs = tf.nest.map_structure(
+                lambda y: tf.where(tf.reshape(time_mask, tf.concat(
+                    [tf.shape(time_mask), [1] * (y.shape.rank - 2)], 0)), y, tf.zeros_like(y)),
+                outputs)
+        return _swap(outputs), last, state
+
+    def _cell_arguments(self):
+        return tf.__internal__.decorator.getfullargspec(self.cell.call).args
+
+    def get_config(self):
+        return {**super().get_config(), "jit_compile": self.jit_compile}
+
+
+def _swap(nested):
+    """Batch-major to time-major and back."""
+    return tf.nest.map_structure(
+        lambda x: tf.transpose(x, [1, 0, *range(2, x.shape.rank)]), nested)

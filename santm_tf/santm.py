@@ -1,0 +1,257 @@
+"""The Sparse Access Neural Turing Machine, as one Keras layer."""
+
+import tensorflow as tf
+
+from santm_tf.access import AccessMask
+from santm_tf.attention import ChebAttention
+from santm_tf.cells import CascadeLSTMCell, SegmentLSTMCell
+from santm_tf.memory import MemoryCell, MemoryState
+from santm_tf.scan import scan
+from santm_tf.segments import pack, take
+from santm_tf.shards import Sharded
+
+_EXPLORED = 8  # while training the middle level also visits one step in so many that is no boundary
+
+
+@tf.keras.utils.register_keras_serializable("santm_tf")
+class SANTM(tf.keras.layers.Layer):
+    """Sparse Access Neural Turing Machine (Shan, Zhu and Luo 2025, Applied Soft Computing 181, 113448).
+
+    `h_t, beta_t = SegmentLSTM(x_t)`                      bottom, every step
+    `m_t = a_t d_t h^m_t`, `h^m = CascadeLSTM(h, beta)`   middle, at boundaries
+    `s_t = MemoryCell(m_t, a_t)`                          top, where the access mask a_t is 1
+    `Y = ChebAttention(M_t)`, `o_t = [sum_i w^r_i Y_i ; mean_i Y_i]`   recall
+    `y_t = W_y [h_t ; m_t ; o_tau(t)] + b_y`              tau(t) the last accessed step at or before t
+
+    The recall feeds the output and not the recurrence, so it is computed outside the time loop: once
+    per sequence, or in one call over the accessed steps. The top level runs over a *plan*, an ordered
+    set of steps that holds every accessed one (`AccessMask.plan`), and so its cost falls with the
+    access rate. Lower the rate while training with the callback `L0Projection`.
+
+    Args:
+      units: H, of every level and of the output.
+      memory_slots: N. slot_width: W. read_heads: R. write_heads. shift_range. memory_init: the
+        external memory's, see `NTMCell`.
+      attention_heads: A, divides W. cheb_order: K. locality: w. See `ChebAttention`.
+      mask_period: P, in steps (default: the length of the sequences, which must then be known).
+      access_rate: the access mask's first rate, in (0, 1]. See `AccessMask`.
+      segment_length: the expected length of a segment. See `SegmentLSTMCell`.
+      boundary_penalty: weight of `mean(beta)` in the loss.
+      dropout: share of `[h ; m ; o]` dropped while training.
+      memory: "dense".
+      recall: "attention", or "read" for the plain vectors read, `o_t = r_t`: with `access_rate=1`
+        the same model with an NTM on top.
+      return_sequences: an output at every step, or at the last valid one.
+      jit_compile: compile the three levels with XLA and run slices of the batch on all cores. Inside
+        a model compiled with `jit_compile=True` it adds nothing. XLA compiles once per length.
+      seed: of the mask's first scores and of the plan's samples.
+
+    Input `[B, T, d]`, and an optional mask `[B, T]`: a masked step holds every state. Output
+    `[B, T, units]` or `[B, units]`. Adds the metrics `access_rate` and `boundary_rate`.
+
+    Raises:
+      ValueError: sizes that cannot work, or no mask_period where T is unknown.
+
+    >>> import tensorflow as tf
+    >>> from santm_tf import SANTM
+    >>> layer = SANTM(8, memory_slots=16, slot_width=8, access_rate=0.5)
+    >>> layer(tf.zeros([2, 12, 3])).shape.as_list()
+    [2, 8]
+    """
+
+    def __init__(self, units, memory_slots=32, slot_width=32, read_heads=1, attention_heads=4,
+                 cheb_order=3, locality=4, mask_period=None, access_rate=1.0, memory="dense",
+                 top_k=None, return_sequences=False, write_heads=1, shift_range=1,
+                 memory_init="learned", segment_length=8.0, boundary_penalty=0.0, dropout=0.0,
+                 recall="attention", jit_compile=True, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if memory != "dense" or top_k is not None:
+            raise ValueError(f"SANTM: memory={memory!r}, top_k={top_k}; only memory='dense' is built")
+        if recall not in ("attention", "read"):
+            raise ValueError(f"SANTM: recall={recall!r}; use 'attention' or 'read'")
+        if slot_width % attention_heads:
+            raise ValueError(f"SANTM: attention_heads={attention_heads} does not divide "
+                             f"slot_width={slot_width}")
+        if not 0 < access_rate <= 1:
+            raise ValueError(f"SANTM: access_rate={access_rate}; it must be in (0, 1]")
+        if mask_period is not None and mask_period < 1:
+            raise ValueError(f"SANTM: mask_period={mask_period}; it must be at least 1")
+        self._config = dict(
+            units=units, memory_slots=memory_slots, slot_width=slot_width, read_heads=read_heads,
+            attention_heads=attention_heads, cheb_order=cheb_order, locality=locality,
+            mask_period=mask_period, access_rate=access_rate, memory=memory, top_k=top_k,
+            return_sequences=return_sequences, write_heads=write_heads, shift_range=shift_range,
+            memory_init=memory_init, segment_length=segment_length,
+            boundary_penalty=boundary_penalty, dropout=dropout, recall=recall,
+            jit_compile=jit_compile, seed=seed)
+        self.units, self.return_sequences = units, return_sequences
+        self.mask_period, self.boundary_penalty = mask_period, boundary_penalty
+        self.supports_masking = True
+        self.bottom = SegmentLSTMCell(units, segment_length, name="bottom", dtype=self.dtype_policy)
+        self.dropout = tf.keras.layers.Dropout(dropout, seed=seed)
+        self.readout = tf.keras.layers.Dense(units, name="readout", dtype=self.dtype_policy)
+        # Built now, so that a size which cannot work is named here and not at the first batch.
+        self._top_sizes = dict(
+            memory_slots=memory_slots, slot_width=slot_width, read_heads=read_heads,
+            write_heads=write_heads, shift_range=shift_range, memory_init=memory_init)
+        MemoryCell(units, **self._top_sizes)
+        self.recall = None
+        if recall == "attention":
+            self.recall = ChebAttention(attention_heads, cheb_order, locality, name="recall",
+                                        dtype=self.dtype_policy)
+        self._levels_on_cores = Sharded(self._levels) if jit_compile else None
+
+    def build(self, input_shape):
+        config, units = self._config, self.units
+        steps, features = input_shape[1], input_shape[2]
+        period = self.mask_period or steps
+        if period is None:
+            raise ValueError("SANTM: the length of the sequences is unknown; give mask_period, the "
+                             "number of steps after which the access mask repeats")
+        self.access = AccessMask(period, config["access_rate"], seed=config["seed"], name="access",
+                                 dtype=self.dtype_policy)
+        self.middle = CascadeLSTMCell(units, period, name="middle", dtype=self.dtype_policy)
+        self.top = MemoryCell(units, max_steps=period, name="top", dtype=self.dtype_policy,
+                              **self._top_sizes)
+        batch = input_shape[0]
+        _build(self.bottom, [batch, features])
+        _build(self.middle, [[batch, units], [batch, 1]])
+        _build(self.top, [[batch, units], [batch, 1]])
+        _build(self.access, None)
+        recalled = config["read_heads"] * config["slot_width"]
+        if self.recall is not None:
+            _build(self.recall, [batch, config["memory_slots"], config["slot_width"]])
+            recalled += config["slot_width"]
+        _build(self.readout, [batch, 2 * units + recalled])
+        super().build(input_shape)
+
+    def call(self, inputs, mask=None, training=None):
+        training = bool(training) if not tf.is_tensor(training) else training
+        steps = inputs.shape[1] if inputs.shape[1] is not None else tf.shape(inputs)[1]
+        plan = self.access.plan(steps, training)
+        levels = self._levels_on_cores or self._levels
+        features, boundaries = levels((inputs, mask), plan, training)
+        boundary_rate = tf.reduce_mean(boundaries)
+        self.add_metric(self.access.rate, name="access_rate")
+        self.add_metric(boundary_rate, name="boundary_rate")
+        if self.boundary_penalty:
+            self.add_loss(self.boundary_penalty * boundary_rate)
+        return self.readout(self.dropout(features, training=training))
+
+    def _levels(self, batched, plan, training):
+        """The features `[h ; m ; o]` at the steps wanted, and each sequence's boundary rate `[B]`."""
+        inputs, mask = batched
+        valid = tf.ones_like(inputs[:, :, 0], tf.bool) if mask is None else tf.cast(mask, tf.bool)
+        h, beta = self._bottom(inputs, None if mask is None else valid)
+        beta *= tf.cast(valid, beta.dtype)[..., None]
+        middle_at, m_last = self._middle(h, beta, training)
+        t, inside = plan
+        top = self._top(middle_at, valid, t, inside)
+        steps = tf.range(tf.shape(inputs)[1])
+        if self.return_sequences:
+            a, d = self.access.gates(steps)
+            m = middle_at(steps) * (a * d)[None, :, None]
+            visited = tf.searchsorted(tf.where(inside, t, tf.int32.max), steps, side="right")
+            features = [h, m, tf.gather(self._recall(top), visited, axis=1)]
+        else:
+            last = tf.reduce_max(tf.where(valid, steps, 0), axis=1)
+            a, d = self.access.gates(last)
+            features = [h[:, -1], m_last * (a * d)[:, None], self._recall(top)]
+        lengths = tf.reduce_sum(tf.cast(valid, beta.dtype), 1)
+        return tf.concat(features, -1), tf.reduce_sum(beta[..., 0], 1) / tf.maximum(lengths, 1)
+
+    def _bottom(self, inputs, mask):
+        """`(h, beta)` at every step, `[B, T, H]` and `[B, T, 1]`."""
+        projected = _time_major(self.bottom.project(inputs))
+        state = self.bottom.get_initial_state(inputs)
+        outputs, _ = scan(lambda x, s: self.bottom(x, s, projected=True), projected, state,
+                          mask=None if mask is None else tf.transpose(mask))
+        return _time_major(outputs)
+
+    def _middle(self, h, beta, training):
+        """`h^m` as a function of the steps wanted, and at the end.
+
+        It moves at boundaries only, so the loop runs over those, packed per sequence, as long as the
+        longest needs. While training it visits a few other steps too: the state is held there, but
+        their beta gets a gradient from this level.
+        """
+        keep = beta[..., 0] > 0
+        if training:
+            keep |= (tf.range(tf.shape(h)[1]) % _EXPLORED == 0)[None]
+        order, place = pack(keep)
+        packed = self.middle.project((take(h, order), take(beta, order)))
+        states, (last, _) = scan(
+            lambda x, s: self.middle(x, s, projected=True), _time_major(packed),
+            self.middle.get_initial_state(h), steps=tf.reduce_max(place[:, -1]))
+        states = tf.concat([tf.zeros_like(h[:, :1]), _time_major(states)], 1)
+        return lambda t: take(states, tf.gather(place, t, axis=1)), last
+
+    def _top(self, middle_at, valid, t, inside):
+        """The `MemoryState` at the end, or with sequences `[B, 1 + S, ...]`: first, then after each visit."""
+        at = tf.where(inside, t, 0)
+        a, d = self.access.gates(at)
+        a *= tf.cast(inside, a.dtype)
+        m = middle_at(at) * (a * d)[None, :, None]
+        open_ = tf.transpose(a * tf.cast(tf.gather(valid, at, axis=1), a.dtype))[..., None]
+        z, _ = self.top.project((m, open_))
+        first = self.top.get_initial_state(m)
+
+        def step(x, s):
+            emitted, new = self.top(x, s, projected=True)
+            if not self.return_sequences:
+                return (), new
+            new_state = MemoryState(*new)
+            return (emitted if self.recall is not None else new_state.read), new
+
+        visited, end = scan(step, (_time_major(z), open_), first)
+        return (MemoryState(*first), visited, MemoryState(*end))
+
+    def _recall(self, top):
+        first, visited, end = top
+        if self.recall is None:
+            read = end.read
+            if self.return_sequences:
+                read = tf.concat([first.read[:, None], _time_major(visited)], 1)
+            return _flat(read, 2)
+        weights, memory = end.read_weights, end.memory
+        if self.return_sequences:
+            weights, memory = (
+                tf.concat([start[:, None], _time_major(v)], 1) for start, v in
+                zip((first.read_weights, first.memory), visited, strict=True))
+        slots, width = memory.shape[-2:]
+        y = self.recall(tf.reshape(memory, [-1, slots, width]))
+        read = tf.matmul(tf.reshape(weights, [-1, weights.shape[-2], slots]), y)
+        o = tf.concat([_flat(read, 2), tf.reduce_mean(y, 1)], -1)
+        if not self.return_sequences:
+            return o
+        return tf.reshape(o, [-1, tf.shape(memory)[1], o.shape[-1]])
+
+    def compute_mask(self, inputs, mask=None):
+        return mask if self.return_sequences else None
+
+    def compute_output_shape(self, input_shape):
+        batch, steps = tf.TensorShape(input_shape)[:2]
+        return tf.TensorShape([batch, steps, self.units] if self.return_sequences
+                              else [batch, self.units])
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+
+def _build(layer, shape):
+    with tf.name_scope(layer.name):
+        layer.build(shape)
+
+
+def _time_major(nested):
+    """Batch-major to time-major and back."""
+    return tf.nest.map_structure(
+        lambda x: tf.transpose(x, [1, 0, *range(2, x.shape.rank)]), nested)
+
+
+def _flat(x, axes):
+    """The last axes joined into one."""
+    joined = 1
+    for n in x.shape[-axes:]:
+        joined *= n
+    return tf.reshape(x, tf.concat([tf.shape(x)[:-axes], [joined]], 0))

@@ -1,0 +1,32 @@
+"""Reading saved models back."""
+
+import os
+
+import tensorflow as tf
+
+
+def load_model(path, **kwargs):
+    """`tf.keras.models.load_model` with this library's layers known.
+
+    Args:
+      path: a `.keras` file, an HDF5 file or a SavedModel folder that Keras wrote.
+      **kwargs: as of `tf.keras.models.load_model`.
+
+    Raises:
+      FileNotFoundError: nothing is there.
+      ValueError: it is no saved Keras model, or a damaged one.
+
+    >>> import tempfile, tensorflow as tf
+    >>> from santm_tf import SANTM, load_model
+    >>> model = tf.keras.Sequential([tf.keras.Input([6, 2]), SANTM(4, slot_width=4)])
+    >>> path = tempfile.mkdtemp() + "/model.keras"
+    >>> model.save(path)
+    >>> load_model(path).output_shape
+    (None, 4)
+    """
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path}: no such file or folder; expected a saved Keras model")
+    try:
+        return tf.keras.models.load_model(path, **kwargs)
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: not a saved Keras model, or a damaged one ({error})") from error

@@ -1,0 +1,53 @@
+"""Tasks by name: `tasks.load("digits", batch_size=32, seed=0)` gives a `Task`."""
+
+import inspect
+
+from tasks import copy, digits
+from tasks.task import Task, TaskError
+
+__all__ = ["NAMES", "Task", "TaskError", "load"]
+
+_LOADERS = {"copy": copy.load, "digits": digits.load}
+NAMES = tuple(_LOADERS)
+
+
+def load(name, *, batch_size, seed, data_dir=None, **options):
+    """Loads a task.
+
+    Args:
+      name: one of `NAMES`.
+      batch_size: sequences per batch.
+      seed: decides the order, or the content, of the training batches. Validation and test do not
+        depend on it.
+      data_dir: directory of data files, for the tasks that have some.
+      **options: the task's own options, named as their flags. None stands for the task's default.
+
+    Returns:
+      A `Task`.
+
+    Raises:
+      TaskError: an unknown task or option, or a value that cannot work.
+
+    >>> load("digits", batch_size=32, seed=0).steps_per_epoch
+    39
+    >>> load("digits", batch_size=32, seed=0, max_length=5)
+    Traceback (most recent call last):
+        ...
+    tasks.task.TaskError: --max_length: --task=digits does not take it (it has no options)
+    """
+    if name not in _LOADERS:
+        raise TaskError(f"--task={name}: no such task, use one of {', '.join(NAMES)}")
+    if batch_size < 1:
+        raise TaskError(f"--batch_size={batch_size}: must be at least 1")
+    loader = _LOADERS[name]
+    given = {option: value for option, value in options.items() if value is not None}
+    known = [
+        p
+        for p in inspect.signature(loader).parameters
+        if p not in ("batch_size", "seed", "data_dir")
+    ]
+    for option in given:
+        if option not in known:
+            takes = "only " + ", ".join("--" + k for k in known) if known else "no options"
+            raise TaskError(f"--{option}: --task={name} does not take it (it has {takes})")
+    return loader(batch_size=batch_size, seed=seed, data_dir=data_dir, **given)
