@@ -95,6 +95,6 @@ def optimal_access_rate(steps, retention, slots):
     """rho* = D* / T; arguments and errors as in `optimal_accesses`.
 
     >>> round(optimal_access_rate(784, retention=0.95, slots=32), 3)
-    0.0
+    0.046
     """
     return optimal_accesses(steps, retention, slots) / steps

@@ -32,9 +32,23 @@ def lstm(z, c):
     """
     units = z.shape[-1] // 4
     scale = tf.constant(np.repeat([0.5, 0.5, 1.0, 0.5], units), z.dtype)
-    i, f, g, o = tf.split(tf.tanh(z * scale) * scale + (1 - scale), 4, axis=-1)
-    c = f * c + i * g
-    return o * tf.tanh(c), c
+
+    @tf.custom_gradient
+    def run(z, c):
+        i, f, g, o = tf.split(tf.tanh(z * scale) * scale + (1 - scale), 4, axis=-1)
+        c_new = f * c + i * g
+        squashed = tf.tanh(c_new)
+
+        def backward(dh, dc):
+            # By hand, since XLA would compute what the four gates share once for each of them.
+            dc += dh * o * (1 - squashed * squashed)
+            dz = [dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g * g),
+                  dh * squashed * o * (1 - o)]
+            return tf.concat(dz, -1), dc * f
+
+        return (o * squashed, c_new), backward
+
+    return run(z, c)
 
 
 @tf.keras.utils.register_keras_serializable("santm_tf")

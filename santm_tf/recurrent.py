@@ -1,5 +1,7 @@
 """`Recurrent`, a drop-in for `tf.keras.layers.RNN` that runs on `scan`."""
 
+import inspect
+
 import tensorflow as tf
 
 from santm_tf.scan import scan
@@ -110,7 +112,7 @@ class Recurrent(tf.keras.layers.RNN):
         return _swap(outputs), last, state
 
     def _cell_arguments(self):
-        return tf.__internal__.decorator.getfullargspec(self.cell.call).args
+        return inspect.signature(self.cell.call).parameters
 
     def get_config(self):
         return {**super().get_config(), "jit_compile": self.jit_compile}

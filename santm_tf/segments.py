@@ -11,17 +11,21 @@ def pack(keep):
 
     Returns:
       `(order, place)`: int `[B, T]` both. `order[b, s]` is the step of the s-th kept one (beyond
-      them, the others); `place[b, t]` is how many kept steps there are at or before t.
+      them, 0); `place[b, t]` is how many kept steps there are at or before t.
 
     >>> import tensorflow as tf
     >>> from santm_tf.segments import pack
     >>> order, place = pack(tf.constant([[False, True, False, True]]))
     >>> order.numpy().tolist(), place.numpy().tolist()
-    ([[1, 3, 0, 2]], [[0, 1, 1, 2]])
+    ([[1, 3, 0, 0]], [[0, 1, 1, 2]])
     """
-    kept = tf.cast(keep, tf.int32)
-    order = tf.argsort(1 - kept, axis=1, stable=True)
-    return order, tf.cumsum(kept, axis=1)
+    place = tf.cumsum(tf.cast(keep, tf.int32), axis=1)
+    batch, steps = tf.unstack(tf.shape(keep))
+    step = tf.tile(tf.range(steps)[None], [batch, 1])
+    row = tf.tile(tf.range(batch)[:, None], [1, steps])
+    column = tf.where(keep, place - 1, steps)  # the column past the end takes what is dropped
+    order = tf.scatter_nd(tf.stack([row, column], -1), tf.where(keep, step, 0), [batch, steps + 1])
+    return order[:, :steps], place
 
 
 def take(x, steps):
