@@ -5,6 +5,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from santm_tf.errors import ArgumentError
 from santm_tf.lstm import sigmoid
 
 _PLAN_SIZES = 16  # a plan has one of this many lengths a period, so that a falling budget retraces little
@@ -66,9 +67,9 @@ class AccessMask(tf.keras.layers.Layer):
     def __init__(self, period, access_rate=1.0, plan_size=None, seed=None, **kwargs):
         super().__init__(**kwargs)
         if period < 1:
-            raise ValueError(f"AccessMask: period={period}; it must be at least 1")
+            raise ArgumentError(f"AccessMask: period={period}; it must be at least 1")
         if not 0 < access_rate <= 1:
-            raise ValueError(f"AccessMask: access_rate={access_rate}; it must be in (0, 1]")
+            raise ArgumentError(f"AccessMask: access_rate={access_rate}; it must be in (0, 1]")
         self.period, self.initial_rate, self.seed = period, access_rate, seed
         self.supports_masking = True
         self.plan_size = plan_size or self.size_for(self._count(access_rate))

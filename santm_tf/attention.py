@@ -4,6 +4,7 @@ import math
 
 import tensorflow as tf
 
+from santm_tf.errors import ArgumentError
 from santm_tf.graph import chebyshev, ring
 from santm_tf.lstm import product
 
@@ -52,21 +53,21 @@ class ChebAttention(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         for argument, value in (("heads", heads), ("order", order), ("locality", locality)):
             if value < 1:
-                raise ValueError(f"ChebAttention: {argument}={value}; it must be at least 1")
+                raise ArgumentError(f"ChebAttention: {argument}={value}; it must be at least 1")
         if form not in ("auto", "dense", "banded"):
-            raise ValueError(f"ChebAttention: form={form!r}; use 'auto', 'dense' or 'banded'")
+            raise ArgumentError(f"ChebAttention: form={form!r}; use 'auto', 'dense' or 'banded'")
         self.heads, self.order, self.locality = heads, order, locality
         self.feed_forward, self.form = feed_forward, form
 
     def build(self, input_shape):
         slots, width = input_shape[-2], input_shape[-1]
         if slots is None or width is None:
-            raise ValueError("ChebAttention: the number of slots and their width must be known")
+            raise ArgumentError("ChebAttention: the number of slots and their width must be known")
         if width % self.heads:
-            raise ValueError(f"ChebAttention: heads={self.heads} does not divide the slot width {width}")
+            raise ArgumentError(f"ChebAttention: heads={self.heads} does not divide the slot width {width}")
         fits = 2 * self.locality < slots
         if self.form == "banded" and not fits:
-            raise ValueError(f"ChebAttention: locality={self.locality} is as wide as the ring of "
+            raise ArgumentError(f"ChebAttention: locality={self.locality} is as wide as the ring of "
                              f"{slots} slots; use form='dense'")
         self.adjacency = ring(slots, self.locality)
         self._banded = self.form == "banded" or (
@@ -115,25 +116,25 @@ class ChebAttention(tf.keras.layers.Layer):
     def _dense_attention(self, q, k):
         """The function `x -> A^ x` on `[B, A, N, d]`, through the whole of A^."""
         dtype, scale = q.dtype, 0.5 / math.sqrt(q.shape[-1])
-        scores = tf.matmul(q, k, transpose_b=True)
-        scores = _at_least_float32(scores + tf.linalg.matrix_transpose(scores)) * scale
+        scores = tf.matmul(*_at_least_float32(q, k), transpose_b=True)
+        scores = (scores + tf.linalg.matrix_transpose(scores)) * scale
         neighbours = tf.sparse.to_dense(self.adjacency) > 0
-        scores = tf.where(neighbours, scores, -float("inf"))
-        lse = tf.reduce_logsumexp(scores, -1)
-        weights = tf.exp(scores - 0.5 * (lse[..., :, None] + lse[..., None, :]))
-        weights = tf.cast(weights, dtype)
+        # S_ij - lse_i is taken as one log-softmax: apart, a large S would swallow the sum's log.
+        log_p = tf.nn.log_softmax(tf.where(neighbours, scores, -float("inf")))
+        weights = tf.cast(tf.exp(0.5 * (log_p + tf.linalg.matrix_transpose(log_p))), dtype)
         return lambda x: tf.matmul(weights, x)
 
     def _banded_attention(self, q, k):
         """The same function from the w diagonals above the main one: A^ is symmetric."""
         dtype, scale = q.dtype, 0.5 / math.sqrt(q.shape[-1])
+        q, k = _at_least_float32(q, k)
         offsets = range(1, self.locality + 1)
-        ahead = [_at_least_float32(tf.reduce_sum(
-            q * _ahead(k, n) + k * _ahead(q, n), -1, keepdims=True)) * scale for n in offsets]
+        ahead = [tf.reduce_sum(q * _ahead(k, n) + k * _ahead(q, n), -1, keepdims=True) * scale
+                 for n in offsets]
         both = ahead + [_ahead(s, -n) for s, n in zip(ahead, offsets, strict=True)]
-        lse = tf.reduce_logsumexp(tf.concat(both, -1), -1, keepdims=True)
-        weights = [tf.cast(tf.exp(s - 0.5 * (lse + _ahead(lse, n))), dtype)
-                   for s, n in zip(ahead, offsets, strict=True)]
+        log_p = tf.split(tf.nn.log_softmax(tf.concat(both, -1)), 2 * self.locality, -1)
+        weights = [tf.cast(tf.exp(0.5 * (log_p[n - 1] + _ahead(log_p[self.locality + n - 1], n))),
+                           dtype) for n in offsets]
 
         def attend(x):
             return sum(a * _ahead(x, n) + _ahead(a * x, -n)
@@ -151,5 +152,5 @@ def _ahead(x, offset):
     return tf.roll(x, -offset, -2)
 
 
-def _at_least_float32(x):
-    return tf.cast(x, tf.float32) if x.dtype.size < 4 else x
+def _at_least_float32(*tensors):
+    return [tf.cast(x, tf.float32) if x.dtype.size < 4 else x for x in tensors]

@@ -4,6 +4,7 @@ import math
 
 import tensorflow as tf
 
+from santm_tf.errors import ArgumentError
 from santm_tf.lstm import ChronoBias, lstm, product, sigmoid
 
 
@@ -19,7 +20,7 @@ class _LSTMCell(tf.keras.layers.Layer):
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
         if units < 1:
-            raise ValueError(f"{type(self).__name__}: units={units}; it must be at least 1")
+            raise ArgumentError(f"{type(self).__name__}: units={units}; it must be at least 1")
         self.units = units
         self.state_size = [units, units]
 
@@ -67,7 +68,7 @@ class SegmentLSTMCell(_LSTMCell):
     def __init__(self, units, segment_length=8.0, **kwargs):
         super().__init__(units, **kwargs)
         if segment_length < 1:
-            raise ValueError(f"SegmentLSTMCell: segment_length={segment_length}; it must be at least 1")
+            raise ArgumentError(f"SegmentLSTMCell: segment_length={segment_length}; it must be at least 1")
         self.segment_length = segment_length
         self.output_size = [units, 1]
 

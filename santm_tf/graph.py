@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from santm_tf.errors import ArgumentError
+
 
 def ring(slots, locality):
     """Adjacency of slots on a ring: `A_ij = 1` where `0 < |i - j| <= w`, distances around the ring.
@@ -22,9 +24,9 @@ def ring(slots, locality):
     [0, 1, 0, 0, 1]
     """
     if slots < 2:
-        raise ValueError(f"ring: slots={slots}; a graph of slots needs at least 2")
+        raise ArgumentError(f"ring: slots={slots}; a graph of slots needs at least 2")
     if locality < 1:
-        raise ValueError(f"ring: locality={locality}; it must be at least 1")
+        raise ArgumentError(f"ring: locality={locality}; it must be at least 1")
     i, j = np.indices([slots, slots]).reshape(2, -1)
     distance = np.minimum(abs(i - j), slots - abs(i - j))
     edges = (distance > 0) & (distance <= locality)

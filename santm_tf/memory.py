@@ -5,6 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from santm_tf.addressing import address, head_width
+from santm_tf.errors import ArgumentError
 from santm_tf.lstm import ChronoBias, lstm, product, sigmoid
 
 HEAD_CLIP = 20.0
@@ -39,12 +40,30 @@ def write(memory, weights, erase, add):
     >>> write(tf.ones([1, 2, 1]), w, tf.ones([1, 1, 1]), 5 * tf.ones([1, 1, 1])).numpy().ravel()
     array([5., 1.], dtype=float32)
     """
-    kept = memory
-    for head in range(weights.shape[1]):
-        kept *= 1 - weights[:, head, :, None] * erase[:, head, None, :]
-    for head in range(weights.shape[1]):
-        kept += weights[:, head, :, None] * add[:, head, None, :]
-    return kept
+    heads = range(weights.shape[1])
+
+    @tf.custom_gradient
+    def run(memory, weights, erase, add):
+        gates = [1 - weights[:, h, :, None] * erase[:, h, None, :] for h in heads]
+        erased = [memory]
+        for gate in gates:
+            erased.append(erased[-1] * gate)
+        written = sum((weights[:, h, :, None] * add[:, h, None, :] for h in heads), erased[-1])
+
+        def backward(d):
+            # By hand, with products for the sums over slots: XLA's CPU code sums a last axis slowly.
+            d_weights, d_add = tf.matmul(add, d, transpose_b=True), tf.matmul(weights, d)
+            from_erasing, d_erase = [], []
+            for h in reversed(heads):
+                lost = d * erased[h]
+                from_erasing.insert(0, -tf.matmul(erase[:, h:h + 1], lost, transpose_b=True))
+                d_erase.insert(0, -tf.matmul(weights[:, h:h + 1], lost))
+                d *= gates[h]
+            return d, d_weights + tf.concat(from_erasing, 1), tf.concat(d_erase, 1), d_add
+
+        return written, backward
+
+    return run(memory, weights, erase, add)
 
 
 @tf.keras.utils.register_keras_serializable("santm_tf")
@@ -86,12 +105,12 @@ class NTMCell(tf.keras.layers.Layer):
                 ("read_heads", read_heads, 1), ("write_heads", write_heads, 1),
                 ("shift_range", shift_range, 0)):
             if value < least:
-                raise ValueError(f"{name}: {argument}={value}; it must be at least {least}")
+                raise ArgumentError(f"{name}: {argument}={value}; it must be at least {least}")
         if 2 * shift_range + 1 > memory_slots:
-            raise ValueError(f"{name}: shift_range={shift_range} needs at least "
+            raise ArgumentError(f"{name}: shift_range={shift_range} needs at least "
                              f"{2 * shift_range + 1} memory_slots, not {memory_slots}")
         if memory_init not in ("learned", "constant"):
-            raise ValueError(f"{name}: memory_init={memory_init!r}; use 'learned' or 'constant'")
+            raise ArgumentError(f"{name}: memory_init={memory_init!r}; use 'learned' or 'constant'")
         self.units, self.memory_slots, self.slot_width = units, memory_slots, slot_width
         self.read_heads, self.write_heads, self.shift_range = read_heads, write_heads, shift_range
         self.memory_init, self.max_steps = memory_init, max_steps
@@ -128,7 +147,7 @@ class NTMCell(tf.keras.layers.Layer):
         if inputs is not None:
             batch_size = tf.shape(tf.nest.flatten(inputs)[0])[0]
         if not self.built:
-            raise ValueError(f"{type(self).__name__}: build the cell before asking for its state")
+            raise ArgumentError(f"{type(self).__name__}: build the cell before asking for its state")
         dtype = tf.as_dtype(dtype or self.compute_dtype)
         weights = tf.nn.softmax(tf.cast(self.initial_weights, dtype))
         memory = (tf.tanh(tf.cast(self.initial_memory, dtype)) if self.memory_init == "learned"

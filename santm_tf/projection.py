@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from santm_tf.access import AccessMask
+from santm_tf.errors import ArgumentError
 
 
 class L0Projection(tf.keras.callbacks.Callback):
@@ -34,16 +35,16 @@ class L0Projection(tf.keras.callbacks.Callback):
     def __init__(self, access_rate, epochs, warmup=0, spare=1 / 16):
         super().__init__()
         if not 0 < access_rate <= 1:
-            raise ValueError(f"L0Projection: access_rate={access_rate}; it must be in (0, 1]")
+            raise ArgumentError(f"L0Projection: access_rate={access_rate}; it must be in (0, 1]")
         if not 0 <= warmup < epochs:
-            raise ValueError(f"L0Projection: warmup={warmup} must be in [0, epochs={epochs})")
+            raise ArgumentError(f"L0Projection: warmup={warmup} must be in [0, epochs={epochs})")
         self.access_rate, self.epochs, self.warmup, self.spare = access_rate, epochs, warmup, spare
 
     def set_model(self, model):
         super().set_model(model)
         self.masks = [layer for layer in model.submodules if isinstance(layer, AccessMask)]
         if not self.masks:
-            raise ValueError("L0Projection: the model has no AccessMask")
+            raise ArgumentError("L0Projection: the model has no AccessMask")
 
     def budget(self, epoch, period):
         """k at an epoch, counted from 0."""

@@ -4,6 +4,7 @@ import inspect
 
 import tensorflow as tf
 
+from santm_tf.errors import ArgumentError
 from santm_tf.scan import scan
 from santm_tf.shards import Sharded
 
@@ -41,7 +42,7 @@ class Recurrent(tf.keras.layers.RNN):
     def __init__(self, cell, jit_compile=False, **kwargs):
         super().__init__(cell, **kwargs)
         if self.unroll:
-            raise ValueError("Recurrent: unroll=True is not supported; the scan never unrolls")
+            raise ArgumentError("Recurrent: unroll=True is not supported; the scan never unrolls")
         self.jit_compile = jit_compile
         self._sharded = None
 
@@ -54,7 +55,7 @@ class Recurrent(tf.keras.layers.RNN):
             mask = tf.sequence_mask(lengths, tf.shape(inputs)[1])
         inputs, state, constants = self._process_inputs(inputs, initial_state, constants)
         if mask is not None:
-            mask = tf.nest.flatten(mask)[0]
+            mask = tf.convert_to_tensor(tf.nest.flatten(mask)[0])
         if self.time_major:
             inputs, mask = _swap(inputs), mask if mask is None else _swap(mask)
         if self.jit_compile:
@@ -71,19 +72,19 @@ class Recurrent(tf.keras.layers.RNN):
         if not self.return_sequences:
             result = last
         elif lengths is not None:
+            if self.go_backwards:  # the padding came first
+                outputs = tf.reverse_sequence(tf.reverse(outputs, [1]), lengths, 1)
             result = tf.RaggedTensor.from_tensor(outputs, lengths)
         else:
             result = _swap(outputs) if self.time_major else outputs
         if self.return_state:
-            return (list(result) if isinstance(result, (list, tuple)) else [result]) + list(state)
+            return (result if isinstance(result, list) else [result]) + list(state)
         return result
 
     def _loop(self, batched, constants, training):
         """Batch-major `(inputs, mask, state)` to `(outputs, last output, state)`."""
         inputs, mask, state = batched
-        cells = getattr(self.cell, "cells", [])
-        for cell in [self.cell, *cells]:
-            self._maybe_reset_cell_dropout_mask(cell)
+        dropout = _DropoutMasks([self.cell, *getattr(self.cell, "cells", [])])
         names = self._cell_arguments()
         options = {"training": training} if "training" in names else {}
         if hasattr(self.cell, "project"):
@@ -99,16 +100,17 @@ class Recurrent(tf.keras.layers.RNN):
 
         def step(x, s, *rest):
             given = {"constants": rest[0]} if rest else {}
-            y, new = self.cell(x, s[0] if single else s, **options, **given)
+            with dropout:
+                y, new = self.cell(x, s[0] if single else s, **options, **given)
             return y, (new if tf.nest.is_nested(new) else [new])
 
         outputs, state = scan(step, inputs, state, constants=constants or (), mask=time_mask)
-        last = tf.nest.map_structure(lambda y: y[-1], outputs)
         if time_mask is not None and self.zero_output_for_mask:
             outputs = tf.nest.map_structure(
                 lambda y: tf.where(tf.reshape(time_mask, tf.concat(
                     [tf.shape(time_mask), [1] * (y.shape.rank - 2)], 0)), y, tf.zeros_like(y)),
                 outputs)
+        last = tf.nest.map_structure(lambda y: y[-1], outputs)
         return _swap(outputs), last, state
 
     def _cell_arguments(self):
@@ -116,6 +118,30 @@ class Recurrent(tf.keras.layers.RNN):
 
     def get_config(self):
         return {**super().get_config(), "jit_compile": self.jit_compile}
+
+
+class _DropoutMasks:
+    """Gives every step of one call the dropout masks that its first step drew.
+
+    Keras keeps a cell's masks per graph, and a loop's body is a graph of its own: there the cell
+    would draw new ones. Entered around each call of the cell.
+    """
+
+    def __init__(self, cells):
+        names = "_dropout_mask_cache", "_recurrent_dropout_mask_cache"
+        self._caches = [getattr(c, name) for c in cells for name in names if hasattr(c, name)]
+        self._masks = [None] * len(self._caches)
+
+    def __enter__(self):
+        for cache, mask in zip(self._caches, self._masks, strict=True):
+            cache.clear()
+            if mask is not None:
+                cache[cache._key()] = mask
+
+    def __exit__(self, *_):
+        self._masks = [cache.get(cache._key()) for cache in self._caches]
+        for cache in self._caches:
+            cache.clear()
 
 
 def _swap(nested):

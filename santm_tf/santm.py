@@ -5,6 +5,7 @@ import tensorflow as tf
 from santm_tf.access import AccessMask
 from santm_tf.attention import ChebAttention
 from santm_tf.cells import CascadeLSTMCell, SegmentLSTMCell
+from santm_tf.errors import ArgumentError
 from santm_tf.memory import MemoryCell, MemoryState
 from santm_tf.scan import scan
 from santm_tf.segments import pack, take
@@ -66,16 +67,16 @@ class SANTM(tf.keras.layers.Layer):
                  recall="attention", jit_compile=True, seed=None, **kwargs):
         super().__init__(**kwargs)
         if memory != "dense" or top_k is not None:
-            raise ValueError(f"SANTM: memory={memory!r}, top_k={top_k}; only memory='dense' is built")
+            raise ArgumentError(f"SANTM: memory={memory!r}, top_k={top_k}; only memory='dense' is built")
         if recall not in ("attention", "read"):
-            raise ValueError(f"SANTM: recall={recall!r}; use 'attention' or 'read'")
+            raise ArgumentError(f"SANTM: recall={recall!r}; use 'attention' or 'read'")
         if slot_width % attention_heads:
-            raise ValueError(f"SANTM: attention_heads={attention_heads} does not divide "
+            raise ArgumentError(f"SANTM: attention_heads={attention_heads} does not divide "
                              f"slot_width={slot_width}")
         if not 0 < access_rate <= 1:
-            raise ValueError(f"SANTM: access_rate={access_rate}; it must be in (0, 1]")
+            raise ArgumentError(f"SANTM: access_rate={access_rate}; it must be in (0, 1]")
         if mask_period is not None and mask_period < 1:
-            raise ValueError(f"SANTM: mask_period={mask_period}; it must be at least 1")
+            raise ArgumentError(f"SANTM: mask_period={mask_period}; it must be at least 1")
         self._config = dict(
             units=units, memory_slots=memory_slots, slot_width=slot_width, read_heads=read_heads,
             attention_heads=attention_heads, cheb_order=cheb_order, locality=locality,
@@ -106,7 +107,7 @@ class SANTM(tf.keras.layers.Layer):
         steps, features = input_shape[1], input_shape[2]
         period = self.mask_period or steps
         if period is None:
-            raise ValueError("SANTM: the length of the sequences is unknown; give mask_period, the "
+            raise ArgumentError("SANTM: the length of the sequences is unknown; give mask_period, the "
                              "number of steps after which the access mask repeats")
         self.access = AccessMask(period, config["access_rate"], seed=config["seed"], name="access",
                                  dtype=self.dtype_policy)

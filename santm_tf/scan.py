@@ -4,7 +4,7 @@ import tensorflow as tf
 
 _RANDOM_OPS = ("RandomUniform", "RandomStandardNormal", "TruncatedNormal", "RandomGamma",
                "RandomPoisson", "Multinomial", "RandomShuffle", "StatefulUniform",
-               "StatefulStandardNormal", "StatefulTruncatedNormal")
+               "StatefulStandardNormal", "StatefulTruncatedNormal", "RngReadAndSkip")
 
 
 def scan(step, inputs, state, *, constants=(), mask=None, steps=None):
@@ -73,7 +73,7 @@ def scan(step, inputs, state, *, constants=(), mask=None, steps=None):
         xs, s0, ks = (everything[:n_in], everything[n_in:n_in + n_state],
                       everything[n_in + n_state:])
         length = xs[0].shape[0] if xs[0].shape[0] is not None else tf.shape(xs[0])[0]
-        last = length if steps is None else tf.cast(steps, tf.int32)
+        last = length if steps is None else tf.minimum(tf.cast(steps, tf.int32), length)
         reads = [_unstack(x, length) for x in xs]
         # Traced outside the loop for the outputs' structure, and so that a cell which draws its
         # dropout masks once and caches them does so here, where both loops can see them.
@@ -175,7 +175,9 @@ def _unstack(x, length):
 
 
 def _array(like, length):
-    return tf.TensorArray(like.dtype, length, element_shape=like.shape)
+    # Not empty: where no step runs, stack() learns the shape of its zeros from the first.
+    array = tf.TensorArray(like.dtype, length, element_shape=like.shape)
+    return array.write(0, tf.zeros_like(like))
 
 
 def _add(totals, gradients):
@@ -187,8 +189,10 @@ def _add(totals, gradients):
 def _forbid_random_ops():
     if tf.executing_eagerly():
         return
-    for op in tf.compat.v1.get_default_graph().get_operations():
-        if op.type in _RANDOM_OPS:
+    graph = tf.compat.v1.get_default_graph().as_graph_def()
+    inner = [node for function in graph.library.function for node in function.node_def]
+    for node in [*graph.node, *inner]:
+        if node.op in _RANDOM_OPS:
             raise ValueError(
-                f"scan: the step draws random numbers inside the time loop ({op.name}), and the "
+                f"scan: the step draws random numbers inside the time loop ({node.name}), and the "
                 "backward pass would draw others; draw them before and pass them as constants")

@@ -1,0 +1,14 @@
+"""SANTM from flags."""
+
+from santm_tf import SANTM
+
+
+def make(flags, *, steps, return_sequences):
+    return SANTM(
+        flags.units, memory_slots=flags.memory_slots, slot_width=flags.slot_width,
+        read_heads=flags.read_heads, write_heads=flags.write_heads, shift_range=flags.shift_range,
+        memory_init=flags.memory_init, attention_heads=flags.attention_heads,
+        cheb_order=flags.cheb_order, locality=flags.locality,
+        mask_period=flags.mask_period or steps, segment_length=flags.segment_length,
+        boundary_penalty=flags.boundary_penalty, dropout=flags.dropout,
+        return_sequences=return_sequences, jit_compile=flags.jit_compile, seed=flags.seed)

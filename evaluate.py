@@ -1,0 +1,61 @@
+"""Scores the best checkpoint of a run on its task's test split: `evaluate.py --workdir=runs/first`."""
+
+import json
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import santm_tf  # noqa: E402, I001  (first: it chooses Keras 2)
+import tasks  # noqa: E402
+from training import flags, models  # noqa: E402
+from training.workdir import Workdir, best_weights, restore  # noqa: E402
+
+FLAGS = flags.FLAGS
+
+
+def load_task():
+    """The task that the flags name."""
+    options = {name: getattr(FLAGS, name) for name in
+               ("min_length", "max_length", "test_length", "bits", "steps_per_epoch")}
+    try:
+        return tasks.load(FLAGS.task, batch_size=FLAGS.batch_size, seed=FLAGS.seed,
+                          data_dir=FLAGS.data_dir, **options)
+    except tasks.TaskError as error:
+        raise flags.UsageError(str(error)) from error
+
+
+def results(task, model, epochs, seconds):
+    """The figures of a trained model on the test split, as the last line on standard output."""
+    masks = [layer for layer in model.submodules if isinstance(layer, santm_tf.AccessMask)]
+    for mask in masks:
+        mask.fit_plan()
+    model.make_test_function(force=True)
+    scores = model.evaluate(task.test, verbose=0, return_dict=True)
+    rate = float(masks[0].rate) if masks else 1.0
+    return {"task": FLAGS.task, "model": FLAGS.model, "seed": FLAGS.seed, "epochs": epochs,
+            "seconds": round(seconds, 1), "parameters": model.count_params(), "access_rate": rate,
+            **{f"test_{name}": value for name, value in scores.items() if name != "access_rate"}}
+
+
+def main():
+    workdir = Workdir(FLAGS.workdir)
+    workdir.check(groups=(flags.MODEL,))
+    record = workdir.read_metrics()
+    task = load_task()
+    model = models.compiled(task)
+    restore(best_weights(workdir, model), workdir)
+    print(json.dumps(results(task, model, len(record["epochs"]), record["seconds"])))
+
+
+def with_saved_flags(argv):
+    """The command line with the run's own flag file before it, so that what is given overrides."""
+    given = [a.split("=", 1)[1] for a in argv if a.startswith(("--workdir=", "-workdir="))]
+    given += [b for a, b in zip(argv, argv[1:], strict=False) if a in ("--workdir", "-workdir")]
+    if given and os.path.exists(os.path.join(given[-1], "flags.cfg")):
+        return [argv[0], f"--flagfile={os.path.join(given[-1], 'flags.cfg')}", *argv[1:]]
+    return argv
+
+
+if __name__ == "__main__":
+    flags.run(main, with_saved_flags(sys.argv))

@@ -1,0 +1,46 @@
+"""From flags and a task to a compiled Keras model."""
+
+import tensorflow as tf
+
+import baselines
+from santm_tf import compat
+from santm_tf.errors import ArgumentError
+from training import flags
+
+FLAGS = flags.FLAGS
+
+
+def compiled(task):
+    """A Keras model for the task: the model's layer, and a dense layer that gives the logits."""
+    try:
+        model = build(task)
+    except ArgumentError as error:
+        raise flags.UsageError(flags.with_flags_named(str(error))) from error
+    model.compile(optimizer(task.steps_per_epoch * FLAGS.epochs), task.loss, task.metrics,
+                  weighted_metrics=task.weighted_metrics)
+    return model
+
+
+def build(task):
+    steps = task.train.element_spec[0].shape[1]
+    layers = [tf.keras.Input([task.length, task.features])]
+    if task.padding is not None:
+        layers.append(tf.keras.layers.Masking(task.padding))
+    layers.append(baselines.make(FLAGS.model, FLAGS, steps=steps,
+                                 return_sequences=task.return_sequences))
+    layers.append(tf.keras.layers.Dense(task.outputs, name="logits"))
+    return tf.keras.Sequential(layers)
+
+
+def optimizer(steps):
+    """The optimiser that the flags name, its learning rate's schedule over so many steps."""
+    rate = FLAGS.learning_rate
+    if FLAGS.schedule == "cosine":
+        rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps)
+    name = flags.OPTIMIZERS[FLAGS.optimizer]
+    if FLAGS.optimizer not in flags.FROM_ADDONS:
+        return getattr(tf.keras.optimizers, name)(rate, global_clipnorm=FLAGS.clip_norm)
+    try:
+        return getattr(compat.addons().optimizers, name)(rate, global_clipnorm=FLAGS.clip_norm)
+    except ImportError as error:
+        raise flags.UsageError(f"--optimizer={FLAGS.optimizer}: {error}") from error
