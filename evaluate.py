@@ -17,7 +17,7 @@ FLAGS = flags.FLAGS
 def load_task():
     """The task that the flags name."""
     options = {name: getattr(FLAGS, name) for name in
-               ("min_length", "max_length", "test_length", "bits", "steps_per_epoch")}
+               ("augment", "min_length", "max_length", "test_length", "bits", "steps_per_epoch")}
     try:
         return tasks.load(FLAGS.task, batch_size=FLAGS.batch_size, seed=FLAGS.seed,
                           data_dir=FLAGS.data_dir, **options)

@@ -1,14 +1,10 @@
 """When the memory is accessed: a learned binary mask over time, and the plan that follows it."""
 
-import math
-
 import numpy as np
 import tensorflow as tf
 
 from santm_tf.errors import ArgumentError
 from santm_tf.lstm import sigmoid
-
-_PLAN_SIZES = 16  # a plan has one of this many lengths a period, so that a falling budget retraces little
 
 
 @tf.custom_gradient
@@ -72,7 +68,7 @@ class AccessMask(tf.keras.layers.Layer):
             raise ArgumentError(f"AccessMask: access_rate={access_rate}; it must be in (0, 1]")
         self.period, self.initial_rate, self.seed = period, access_rate, seed
         self.supports_masking = True
-        self.plan_size = plan_size or self.size_for(self._count(access_rate))
+        self.plan_size = plan_size or self._count(access_rate)
 
     def build(self, input_shape=None):
         period, count = self.period, self._count(self.initial_rate)
@@ -100,8 +96,8 @@ class AccessMask(tf.keras.layers.Layer):
     def gates(self, t):
         """`(a_t, d_t)` at the steps t, each of t's shape; a_t straight-through."""
         a = _accessed(tf.convert_to_tensor(self.scores))
-        at = t % self.period
-        return tf.gather(a, at), tf.gather(tf.convert_to_tensor(self.step_weight), at)
+        a_and_d = tf.stack([a, tf.convert_to_tensor(self.step_weight)], -1)
+        return tf.unstack(tf.gather(a_and_d, t % self.period), axis=-1)
 
     def plan(self, steps, training=False):
         """The steps that the top level visits: every accessed one, in order, and perhaps some more.
@@ -130,30 +126,30 @@ class AccessMask(tf.keras.layers.Layer):
         t = tf.reshape(tf.range(periods)[:, None] * self.period + chosen, [-1])
         return t, t < steps
 
-    def size_for(self, count, spare=0):
-        """The plan size for so many accessed steps a period: one of a few fixed ones."""
-        grain = self.period / _PLAN_SIZES
-        return min(self.period, max(count + spare, math.ceil(math.ceil((count + spare) / grain) * grain)))
-
     def limit(self, count, spare=0):
-        """Sets k, projects the scores, and resizes the plan.
+        """Sets k, projects the scores onto it, and resizes the plan.
 
         Args:
           count: k, accessed steps a period.
-          spare: places wanted for unaccessed steps.
+          spare: places wanted for unaccessed steps. With some, the plan's size is the next of P, P/2,
+            P/4, ..., so that a falling k seldom changes it; with none it is k.
 
         Returns:
           Whether the plan's size changed, upon which a traced function must be traced again.
         """
         self.budget.assign(count)
         self.scores.assign(self.scores.constraint(self.scores))
-        size, before = self.size_for(count, spare), self.plan_size
-        self.plan_size = size
-        return size != before
+        size = count
+        if spare:
+            size = self.period
+            while size // 2 >= count + spare:
+                size //= 2
+        changed, self.plan_size = size != self.plan_size, size
+        return changed
 
     def fit_plan(self):
         """Makes the plan as short as the present mask allows; call it after weights were loaded."""
-        self.plan_size = self.size_for(max(1, int(tf.reduce_sum(tf.cast(self.scores > 0, tf.int32)))))
+        self.plan_size = max(1, int(tf.reduce_sum(tf.cast(self.scores > 0, tf.int32))))
 
     def sparse(self, steps):
         """The mask over T steps as `tf.sparse.SparseTensor` `[T]`."""

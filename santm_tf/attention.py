@@ -25,10 +25,11 @@ class ChebAttention(tf.keras.layers.Layer):
     `Y = sum_{k<K} T_k(L~) V Theta_k`,  `T_0 V = V, T_1 V = L~ V, T_k V = 2 L~ T_{k-1} V - T_{k-2} V`
     `Z = M + [Y_1 ; ... ; Y_A] W_o`,  output `Z + relu(Z W_1 + b_1) W_2 + b_2`.
 
-    The filter is ChebNet's (Defferrard, Bresson and Vandergheynst 2016, arXiv 1606.09375, equation 4);
-    that SANTM recalls by it is Shan et al. 2025, and the equations above are this project's
-    (DESIGN.md, section 3). A^ is symmetric with its spectrum in [-1, 1], so `||T_k(L~)|| <= 1`; slot i
-    sees exactly the slots within (K-1) w of it; `w >= N/2` is global attention.
+    The filter is ChebNet's (Defferrard, Bresson and Vandergheynst 2016, arXiv 1606.09375, equation
+    4); that SANTM recalls by it is Shan et al. 2025, and the equations above are this project's
+    (DESIGN.md, section 3). A^ is symmetric with its spectrum in [-1, 1], so `||T_k(L~)|| <= 1`.
+    Slot i receives from exactly the slots within (K-1) w of it, by weights that depend, through
+    lse, on slots w further. `w >= N/2` is global attention.
 
     Args:
       heads: A; divides the slot width.
@@ -100,7 +101,7 @@ class ChebAttention(tf.keras.layers.Layer):
     def attention(self, inputs):
         """A^ of a memory `[B, N, W]`, dense: `[B, A, N, N]`, symmetric, zero off the band."""
         q, k, _ = self._project(tf.cast(inputs, self.compute_dtype))
-        return self._dense_attention(q, k)(tf.eye(inputs.shape[-2], dtype=self.compute_dtype))
+        return self._dense_weights(q, k)
 
     def laplacian(self, inputs):
         """L~ = -A^ of a memory `[B, N, W]`, as `tf.sparse.SparseTensor` `[B, A, N, N]`."""
@@ -115,14 +116,18 @@ class ChebAttention(tf.keras.layers.Layer):
 
     def _dense_attention(self, q, k):
         """The function `x -> A^ x` on `[B, A, N, d]`, through the whole of A^."""
+        weights = self._dense_weights(q, k)
+        return lambda x: tf.matmul(weights, x)
+
+    def _dense_weights(self, q, k):
+        """A^, `[B, A, N, N]`."""
         dtype, scale = q.dtype, 0.5 / math.sqrt(q.shape[-1])
         scores = tf.matmul(*_at_least_float32(q, k), transpose_b=True)
         scores = (scores + tf.linalg.matrix_transpose(scores)) * scale
         neighbours = tf.sparse.to_dense(self.adjacency) > 0
         # S_ij - lse_i is taken as one log-softmax: apart, a large S would swallow the sum's log.
         log_p = tf.nn.log_softmax(tf.where(neighbours, scores, -float("inf")))
-        weights = tf.cast(tf.exp(0.5 * (log_p + tf.linalg.matrix_transpose(log_p))), dtype)
-        return lambda x: tf.matmul(weights, x)
+        return tf.cast(tf.exp(0.5 * (log_p + tf.linalg.matrix_transpose(log_p))), dtype)
 
     def _banded_attention(self, q, k):
         """The same function from the w diagonals above the main one: A^ is symmetric."""

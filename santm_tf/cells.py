@@ -33,7 +33,8 @@ class _LSTMCell(tf.keras.layers.Layer):
 
     def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
         if inputs is not None:
-            batch_size, dtype = tf.shape(tf.nest.flatten(inputs)[0])[0], inputs.dtype
+            first = tf.nest.flatten(inputs)[0]
+            batch_size, dtype = tf.shape(first)[0], first.dtype
         return [tf.zeros([batch_size, self.units], dtype or self.compute_dtype) for _ in range(2)]
 
     def get_config(self):
@@ -67,7 +68,7 @@ class SegmentLSTMCell(_LSTMCell):
 
     def __init__(self, units, segment_length=8.0, **kwargs):
         super().__init__(units, **kwargs)
-        if segment_length < 1:
+        if not segment_length >= 1:
             raise ArgumentError(f"SegmentLSTMCell: segment_length={segment_length}; it must be at least 1")
         self.segment_length = segment_length
         self.output_size = [units, 1]
@@ -123,6 +124,8 @@ class CascadeLSTMCell(_LSTMCell):
     >>> Recurrent(CascadeLSTMCell(8))((tf.zeros([2, 5, 3]), tf.ones([2, 5, 1]))).shape.as_list()
     [2, 8]
     """
+
+    input_count = 2  # for Recurrent
 
     def __init__(self, units, max_steps=100, **kwargs):
         super().__init__(units, **kwargs)

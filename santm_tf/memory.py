@@ -213,6 +213,8 @@ class MemoryCell(NTMCell):
     ([2, 1, 16], [2, 16, 4])
     """
 
+    input_count = 2  # for Recurrent
+
     def __init__(self, units, **kwargs):
         super().__init__(units, **kwargs)
         self.output_size = [tf.TensorShape([self.read_heads, self.memory_slots]),
@@ -220,6 +222,7 @@ class MemoryCell(NTMCell):
 
     def build(self, input_shape):
         super().build(input_shape[0])
+        tf.keras.layers.Layer.build(self, input_shape)  # what is saved is the shape of both inputs
 
     def project(self, inputs):
         m, a = inputs

@@ -9,11 +9,11 @@ from santm_tf.errors import ArgumentError
 class L0Projection(tf.keras.callbacks.Callback):
     """Lowers every `AccessMask`'s budget k, epoch by epoch, to a target access rate.
 
-    `k_e = P + (k* - P) min(1, max(0, e - warmup) / fall)`, rounded up: linear, as Shan et al. 2025
+    `k_e = P + (k* - P) min(1, max(0, e - warmup) / fall)`, rounded: linear, as Shan et al. 2025
     prune a fixed number of steps an epoch. Between epochs the constraint on the scores keeps
     `||a||_0 <= k_e` after every update. While k falls the plan has spare places, in which steps
-    that are off get a gradient and can come back; then the support is refined without. A change of
-    the plan's size makes `fit` trace its step again; there are at most 16 sizes.
+    that are off get a gradient and can come back; then the support is refined without. The plan is
+    halved when it can be, and at last cut to k*: each time `fit` traces its step anew.
 
     Args:
       access_rate: the target, in (0, 1]; `k* = round(rate P)`.
@@ -49,9 +49,15 @@ class L0Projection(tf.keras.callbacks.Callback):
     def budget(self, epoch, period):
         """k at an epoch, counted from 0."""
         target = max(1, round(self.access_rate * period))
-        falling = max(1, self.epochs - 1 - self.warmup)
-        done = min(1.0, max(0, epoch - self.warmup) / falling)
+        if epoch >= self.epochs - 1:
+            return target
+        done = max(0, epoch - self.warmup) / max(1, self.epochs - 1 - self.warmup)
         return round(period + (target - period) * done)
+
+    def on_train_begin(self, logs=None):
+        # What was traced before may have been with a shorter plan than the mask is about to have.
+        self.model.make_test_function(force=True)
+        self.model.make_predict_function(force=True)
 
     def on_epoch_begin(self, epoch, logs=None):
         resized = False
@@ -62,6 +68,7 @@ class L0Projection(tf.keras.callbacks.Callback):
             resized |= mask.limit(count, spare)
         if resized:
             self.model.make_train_function(force=True)
+        if resized and epoch >= self.epochs - 1:  # till then the longer plan it was traced with serves
             self.model.make_test_function(force=True)
 
     def on_epoch_end(self, epoch, logs=None):

@@ -46,6 +46,17 @@ class Recurrent(tf.keras.layers.RNN):
         self.jit_compile = jit_compile
         self._sharded = None
 
+    def build(self, input_shape):
+        super().build(self._several(input_shape))
+
+    def __call__(self, inputs, *args, **kwargs):
+        return super().__call__(self._several(inputs), *args, **kwargs)
+
+    def _several(self, inputs):
+        """A saved model gives a tuple of inputs back as a list, in which RNN would see states."""
+        count = getattr(self.cell, "input_count", 1)
+        return tuple(inputs) if isinstance(inputs, list) and len(inputs) == count > 1 else inputs
+
     def call(self, inputs, mask=None, training=None, initial_state=None, constants=None):
         lengths = None
         if isinstance(inputs, tf.RaggedTensor):

@@ -46,6 +46,7 @@ class SANTM(tf.keras.layers.Layer):
       jit_compile: compile the three levels with XLA and run slices of the batch on all cores. Inside
         a model compiled with `jit_compile=True` it adds nothing. XLA compiles once per length.
       seed: of the mask's first scores and of the plan's samples.
+      plan_size: see `AccessMask`; a saved layer keeps its present one.
 
     Input `[B, T, d]`, and an optional mask `[B, T]`: a masked step holds every state. Output
     `[B, T, units]` or `[B, units]`. Adds the metrics `access_rate` and `boundary_rate`.
@@ -64,13 +65,13 @@ class SANTM(tf.keras.layers.Layer):
                  cheb_order=3, locality=4, mask_period=None, access_rate=1.0, memory="dense",
                  top_k=None, return_sequences=False, write_heads=1, shift_range=1,
                  memory_init="learned", segment_length=8.0, boundary_penalty=0.0, dropout=0.0,
-                 recall="attention", jit_compile=True, seed=None, **kwargs):
+                 recall="attention", jit_compile=True, seed=None, plan_size=None, **kwargs):
         super().__init__(**kwargs)
         if memory != "dense" or top_k is not None:
             raise ArgumentError(f"SANTM: memory={memory!r}, top_k={top_k}; only memory='dense' is built")
         if recall not in ("attention", "read"):
             raise ArgumentError(f"SANTM: recall={recall!r}; use 'attention' or 'read'")
-        if slot_width % attention_heads:
+        if attention_heads < 1 or slot_width % attention_heads:
             raise ArgumentError(f"SANTM: attention_heads={attention_heads} does not divide "
                              f"slot_width={slot_width}")
         if not 0 < access_rate <= 1:
@@ -84,12 +85,12 @@ class SANTM(tf.keras.layers.Layer):
             return_sequences=return_sequences, write_heads=write_heads, shift_range=shift_range,
             memory_init=memory_init, segment_length=segment_length,
             boundary_penalty=boundary_penalty, dropout=dropout, recall=recall,
-            jit_compile=jit_compile, seed=seed)
+            jit_compile=jit_compile, seed=seed, plan_size=plan_size)
         self.units, self.return_sequences = units, return_sequences
         self.mask_period, self.boundary_penalty = mask_period, boundary_penalty
         self.supports_masking = True
         self.bottom = SegmentLSTMCell(units, segment_length, name="bottom", dtype=self.dtype_policy)
-        self.dropout = tf.keras.layers.Dropout(dropout, seed=seed)
+        self.dropout = tf.keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy)
         self.readout = tf.keras.layers.Dense(units, name="readout", dtype=self.dtype_policy)
         # Built now, so that a size which cannot work is named here and not at the first batch.
         self._top_sizes = dict(
@@ -109,8 +110,8 @@ class SANTM(tf.keras.layers.Layer):
         if period is None:
             raise ArgumentError("SANTM: the length of the sequences is unknown; give mask_period, the "
                              "number of steps after which the access mask repeats")
-        self.access = AccessMask(period, config["access_rate"], seed=config["seed"], name="access",
-                                 dtype=self.dtype_policy)
+        self.access = AccessMask(period, config["access_rate"], config["plan_size"], config["seed"],
+                                 name="access", dtype=self.dtype_policy)
         self.middle = CascadeLSTMCell(units, period, name="middle", dtype=self.dtype_policy)
         self.top = MemoryCell(units, max_steps=period, name="top", dtype=self.dtype_policy,
                               **self._top_sizes)
@@ -127,11 +128,10 @@ class SANTM(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs, mask=None, training=None):
-        training = bool(training) if not tf.is_tensor(training) else training
         steps = inputs.shape[1] if inputs.shape[1] is not None else tf.shape(inputs)[1]
-        plan = self.access.plan(steps, training)
+        plan = self.access.plan(steps, bool(training))
         levels = self._levels_on_cores or self._levels
-        features, boundaries = levels((inputs, mask), plan, training)
+        features, boundaries = levels((inputs, mask), plan, bool(training))
         boundary_rate = tf.reduce_mean(boundaries)
         self.add_metric(self.access.rate, name="access_rate")
         self.add_metric(boundary_rate, name="boundary_rate")
@@ -148,16 +148,12 @@ class SANTM(tf.keras.layers.Layer):
         middle_at, m_last = self._middle(h, beta, training)
         t, inside = plan
         top = self._top(middle_at, valid, t, inside)
-        steps = tf.range(tf.shape(inputs)[1])
         if self.return_sequences:
-            a, d = self.access.gates(steps)
-            m = middle_at(steps) * (a * d)[None, :, None]
+            steps = tf.range(tf.shape(inputs)[1])
             visited = tf.searchsorted(tf.where(inside, t, tf.int32.max), steps, side="right")
-            features = [h, m, tf.gather(self._recall(top), visited, axis=1)]
+            features = [h, middle_at(steps), tf.gather(self._recall(top), visited, axis=1)]
         else:
-            last = tf.reduce_max(tf.where(valid, steps, 0), axis=1)
-            a, d = self.access.gates(last)
-            features = [h[:, -1], m_last * (a * d)[:, None], self._recall(top)]
+            features = [h[:, -1], m_last, self._recall(top)]
         lengths = tf.reduce_sum(tf.cast(valid, beta.dtype), 1)
         return tf.concat(features, -1), tf.reduce_sum(beta[..., 0], 1) / tf.maximum(lengths, 1)
 
@@ -176,13 +172,15 @@ class SANTM(tf.keras.layers.Layer):
         longest needs. While training it visits a few other steps too: the state is held there, but
         their beta gets a gradient from this level.
         """
-        keep = beta[..., 0] > 0
+        keep, steps = beta[..., 0] > 0, tf.range(tf.shape(h)[1])
         if training:
-            keep |= (tf.range(tf.shape(h)[1]) % _EXPLORED == 0)[None]
+            keep |= steps % _EXPLORED == 0
         order, place = pack(keep)
-        packed = self.middle.project((take(h, order), take(beta, order)))
+        # A sequence with fewer boundaries than the longest rests until that one is through.
+        packed_beta = take(beta, order) * tf.cast(steps < place[:, -1:], beta.dtype)[..., None]
+        # Not split: projecting every packed place costs more than the few steps that are run.
         states, (last, _) = scan(
-            lambda x, s: self.middle(x, s, projected=True), _time_major(packed),
+            self.middle, _time_major((take(h, order), packed_beta)),
             self.middle.get_initial_state(h), steps=tf.reduce_max(place[:, -1]))
         states = tf.concat([tf.zeros_like(h[:, :1]), _time_major(states)], 1)
         return lambda t: take(states, tf.gather(place, t, axis=1)), last
@@ -236,7 +234,8 @@ class SANTM(tf.keras.layers.Layer):
                               else [batch, self.units])
 
     def get_config(self):
-        return {**super().get_config(), **self._config}
+        config = {**super().get_config(), **self._config}
+        return {**config, "plan_size": self.access.plan_size} if self.built else config
 
 
 def _build(layer, shape):

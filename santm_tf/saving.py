@@ -1,6 +1,7 @@
 """Reading saved models back."""
 
 import os
+import zipfile
 
 import tensorflow as tf
 
@@ -28,5 +29,6 @@ def load_model(path, **kwargs):
         raise FileNotFoundError(f"{path}: no such file or folder; expected a saved Keras model")
     try:
         return tf.keras.models.load_model(path, **kwargs)
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path}: not a saved Keras model, or a damaged one ({error})") from error
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: not a saved Keras model, or a damaged one ({why})") from error

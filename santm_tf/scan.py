@@ -12,9 +12,9 @@ def scan(step, inputs, state, *, constants=(), mask=None, steps=None):
 
     The forward loop keeps the state that enters each step and nothing else; the backward loop walks
     back from the last step, recomputes one step from the state it kept, and takes that step's
-    vector-Jacobian product (reverse accumulation with one checkpoint per step; Griewank and Walther,
-    *Evaluating Derivatives*, 2008, section 12.1). Memory is O(T * state), whatever happens inside a
-    step, and XLA compiles both loops.
+    vector-Jacobian product (reverse accumulation with one checkpoint per step; Griewank and
+    Walther, *Evaluating Derivatives*, 2008, section 12.1). Memory is O(T * state), whatever happens
+    inside a step, and XLA compiles both loops.
 
     Args:
       step: function of `(inputs_t, state)`, or `(inputs_t, state, constants)` where constants are

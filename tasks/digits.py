@@ -25,8 +25,32 @@ def splits():
     return (x, y), (validation_x, validation_y), (test_x, test_y)
 
 
-def load(batch_size, seed, data_dir=None):
+def shifted(x, key):
+    """Each image moved by up to one pixel along each axis, nothing coming in from beyond the edge.
+
+    Args:
+      x: `[n, 64, 1]`.
+      key: int `[2]`, the random key that decides the moves.
+
+    Returns:
+      `[n, 64, 1]`.
+
+    >>> shifted(tf.zeros([3, 64, 1]), [0, 0]).shape
+    TensorShape([3, 64, 1])
+    """
+    images = tf.pad(tf.reshape(x, [-1, 8, 8]), [[0, 0], [1, 1], [1, 1]])
+    first = tf.random.stateless_uniform([2, tf.shape(images)[0], 1], key, 0, 3, tf.int32)
+    rows, columns = tf.unstack(first + tf.range(8))
+    images = tf.gather(images, rows, axis=1, batch_dims=1)
+    images = tf.gather(images, columns, axis=2, batch_dims=1)
+    return tf.reshape(images, [-1, 64, 1])
+
+
+def load(batch_size, seed, data_dir=None, augment=False):
     """Ten classes from 64 steps of one pixel. Nothing is downloaded, and `data_dir` is not used.
+
+    With `augment` the training images are `shifted` anew in each epoch; validation and test images
+    are always the originals.
 
     >>> task = load(batch_size=32, seed=0)
     >>> task.train.element_spec[0].shape
@@ -41,10 +65,12 @@ def load(batch_size, seed, data_dir=None):
         )
 
     def shuffled(epoch):
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(len(y)), [tf.cast(seed, tf.int64), epoch]
+        key = [tf.cast(seed, tf.int64), epoch]
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(y)), key)
+        images = shifted(x, key) if augment else x
+        batches = tf.data.Dataset.from_tensor_slices(
+            (tf.gather(images, order), tf.gather(y, order))
         )
-        batches = tf.data.Dataset.from_tensor_slices((tf.gather(x, order), tf.gather(y, order)))
         return batches.batch(batch_size, drop_remainder=True)
 
     steps = len(y) // batch_size

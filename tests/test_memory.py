@@ -49,6 +49,14 @@ def test_write_erases_with_every_head_then_adds_with_every_head(heads):
         np.testing.assert_allclose(ours[b], reference.write(memory[b], w[b], erase[b], add[b]))
 
 
+def test_write_gradients_match_finite_differences():
+    arguments = [tf.constant(random(*shape, seed=i)) for i, shape in enumerate(
+        [(2, 4, 3), (2, 2, 4), (2, 2, 3), (2, 2, 3)])]
+    exact, numeric = tf.test.compute_gradient(write, arguments, delta=1e-5)
+    for a, b in zip(exact, numeric, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-8)
+
+
 @pytest.mark.parametrize("memory_init", ["learned", "constant"])
 @pytest.mark.parametrize("shift_range", [0, 1, 2])
 def test_ntm_matches_numpy_step_by_step(memory_init, shift_range):

@@ -57,6 +57,7 @@ def define():
     group = {"module_name": TASK}
     flags.DEFINE_enum("task", "digits", tasks.NAMES, "Which task.", **group)
     flags.DEFINE_string("data_dir", None, "Folder, or file, of the task's data.", **group)
+    flags.DEFINE_bool("augment", None, "digits: move training images by up to a pixel.", **group)
     _integer("min_length", None, "copy: shortest sequence.", **group)
     _integer("max_length", None, "copy: longest sequence in training.", **group)
     _integer("test_length", None, "copy: length of the test sequences.", **group)

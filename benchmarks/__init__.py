@@ -1,0 +1,1 @@
+"""Measurements: ratios within one run, in fresh processes, as JSON and a table."""

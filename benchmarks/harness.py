@@ -1,0 +1,98 @@
+"""Times cases side by side: each in fresh processes, medians, peak memory, JSON and a table."""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+
+def measure(step, repeats, warmup=2):
+    """Median seconds of `step()` after some warm-up calls, which compile."""
+    for _ in range(warmup):
+        step()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def main(name, cases, baseline, argv=None):
+    """Runs cases and writes `benchmarks/results/NAME.json` and the table `NAME.md` beside it.
+
+    Args:
+      name: of the benchmark, and its module `benchmarks.NAME`.
+      cases: `{case: function}`; a function prepares, and returns `(step, facts)`: what to time, and a
+        dict to report. It raises ImportError where a package is missing, and the case is left out.
+      baseline: the case that the ratios divide by.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
+    parser.add_argument("--case", choices=list(cases), help="run one case here, print its JSON")
+    parser.add_argument("--rounds", type=int, default=3, help="fresh processes a case")
+    parser.add_argument("--repeats", type=int, default=7, help="timed steps a process")
+    parser.add_argument("--only", help="cases to run, separated by commas")
+    options = parser.parse_args(argv)
+    if options.case:
+        print(json.dumps(_one(cases[options.case], options.repeats)))
+        return
+    chosen = options.only.split(",") if options.only else list(cases)
+    runs = {case: [] for case in chosen}
+    for _ in range(options.rounds):  # rounds outside, so that a slow minute strikes every case
+        for case in chosen:
+            runs[case].append(_fresh(name, case, options.repeats))
+    results = {}
+    for case, found in runs.items():
+        if "missing" in found[0]:
+            print(f"{case}: left out, {found[0]['missing']}", file=sys.stderr)
+            continue
+        seconds = sorted(run["seconds"] for run in found)
+        results[case] = {**found[0], "seconds": statistics.median(seconds), "fastest": seconds[0],
+                         "slowest": seconds[-1],
+                         "peak_mib": statistics.median(run["peak_mib"] for run in found)}
+    for row in results.values():
+        if baseline in results:
+            row["ratio"] = row["seconds"] / results[baseline]["seconds"]
+    _write(name, results, baseline)
+
+
+def _one(case, repeats):
+    try:
+        step, facts = case()
+    except ImportError as error:
+        return {"missing": str(error)}
+    seconds = measure(step, repeats)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "peak_mib": round(peak), **facts}
+
+
+def _fresh(name, case, repeats):
+    command = [sys.executable, "-m", f"benchmarks.{name}", f"--case={case}", f"--repeats={repeats}"]
+    done = subprocess.run(command, capture_output=True, text=True,
+                          env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    if done.returncode:
+        raise RuntimeError(f"{case}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.strip().split("\n")[-1])
+
+
+def _write(name, results, baseline):
+    folder = os.path.join(os.path.dirname(__file__), "results")
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, f"{name}.json"), "w") as file:
+        json.dump(results, file, indent=1)
+    columns = ["ratio", "seconds", "fastest", "slowest", "peak_mib", "parameters"]
+    lines = [f"Ratios to *{baseline}*, medians over fresh processes; seconds a step on the machine "
+             "at hand.", "", "| case | " + " | ".join(columns) + " |",
+             "| --- |" + " --- |" * len(columns)]
+    for case, row in results.items():
+        cells = [f"{row[c]:.3g}" if isinstance(row.get(c), float) else str(row.get(c, ""))
+                 for c in columns]
+        lines.append(f"| {case} | " + " | ".join(cells) + " |")
+    text = "\n".join(lines) + "\n"
+    with open(os.path.join(folder, f"{name}.md"), "w") as file:
+        file.write(text)
+    print(text)

@@ -1,0 +1,48 @@
+"""SANTM's train step against its access rate, and against the same model with an NTM on top.
+
+`python -m benchmarks.step`: B=64, T=784, 32 units, memory of 32 x 32, ten classes; one whole step of
+`model.fit`: forward, backward, Adam. PyTorch's fused LSTM of 64 (forward and backward) is the measure
+of the machine.
+"""
+
+from benchmarks import harness
+from benchmarks.scan import _torch
+
+BATCH, STEPS, UNITS, CLASSES = 64, 784, 32, 10
+
+
+def _santm(**options):
+    def case():
+        import santm_tf  # noqa: I001
+        import tensorflow as tf
+
+        tf.keras.utils.set_random_seed(0)
+        layer = santm_tf.SANTM(UNITS, **options)
+        model = tf.keras.Sequential(
+            [tf.keras.Input([STEPS, 1]), layer, tf.keras.layers.Dense(CLASSES)])
+        model.compile(tf.keras.optimizers.Adam(1e-3, global_clipnorm=1.0),
+                      tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        x = tf.random.stateless_uniform([BATCH, STEPS, 1], [0, 0])
+        y = tf.random.stateless_uniform([BATCH], [0, 1], 0, CLASSES, tf.int32)
+        rate = float(layer.access.rate)
+
+        def step():
+            figures = model.train_on_batch(x, y, return_dict=True)
+            facts["boundary_rate"] = round(float(figures["boundary_rate"]), 3)
+
+        facts = {"parameters": model.count_params(), "access_rate": rate}
+        return step, facts
+
+    return case
+
+
+CASES = {
+    "NTM top, rate 1": _santm(recall="read"),
+    "SANTM, rate 1": _santm(),
+    "SANTM, rate 0.5": _santm(access_rate=0.5),
+    "SANTM, rate 0.25": _santm(access_rate=0.25),
+    "PyTorch nn.LSTM of 64": _torch,
+}
+
+if __name__ == "__main__":
+    harness.main("step", CASES, "NTM top, rate 1")

@@ -1,0 +1,207 @@
+"""Every public layer, one list of what a Keras layer must do (after Sonnet's conformance tests)."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from santm_tf import (
+    SANTM,
+    AccessMask,
+    CascadeLSTMCell,
+    ChebAttention,
+    MemoryCell,
+    NTMCell,
+    Recurrent,
+    SegmentLSTMCell,
+    load_model,
+)
+
+BATCH, STEPS = 3, 6
+MEMORY = {"memory_slots": 5, "slot_width": 4}
+SMALL = {"units": 4, **MEMORY, "attention_heads": 2, "locality": 1, "segment_length": 1.0,
+         "jit_compile": False}
+
+
+def sequence(width):
+    return [BATCH, STEPS, width]
+
+
+# A layer, and the shapes of its inputs.
+LAYERS = {
+    "SANTM": (lambda: SANTM(**SMALL, read_heads=2), [sequence(2)]),
+    "SANTM, sequences": (lambda: SANTM(**SMALL, mask_period=4, access_rate=0.5, write_heads=2,
+                                       return_sequences=True), [sequence(2)]),
+    "SANTM, read": (lambda: SANTM(**SMALL, recall="read", memory_init="constant",
+                                  boundary_penalty=0.1), [sequence(2)]),
+    "ChebAttention, dense": (lambda: ChebAttention(2, locality=1, form="dense"), [[BATCH, 7, 4]]),
+    "ChebAttention, banded": (lambda: ChebAttention(2, locality=2, form="banded"), [[BATCH, 7, 4]]),
+    "AccessMask": (lambda: AccessMask(4), [sequence(3)]),
+    "SegmentLSTMCell": (lambda: Recurrent(SegmentLSTMCell(4, 2.0), return_sequences=True),
+                        [sequence(2)]),
+    "CascadeLSTMCell": (lambda: Recurrent(CascadeLSTMCell(4)), [sequence(2), sequence(1)]),
+    "MemoryCell": (lambda: Recurrent(MemoryCell(4, **MEMORY)), [sequence(2), sequence(1)]),
+    "NTMCell": (lambda: Recurrent(NTMCell(4, **MEMORY), return_sequences=True), [sequence(2)]),
+}
+TIMELESS = ("ChebAttention, dense", "ChebAttention, banded")
+each = pytest.mark.parametrize("name", LAYERS)
+
+
+def inputs_of(name, dtype="float32"):
+    """Random data; the second input is a gate of ones and zeros."""
+    rng = np.random.default_rng(0)
+    x, *gate = (rng.normal(size=shape) for shape in LAYERS[name][1])
+    tensors = [tf.constant(x, dtype), *[tf.constant(g > 0, dtype) for g in gate]]
+    return tuple(tensors) if gate else tensors[0]
+
+
+def built(name):
+    """The layer with random weights under its first access mask, and its inputs."""
+    layer = LAYERS[name][0]()
+    x = inputs_of(name, tf.keras.mixed_precision.global_policy().compute_dtype)
+    layer(x)
+    rng = np.random.default_rng(1)
+    for w in layer.trainable_weights:
+        if "scores" not in w.name:
+            w.assign_add(0.7 * rng.normal(size=w.shape))
+    return layer, x
+
+
+def model_of(name):
+    """The layer in a functional model, and its inputs."""
+    layer, x = built(name)
+    ins = tf.nest.map_structure(lambda v: tf.keras.Input(v.shape[1:]), x)
+    return tf.keras.Model(ins, layer(ins)), x
+
+
+def assert_equal(ours, theirs, **tolerance):
+    for a, b in zip(tf.nest.flatten(ours), tf.nest.flatten(theirs), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, **{"rtol": 1e-4, "atol": 1e-5, **tolerance})
+
+
+@each
+def test_eager_function_and_jit_agree(name):
+    layer, x = built(name)
+    eager = layer(x)
+    assert_equal(tf.function(layer)(x), eager)
+    assert_equal(tf.function(layer, jit_compile=True)(x), eager)
+    assert np.all([np.all(np.isfinite(y)) for y in tf.nest.flatten(eager)])
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in TIMELESS])
+def test_a_mask_leaves_padding_out(name):
+    layer, x = built(name)
+    mask = np.ones([BATCH, STEPS], bool)
+    assert_equal(layer(x, mask=tf.constant(mask)), layer(x))
+    mask[1, 4:] = False
+    masked = layer(x, mask=tf.constant(mask))
+    alone = layer(tf.nest.map_structure(lambda v: v[1:2, :4], x))
+    for a, b in zip(tf.nest.flatten(masked), tf.nest.flatten(alone), strict=True):
+        sequences = a.shape[1] == STEPS and b.shape[1] == 4
+        np.testing.assert_allclose(a[1, :4] if sequences else a[1], b[0], atol=1e-5)
+
+
+@pytest.fixture(params=["mixed_float16", "mixed_bfloat16"])
+def policy(request):
+    tf.keras.mixed_precision.set_global_policy(request.param)
+    yield tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy("float32")
+
+
+def gradients(layer, x):
+    with tf.GradientTape() as tape:
+        ys = [tf.cast(y, tf.float32) for y in tf.nest.flatten(layer(x, training=True))]
+        loss = sum(tf.reduce_mean(tf.sin(3.0 * y)) for y in ys)
+        loss += sum(tf.cast(v, tf.float32) for v in layer.losses)
+    return tape.gradient(loss, layer.trainable_weights)
+
+
+@each
+def test_it_runs_in_half_precision(name, policy):
+    layer, x = built(name)
+    assert all(w.dtype == tf.float32 for w in layer.trainable_weights)
+    for y in tf.nest.flatten(layer(x)):
+        assert y.dtype == policy.compute_dtype
+        assert np.all(np.isfinite(tf.cast(y, tf.float32)))
+    for w, gradient in zip(layer.trainable_weights, gradients(layer, x), strict=True):
+        assert np.all(np.isfinite(tf.convert_to_tensor(gradient))), w.name
+
+
+@each
+def test_its_config_rebuilds_it(name):
+    layer, x = built(name)
+    again = type(layer).from_config(layer.get_config())
+    again(x)
+    again.set_weights(layer.get_weights())
+    assert_equal(again(x), layer(x))
+    assert again.get_config() == layer.get_config()
+
+
+@each
+def test_its_config_survives_json(name):
+    layer, x = built(name)
+    config = json.loads(json.dumps(tf.keras.saving.serialize_keras_object(layer)))
+    again = tf.keras.saving.deserialize_keras_object(config)
+    assert [w.shape for w in again.weights] == [w.shape for w in layer.weights]
+
+
+@each
+def test_a_keras_file_brings_it_back(name, tmp_path):
+    model, x = model_of(name)
+    model.save(tmp_path / "model.keras")
+    assert_equal(load_model(tmp_path / "model.keras")(x), model(x))
+
+
+@pytest.mark.parametrize("name", [n for n in LAYERS if n not in ("SANTM", "SANTM, read")])
+def test_a_saved_model_brings_it_back(name, tmp_path):
+    model, x = model_of(name)
+    model.save(tmp_path / "model", save_format="tf")
+    assert_equal(load_model(tmp_path / "model")(x), model(x))
+    assert_equal(tf.saved_model.load(tmp_path / "model")(x), model(x))
+
+
+@each
+def test_a_gradient_reaches_every_weight(name):
+    layer, x = built(name)
+    for w, gradient in zip(layer.trainable_weights, gradients(layer, x), strict=True):
+        assert gradient is not None and np.any(tf.convert_to_tensor(gradient)), w.name
+
+
+@each
+def test_its_weights_have_names_of_their_own(name):
+    names = [w.name for w in built(name)[0].weights]
+    assert len(set(names)) == len(names)
+
+
+def test_a_missing_model_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing.keras: no such file") as error:
+        load_model(tmp_path / "nothing.keras")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["cut", "overwritten", "text", "empty folder"])
+def test_what_is_no_model_is_named(kind, tmp_path):
+    path = tmp_path / "model.keras"
+    if kind in ("cut", "overwritten"):
+        model_of("NTMCell")[0].save(path)
+        data = path.read_bytes()
+        half = data[:len(data) // 2]
+        path.write_bytes(half + (bytes(100) + data[len(half) + 100:] if kind != "cut" else b""))
+    elif kind == "text":
+        path.write_text("no model")
+    else:
+        path.mkdir()
+    with pytest.raises(ValueError, match="model.keras: not a saved Keras model") as error:
+        load_model(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_long_reason_is_cut_to_its_first_line(monkeypatch, tmp_path):
+    def refuse(*_):
+        raise ValueError("first\nsecond")
+
+    monkeypatch.setattr(tf.keras.models, "load_model", refuse)
+    with pytest.raises(ValueError, match=r"\(first\)$"):
+        load_model(tmp_path)

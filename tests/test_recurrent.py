@@ -1,0 +1,415 @@
+"""`Recurrent` against `tf.keras.layers.RNN` driving the same cell."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from santm_tf import Recurrent, SegmentLSTMCell, load_model
+from santm_tf.compat import addons
+
+LSTMCell, GRUCell = tf.keras.layers.LSTMCell, tf.keras.layers.GRUCell
+MODES = {"eager": lambda f: f, "function": tf.function,
+         "jit": lambda f: tf.function(f, jit_compile=True)}
+
+# Nothing masked, padding on the right, on the left, gaps, and everything masked.
+MASK = tf.constant([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0]]) > 0
+
+
+def normal(*shape, seed=0, dtype=np.float32):
+    return tf.constant(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+class NestedCell(tf.keras.layers.Layer):
+    """Two inputs, two outputs, two states of different ranks."""
+
+    state_size = [3, tf.TensorShape([2, 3])]
+    output_size = (3, tf.TensorShape([2, 3]))
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight("kernel", [3, 3])
+        super().build(input_shape)
+
+    def call(self, inputs, states):
+        vector, matrix = inputs
+        h, m = states
+        h = tf.tanh(vector + h @ self.kernel)
+        m = 0.5 * m + matrix * h[:, None]
+        return (h + m[:, 0], tf.sin(m)), [h, m]
+
+
+@tf.keras.utils.register_keras_serializable("tests")
+class ConstantsCell(tf.keras.layers.SimpleRNNCell):
+    """A simple cell whose output is scaled by the constants."""
+
+    def call(self, inputs, states, constants, training=None):
+        scale, shift = constants
+        y, states = super().call(inputs, states, training=training)
+        return y * scale + shift, states
+
+
+class CountingCell(tf.keras.layers.SimpleRNNCell):
+    """Counts how often Python runs it."""
+
+    calls = 0
+
+    def call(self, *args, **kwargs):
+        self.calls += 1
+        return super().call(*args, **kwargs)
+
+
+def layer_norm_lstm():
+    try:
+        return addons().rnn.LayerNormLSTMCell(3)
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+CELLS = {
+    "lstm": lambda: LSTMCell(3),
+    "gru": lambda: GRUCell(3),
+    "gru, reset before": lambda: GRUCell(3, reset_after=False),
+    "simple": lambda: tf.keras.layers.SimpleRNNCell(3),
+    "stacked": lambda: [LSTMCell(4), GRUCell(3)],
+    "layer norm lstm": layer_norm_lstm,
+}
+
+
+def weighted_sum(v):
+    weights = tf.cos(tf.cast(tf.range(tf.size(v)), v.dtype))
+    return tf.tensordot(weights, tf.reshape(v, [-1]), 1)
+
+
+def everything(layer, x, sources=(), **call):
+    """All outputs and states, and the gradients for inputs, `sources` and weights."""
+    layer(x, **call)  # builds the weights
+    with tf.GradientTape() as tape:
+        tape.watch([x, sources])
+        results = layer(x, **call)
+        loss = tf.add_n([weighted_sum(v) for v in tf.nest.flatten(results)])
+    return results, tape.gradient(loss, (x, sources, layer.trainable_weights),
+                                  unconnected_gradients="zero")
+
+
+def assert_same(actual, expected, rtol=1e-5, atol=1e-5):
+    tf.nest.assert_same_structure(actual, expected, expand_composites=True)
+    for a, e in zip(tf.nest.flatten(actual, expand_composites=True),
+                    tf.nest.flatten(expected, expand_composites=True), strict=True):
+        assert a.dtype == e.dtype
+        np.testing.assert_allclose(a, e, rtol=rtol, atol=atol)
+
+
+def assert_like_keras(cell, x, sources=(), call=None, ours=None, **options):
+    call = call or {}
+    expected = everything(tf.keras.layers.RNN(cell, **options), x, sources, **call)
+    layer = Recurrent(cell, **options, **(ours or {}))
+    assert_same(everything(layer, x, sources, **call), expected)
+    assert layer.trainable_weights
+    return layer
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_outputs_states_and_all_gradients(cell, mask):
+    assert_like_keras(CELLS[cell](), normal(5, 4, 2), call={"mask": mask},
+                      return_sequences=True, return_state=True)
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["plain", "jit"])
+@pytest.mark.parametrize("mode", MODES)
+def test_every_way_to_run_it_is_the_same(mode, jit):
+    cell, x, state = LSTMCell(3), normal(5, 4, 2), [normal(5, 3, seed=1), normal(5, 3, seed=2)]
+    options = dict(return_sequences=True, return_state=True)
+    call = dict(mask=MASK, initial_state=state)
+    expected = everything(tf.keras.layers.RNN(cell, **options), x, state, **call)
+    layer = Recurrent(cell, jit_compile=jit, **options)
+    assert_same(MODES[mode](lambda: everything(layer, x, state, **call))(), expected)
+
+
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_options_of_the_output(zero, sequences, backwards):
+    assert_like_keras(GRUCell(3), normal(5, 4, 2), call={"mask": MASK}, return_sequences=sequences,
+                      zero_output_for_mask=zero, go_backwards=backwards, return_state=True)
+
+
+def test_initial_state_gets_gradients():
+    state = [normal(5, 3, seed=1), normal(5, 3, seed=2)]
+    layer = Recurrent(LSTMCell(3))
+    assert_like_keras(LSTMCell(3), normal(5, 4, 2), state, {"initial_state": state})
+    _, (_, gradients, _) = everything(layer, normal(5, 4, 2), state, initial_state=state)
+    assert all(np.any(g) for g in gradients)
+
+
+def test_numpy_arguments():
+    cell, x, mask = GRUCell(3), normal(5, 4, 2).numpy(), MASK.numpy()
+    assert_same(Recurrent(cell)(x, mask=mask), tf.keras.layers.RNN(cell)(x, mask=mask))
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
+@pytest.mark.parametrize("sequences", [False, True])
+def test_nested_inputs_outputs_and_states(sequences, mask):
+    x = normal(5, 4, 3), normal(5, 4, 2, 3, seed=1)
+    assert_like_keras(NestedCell(), x, call={"mask": mask}, return_sequences=sequences,
+                      return_state=True)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_constants_get_gradients(jit):
+    constants = [normal(5, 3, seed=1), normal(3, seed=2)]
+    state = [normal(5, 3, seed=3)]
+    layer = assert_like_keras(
+        ConstantsCell(3), normal(5, 4, 2), (state, constants),
+        {"constants": constants, "initial_state": state}, {"jit_compile": jit},
+        return_sequences=True)
+    assert layer._num_constants == 2
+
+
+def test_constants_for_a_cell_without_are_refused():
+    with pytest.raises(ValueError, match="does not support constants"):
+        Recurrent(LSTMCell(3))(normal(5, 4, 2), constants=[normal(3)])
+
+
+def test_functional_model_with_state_and_constants_as_layers_inputs():
+    shapes = [4, 2], [3], [3], [3]
+    inputs = [tf.keras.Input(shape) for shape in shapes]
+    cell = ConstantsCell(3)
+
+    def model(layer):
+        y = layer(inputs[0], initial_state=inputs[1:2], constants=inputs[2:])
+        return tf.keras.Model(inputs, y)
+
+    values = [normal(5, *shape, seed=i) for i, shape in enumerate(shapes)]
+    assert_same(model(Recurrent(cell))(values), model(tf.keras.layers.RNN(cell))(values))
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_time_major(jit):
+    assert_like_keras(LSTMCell(3), normal(4, 5, 2), call={"mask": tf.transpose(MASK)},
+                      ours={"jit_compile": jit}, time_major=True, return_sequences=True,
+                      return_state=True)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("sequences", [False, True])
+def test_ragged_inputs(sequences, backwards):
+    x = tf.RaggedTensor.from_tensor(normal(3, 4, 2), lengths=[4, 1, 3])
+    cell = LSTMCell(3)
+    options = dict(return_sequences=sequences, return_state=True, go_backwards=backwards)
+    ours, keras = Recurrent(cell, **options), tf.keras.layers.RNN(cell, **options)
+    assert_same(ours(x), keras(x))
+
+
+def test_ragged_inputs_with_a_mask_are_refused():
+    x = tf.RaggedTensor.from_tensor(normal(2, 4, 2), lengths=[4, 1])
+    with pytest.raises(ValueError, match="mask"):
+        Recurrent(LSTMCell(3))(x, mask=MASK[:2])
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("mode", ["eager", "function"])
+def test_stateful_goes_on_and_resets(mode, jit):
+    cell, x = LSTMCell(3), normal(2, 6, 2)
+    whole = tf.keras.layers.RNN(cell)(x)
+    layer = Recurrent(cell, stateful=True, jit_compile=jit)
+    call = MODES[mode](layer)
+    for _ in range(2):
+        call(x[:, :3])
+        assert_same(call(x[:, 3:]), whole)
+        layer.reset_states()
+    layer.reset_states([np.ones([2, 3]), np.zeros([2, 3])])
+    assert_same(call(x), tf.keras.layers.RNN(cell)(
+        x, initial_state=[tf.ones([2, 3]), tf.zeros([2, 3])]))
+
+
+@pytest.fixture
+def three_cores(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 17])
+def test_slices_of_the_batch_cover_every_row(batch, three_cores):
+    cell, x, mask = LSTMCell(3), normal(batch, 4, 2), normal(batch, 4, seed=1) > 0
+    assert_like_keras(cell, x, call={"mask": mask}, ours={"jit_compile": True},
+                      return_sequences=True, return_state=True)
+
+
+def test_slices_of_a_batch_of_unknown_size_cover_every_row(three_cores):
+    cell = GRUCell(3)
+    layer, keras = Recurrent(cell, jit_compile=True), tf.keras.layers.RNN(cell)
+    layer(normal(1, 4, 2))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4, 2])])
+    def run(x):
+        return everything(layer, x)
+
+    for batch in (1, 2, 5):
+        x = normal(batch, 4, 2, seed=batch)
+        assert_same(run(x)[0], everything(keras, x)[0])
+
+
+def test_bidirectional_wrapper():
+    x = normal(5, 4, 2)
+    expected = tf.keras.layers.Bidirectional(tf.keras.layers.RNN(GRUCell(3), return_sequences=True))
+    ours = tf.keras.layers.Bidirectional(Recurrent(GRUCell(3), return_sequences=True))
+    ours.build(x.shape)
+    expected.build(x.shape)
+    ours.set_weights(expected.get_weights())
+    assert_same(ours(x, mask=MASK), expected(x, mask=MASK))
+
+
+def test_unknown_length():
+    cell = GRUCell(3)
+    keras = tf.keras.layers.RNN(cell)
+    keras(normal(1, 4, 2))
+    call = tf.function(Recurrent(cell), input_signature=[tf.TensorSpec([None, None, 2])])
+    for steps in (1, 3):
+        assert_same(call(normal(2, steps, 2)), keras(normal(2, steps, 2)))
+
+
+def linear_cell(**kwargs):
+    """With it y is linear in x, whatever the dropout masks are."""
+    return tf.keras.layers.SimpleRNNCell(4, activation=None, use_bias=False, **kwargs)
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["plain", "jit"])
+@pytest.mark.parametrize("mode", MODES)
+def test_dropout_is_the_same_in_the_gradient_as_in_the_output(mode, jit):
+    layer = Recurrent(linear_cell(dropout=0.5, recurrent_dropout=0.5), jit_compile=jit)
+    x = normal(17, 3, 5)  # slices of different sizes
+
+    def outputs_and_directional_derivative():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            once, twice = layer(x, training=True), layer(2 * x, training=True)
+            y = tf.reduce_sum(once) + tf.reduce_sum(twice)
+        return once, twice, y, tf.reduce_sum(tape.gradient(y, x) * x)
+
+    once, twice, y, derivative = MODES[mode](outputs_and_directional_derivative)()
+    np.testing.assert_allclose(derivative, y, rtol=1e-4)  # Euler: y(x) = x . dy/dx where linear
+    assert np.any(np.abs(2 * once - twice) > 1e-3)  # every call draws its own masks
+
+
+@pytest.mark.parametrize("cells", [lambda: LSTMCell(3, dropout=0.5),
+                                   lambda: [LSTMCell(3, dropout=0.5), GRUCell(3)]],
+                         ids=["one cell", "stacked"])
+def test_dropped_inputs_are_dropped_at_every_step(cells):
+    layer = Recurrent(cells())
+    x = normal(2, 9, 6)
+
+    @tf.function
+    def gradient():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+        return tape.gradient(y, x)
+
+    dropped = gradient().numpy() == 0
+    assert np.all(dropped == dropped[:, :1]) and dropped.any() and not dropped.all()
+
+
+def test_no_dropout_outside_training():
+    cell, x = LSTMCell(3, dropout=0.5, recurrent_dropout=0.5), normal(2, 4, 2)
+    assert_same(Recurrent(cell)(x), tf.keras.layers.RNN(cell)(x))
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["plain", "jit"])
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+def test_precision_follows_the_policy(policy, jit):
+    cell = LSTMCell(3, dtype=policy)
+    layer = Recurrent(cell, dtype=policy, jit_compile=jit, return_sequences=True)
+    x = normal(2, 4, 2, dtype=np.float64)
+    y, (_, _, gradients) = everything(layer, tf.cast(x, layer.compute_dtype))
+    assert y.dtype == layer.compute_dtype
+    assert all(g.dtype == layer.variable_dtype for g in gradients)
+    exact = LSTMCell(3, dtype="float64")
+    reference = tf.keras.layers.RNN(exact, dtype="float64", return_sequences=True)
+    reference.build(x.shape)
+    reference.set_weights(layer.get_weights())
+    expected = everything(reference, x)
+    tolerance = 1e-6 if policy == "float64" else 0.1
+    np.testing.assert_allclose(tf.cast(y, tf.float64), expected[0], atol=tolerance)
+    for actual, wanted in zip(gradients, expected[1][2], strict=True):
+        np.testing.assert_allclose(actual, wanted, atol=tolerance)
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["plain", "jit"])
+def test_fit_learns(jit):
+    model = tf.keras.Sequential([
+        tf.keras.layers.Masking(input_shape=[4, 2]), Recurrent(LSTMCell(3)),
+        tf.keras.layers.Dense(1)])
+    model.compile("sgd", "mse", jit_compile=jit)
+    x, y = normal(8, 4, 2), normal(8, 1)
+    before = [w.copy() for w in model.get_weights()]
+    losses = model.fit(x, y, batch_size=8, epochs=2, verbose=0).history["loss"]
+    assert losses[1] < losses[0]
+    assert all(np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_config_round_trip():
+    layer = Recurrent([LSTMCell(4), ConstantsCell(3)], jit_compile=True, return_sequences=True,
+                      go_backwards=True, zero_output_for_mask=True, name="loop")
+    again = Recurrent.from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    assert again.jit_compile and again.go_backwards and again.zero_output_for_mask
+
+
+def test_saved_model_gives_equal_outputs(tmp_path):
+    model = tf.keras.Sequential([
+        tf.keras.layers.Masking(input_shape=[4, 2]),
+        Recurrent([LSTMCell(3), GRUCell(2)], return_sequences=True),
+        Recurrent(LSTMCell(3), go_backwards=True)])
+    model.save(tmp_path / "model.keras")
+    x = tf.where(MASK[..., None], normal(5, 4, 2), 0)
+    np.testing.assert_array_equal(load_model(tmp_path / "model.keras")(x), model(x))
+
+
+def test_cell_is_traced_once_for_batches_of_one_shape():
+    cell = CountingCell(3)
+    layer = Recurrent(cell, jit_compile=True)
+    layer.build((2, None, 2))
+
+    @tf.function
+    def step(x):
+        with tf.GradientTape() as tape:
+            y = layer(x)
+        return tape.gradient(y, layer.trainable_weights)
+
+    step(normal(2, 4, 2))
+    traced = cell.calls
+    assert 0 < traced <= 4  # its outputs' structure, the loop forward, the loop back
+    for seed in range(1, 4):
+        step(normal(2, 4, 2, seed=seed))
+    assert cell.calls == traced
+
+
+def test_tracing_does_not_grow_with_the_length():
+    def traced(steps):
+        cell = CountingCell(3)
+        tf.function(Recurrent(cell))(normal(2, steps, 2))
+        return cell.calls
+
+    assert traced(3) == traced(30)
+
+
+def test_a_split_cell_projects_all_steps_at_once():
+    class Split(SegmentLSTMCell):
+        shapes = []
+
+        def project(self, inputs):
+            self.shapes.append(inputs.shape.as_list())
+            return super().project(inputs)
+
+    cell = Split(3)
+    Recurrent(cell)(normal(5, 4, 2))
+    assert cell.shapes == [[5, 4, 2]]
+
+
+def test_unroll_is_refused():
+    with pytest.raises(ValueError, match="unroll"):
+        Recurrent(LSTMCell(3), unroll=True)
+
+
+def test_wrong_number_of_initial_states_is_refused():
+    with pytest.raises(ValueError):
+        Recurrent(LSTMCell(3))(normal(5, 4, 2), initial_state=[normal(5, 3)])

@@ -1,0 +1,177 @@
+"""train.py and evaluate.py, run as a user runs them but in this process."""
+
+import json
+import os
+import shutil
+
+import evaluate
+import numpy as np
+import pytest
+import tensorflow as tf
+import train
+from absl.testing import flagsaver
+
+from training import flags
+from training.callbacks import StopWhenNotFinite
+from training.workdir import Checkpoints, Workdir
+
+SMALL = ["--units=4", "--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2",
+         "--nojit_compile", "--batch_size=256", "--epochs=2", "--access_rate=0.25"]
+
+
+@pytest.fixture(autouse=True)
+def fresh_flags():
+    flags.define()
+    with flagsaver.flagsaver():
+        yield
+    for name in flags.FLAGS:
+        flags.FLAGS[name].unparse()
+
+
+def run(program, *argv):
+    """Runs a program's main as its script does, flags as at the start."""
+    for name in flags.FLAGS:
+        flags.FLAGS[name].unparse()
+    argv = ["program", *argv]
+    flags.run(program.main, evaluate.with_saved_flags(argv) if program is evaluate else argv)
+
+
+def refused(capsys, program, *argv):
+    """The one line on standard error of a run that ends with exit code 2."""
+    with pytest.raises(SystemExit) as stop:
+        run(program, *argv)
+    assert stop.value.code == 2
+    lines = capsys.readouterr().err.strip().split("\n")
+    assert lines[-1].startswith("error: ")
+    return lines[-1]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A work directory of a short run, and the line it printed."""
+    flags.define()
+    folder = str(tmp_path_factory.mktemp("run") / "first")
+    with pytest.MonkeyPatch.context() as patch:
+        lines = []
+        patch.setattr("builtins.print", lambda *a, **k: lines.append(a[0]))
+        run(train, f"--workdir={folder}", *SMALL)
+    return folder, json.loads(lines[-1])
+
+
+def test_the_last_line_has_the_figures(trained):
+    _, line = trained
+    assert {"task", "model", "seed", "epochs", "seconds", "parameters", "access_rate", "test_loss",
+            "test_accuracy"} <= set(line)
+    assert line["access_rate"] == 0.25 and line["epochs"] == 2
+
+
+def test_the_work_directory_holds_the_run(trained):
+    folder, line = trained
+    assert {"flags.cfg", "metrics.json", "checkpoints", "best", "logs"} <= set(os.listdir(folder))
+    with open(os.path.join(folder, "metrics.json")) as file:
+        record = json.load(file)
+    assert record["result"] == line and len(record["epochs"]) == 2
+
+
+def test_evaluate_restores_the_best_checkpoint(trained, capsys):
+    folder, line = trained
+    run(evaluate, f"--workdir={folder}")
+    again = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
+    assert again["test_loss"] == pytest.approx(line["test_loss"], rel=1e-5)
+    assert again["test_accuracy"] == line["test_accuracy"]
+
+
+def test_its_flag_file_reproduces_the_run(trained, tmp_path, capsys):
+    folder, line = trained
+    run(train, f"--flagfile={folder}/flags.cfg", f"--workdir={tmp_path}/again")
+    again = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
+    assert again["test_loss"] == pytest.approx(line["test_loss"], rel=1e-4)
+
+
+def test_resuming_a_finished_run_prints_its_figures_again(trained, tmp_path, capsys):
+    folder, line = trained
+    shutil.copytree(folder, tmp_path / "copy")
+    run(train, f"--workdir={tmp_path}/copy", "--resume", *SMALL)
+    again = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
+    assert again["test_accuracy"] == line["test_accuracy"] and again["epochs"] == 2
+
+
+def test_resuming_goes_on_where_the_run_stopped(tmp_path, capsys):
+    run(train, f"--workdir={tmp_path}/run", "--max_steps=4", *SMALL)
+    run(train, f"--workdir={tmp_path}/run", "--resume", *SMALL)
+    assert json.loads(capsys.readouterr().out.strip().split("\n")[-1])["epochs"] == 2
+
+
+@pytest.mark.parametrize("argv, names", [
+    (["--task=nonsense"], "--task"),
+    (["--model=nonsense"], "--model"),
+    (["--units=many"], "--units"),
+    (["--units=0"], "--units"),
+    (["--no_such_flag=1"], "no_such_flag"),
+    (["--access_rate=0"], "--access_rate"),
+    (["--access_rate=1.5"], "--access_rate"),
+    (["--locality=0"], "--locality"),
+    (["--attention_heads=5"], "--attention_heads"),
+    (["--shift_range=9", "--memory_slots=8"], "--shift_range"),
+    (["--batch_size=100000"], "--batch_size"),
+    (["--max_length=5"], "--max_length"),
+    (["--flagfile=no/such/file.cfg"], "no/such/file.cfg"),
+    (["stray"], "stray"),
+])
+def test_a_mistake_gets_one_line_that_names_the_flag(argv, names, tmp_path, capsys):
+    assert names in refused(capsys, train, f"--workdir={tmp_path}/run", *argv)
+    assert not os.path.exists(tmp_path / "run")
+
+
+def test_a_missing_workdir_is_named(tmp_path, capsys):
+    assert "--workdir" in refused(capsys, train)
+    assert "--workdir" in refused(capsys, evaluate, f"--workdir={tmp_path}/none")
+
+
+def test_a_filled_work_directory_is_refused_and_left_alone(trained, capsys):
+    folder, _ = trained
+    before = {name: os.path.getmtime(os.path.join(folder, name)) for name in os.listdir(folder)}
+    assert "--resume" in refused(capsys, train, f"--workdir={folder}", *SMALL)
+    assert "--units" in refused(capsys, train, f"--workdir={folder}", "--resume", *SMALL,
+                                "--units=5")
+    assert "--model" in refused(capsys, train, f"--workdir={folder}", "--resume", *SMALL,
+                                "--model=lstm")
+    assert before == {n: os.path.getmtime(os.path.join(folder, n)) for n in os.listdir(folder)}
+
+
+def test_a_damaged_or_missing_checkpoint_is_named(trained, tmp_path, capsys):
+    folder, _ = trained
+    shutil.copytree(folder, tmp_path / "copy")
+    for name in os.listdir(tmp_path / "copy" / "best"):
+        if ".data" in name or ".index" in name:
+            (tmp_path / "copy" / "best" / name).write_bytes(b"damaged")
+    assert "best" in refused(capsys, evaluate, f"--workdir={tmp_path}/copy")
+    shutil.rmtree(tmp_path / "copy" / "best")
+    assert "best" in refused(capsys, evaluate, f"--workdir={tmp_path}/copy")
+
+
+def test_help_lists_the_flags_by_group(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(train, "--help")
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    places = [text.index(f"{group}:") for group in ("model", "optimiser", "task", "run")]
+    assert places == sorted(places) and "--access_rate" in text
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    with pytest.raises(flags.UsageError, match="nan.*ckpt-7.*learning_rate"):
+        StopWhenNotFinite(lambda: "ckpt-7").on_train_batch_end(3, {"loss": float("nan")})
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    model = tf.keras.Sequential([tf.keras.Input([2]), tf.keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    keep = Checkpoints(Workdir(str(tmp_path)), "val_loss", "min")
+    keep.set_model(model)
+    keep.on_epoch_end(0, {"val_loss": 1.0})
+    saved = keep.last.latest_checkpoint
+    model.layers[0].kernel.assign(np.full([2, 1], np.nan))
+    with pytest.raises(flags.UsageError, match="not finite"):
+        keep.on_epoch_end(1, {"val_loss": 1.0})
+    assert keep.last.latest_checkpoint == saved
