@@ -22,7 +22,7 @@ class SANTM(tf.keras.layers.Layer):
     `m_t = a_t d_t h^m_t`, `h^m = CascadeLSTM(h, beta)`   middle, at boundaries
     `s_t = MemoryCell(m_t, a_t)`                          top, where the access mask a_t is 1
     `Y = ChebAttention(M_t)`, `o_t = [sum_i w^r_i Y_i ; mean_i Y_i]`   recall
-    `y_t = W_y [h_t ; m_t ; o_tau(t)] + b_y`              tau(t) the last accessed step at or before t
+    `y_t = W_y [h_t ; h^m_t ; o_tau(t)] + b_y`            tau(t) the last accessed step at or before t
 
     The recall feeds the output and not the recurrence, so it is computed outside the time loop: once
     per sequence, or in one call over the accessed steps. The top level runs over a *plan*, an ordered

@@ -170,6 +170,7 @@ def santm(layer, x, mask=None):
             else:
                 recalled = cheb_attention(layer.recall, state.memory)
                 o = np.concatenate([(state.read_weights @ recalled).ravel(), recalled.mean(0)])
-            y = np.concatenate([h, m, o]) @ readout.kernel + readout.bias
+            # DESIGN.md has m here, not h^m: at a step that is off the output would lose it.
+            y = np.concatenate([h, h_middle, o]) @ readout.kernel + readout.bias
         rows.append(y)
     return np.array(rows)

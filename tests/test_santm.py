@@ -118,7 +118,7 @@ def unplanned(layer, x):
         (read_weights, memory), top = layer.top((m, tf.tile(a[None], [x.shape[0], 1])), top)
         y = layer.recall(memory)
         read = tf.reshape(read_weights @ y, [x.shape[0], -1])
-        rows.append(layer.readout(tf.concat([h, m, read, tf.reduce_mean(y, 1)], -1)))
+        rows.append(layer.readout(tf.concat([h, h_middle, read, tf.reduce_mean(y, 1)], -1)))
     return tf.stack(rows, 1)
 
 
@@ -160,11 +160,10 @@ def test_a_step_outside_the_plan_gets_no_gradient_and_one_inside_does():
         layer.access.plan_size = size
         return gradients(layer, lambda x: layer(x, training=False), x)[scores].numpy()
 
-    # m_t reads the gate at every step, so the top level's share is the difference.
     short, full = slopes(sum(ON)), slopes(PERIOD)
-    assert np.all(short[ON] != 0) and np.all(full != 0)
+    np.testing.assert_array_equal(short != 0, ON)
     np.testing.assert_allclose(short[ON], full[ON], atol=1e-12)
-    assert np.all(np.abs((short - full)[~np.array(ON)]) > 1e-9)
+    assert np.all(full != 0)
 
 
 def counted(layer, traces):
