@@ -10,7 +10,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import santm_tf  # noqa: E402, I001  (first: it chooses Keras 2)
 import tensorflow as tf  # noqa: E402
 
-import tasks  # noqa: E402
 from evaluate import load_task, results  # noqa: E402
 from training import callbacks, flags, models  # noqa: E402
 from training.workdir import Checkpoints, Workdir, restore  # noqa: E402

@@ -10,5 +10,6 @@ def make(flags, *, steps, return_sequences):
         memory_init=flags.memory_init, attention_heads=flags.attention_heads,
         cheb_order=flags.cheb_order, locality=flags.locality,
         mask_period=flags.mask_period or steps, segment_length=flags.segment_length,
+        max_steps=flags.max_memory,
         boundary_penalty=flags.boundary_penalty, dropout=flags.dropout,
         return_sequences=return_sequences, jit_compile=flags.jit_compile, seed=flags.seed)

@@ -1,7 +1,7 @@
+# ruff: noqa: I001
 """Sparse Access Neural Turing Machine for TensorFlow and Keras."""
 
 from santm_tf import compat  # noqa: F401  (first: it chooses Keras 2 before anything touches tf.keras)
-# isort: split
 from santm_tf import capacity
 from santm_tf.access import AccessMask
 from santm_tf.attention import ChebAttention

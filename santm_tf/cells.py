@@ -66,7 +66,7 @@ class SegmentLSTMCell(_LSTMCell):
     ([2, 5, 8], [2, 5, 1])
     """
 
-    def __init__(self, units, segment_length=8.0, **kwargs):
+    def __init__(self, units, segment_length=2.0, **kwargs):
         super().__init__(units, **kwargs)
         if not segment_length >= 1:
             raise ArgumentError(f"SegmentLSTMCell: segment_length={segment_length}; it must be at least 1")

@@ -37,6 +37,8 @@ class SANTM(tf.keras.layers.Layer):
       mask_period: P, in steps (default: the length of the sequences, which must then be known).
       access_rate: the access mask's first rate, in (0, 1]. See `AccessMask`.
       segment_length: the expected length of a segment. See `SegmentLSTMCell`.
+      max_steps: the longest memory wanted of the middle level and of the top's controller, in steps
+        (`ChronoBias`; default P). Small where the external memory is to do all the remembering.
       boundary_penalty: weight of `mean(beta)` in the loss.
       dropout: share of `[h ; m ; o]` dropped while training.
       memory: "dense".
@@ -64,7 +66,7 @@ class SANTM(tf.keras.layers.Layer):
     def __init__(self, units, memory_slots=32, slot_width=32, read_heads=1, attention_heads=4,
                  cheb_order=3, locality=4, mask_period=None, access_rate=1.0, memory="dense",
                  top_k=None, return_sequences=False, write_heads=1, shift_range=1,
-                 memory_init="learned", segment_length=8.0, boundary_penalty=0.0, dropout=0.0,
+                 memory_init="learned", segment_length=2.0, boundary_penalty=0.0, max_steps=None, dropout=0.0,
                  recall="attention", jit_compile=True, seed=None, plan_size=None, **kwargs):
         super().__init__(**kwargs)
         if memory != "dense" or top_k is not None:
@@ -83,7 +85,7 @@ class SANTM(tf.keras.layers.Layer):
             attention_heads=attention_heads, cheb_order=cheb_order, locality=locality,
             mask_period=mask_period, access_rate=access_rate, memory=memory, top_k=top_k,
             return_sequences=return_sequences, write_heads=write_heads, shift_range=shift_range,
-            memory_init=memory_init, segment_length=segment_length,
+            memory_init=memory_init, segment_length=segment_length, max_steps=max_steps,
             boundary_penalty=boundary_penalty, dropout=dropout, recall=recall,
             jit_compile=jit_compile, seed=seed, plan_size=plan_size)
         self.units, self.return_sequences = units, return_sequences
@@ -112,8 +114,9 @@ class SANTM(tf.keras.layers.Layer):
                              "number of steps after which the access mask repeats")
         self.access = AccessMask(period, config["access_rate"], config["plan_size"], config["seed"],
                                  name="access", dtype=self.dtype_policy)
-        self.middle = CascadeLSTMCell(units, period, name="middle", dtype=self.dtype_policy)
-        self.top = MemoryCell(units, max_steps=period, name="top", dtype=self.dtype_policy,
+        longest = config["max_steps"] or period
+        self.middle = CascadeLSTMCell(units, longest, name="middle", dtype=self.dtype_policy)
+        self.top = MemoryCell(units, max_steps=longest, name="top", dtype=self.dtype_policy,
                               **self._top_sizes)
         batch = input_shape[0]
         _build(self.bottom, [batch, features])

@@ -4,13 +4,13 @@ import json
 import os
 import shutil
 
-import evaluate
 import numpy as np
 import pytest
 import tensorflow as tf
-import train
 from absl.testing import flagsaver
 
+import evaluate
+import train
 from training import flags
 from training.callbacks import StopWhenNotFinite
 from training.workdir import Checkpoints, Workdir
