@@ -90,7 +90,7 @@ def load(batch_size, seed, data_dir=None, augment=False):
         loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[tf.keras.metrics.SparseCategoricalAccuracy("accuracy")],
         weighted_metrics=[],
-        monitor="val_accuracy",
-        monitor_mode="max",
+        monitor="val_loss",
+        monitor_mode="min",
         chance={"accuracy": 0.1},
     )

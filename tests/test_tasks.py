@@ -69,7 +69,7 @@ def test_the_contract(name):
     logits = tf.zeros([*(x.shape[:2] if task.return_sequences else x.shape[:1]), task.outputs])
     assert np.isfinite(task.loss(y, logits, *batch[2:]))
     names = [metric.name for metric in task.metrics + task.weighted_metrics]
-    assert task.monitor.removeprefix("val_") in names and set(task.chance) == set(names)
+    assert task.monitor.removeprefix("val_") in {*names, "loss"} and set(task.chance) == set(names)
     assert task.monitor_mode in ("max", "min")
 
 
