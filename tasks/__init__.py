@@ -33,7 +33,7 @@ def load(name, *, batch_size, seed, data_dir=None, **options):
     >>> load("digits", batch_size=32, seed=0, max_length=5)
     Traceback (most recent call last):
         ...
-    tasks.task.TaskError: --max_length: --task=digits does not take it (it has no options)
+    tasks.task.TaskError: --max_length: --task=digits does not take it (it has only --augment)
     """
     if name not in _LOADERS:
         raise TaskError(f"--task={name}: no such task, use one of {', '.join(NAMES)}")

@@ -209,7 +209,7 @@ def test_without_weights_every_bit_counts():
             {"batch_size": 1258},
             "--batch_size=1258: --task=digits has 1257 training sequences, use at most 1257",
         ),
-        ("digits", {"bits": 8}, "--bits: --task=digits does not take it (it has no options)"),
+        ("digits", {"bits": 8}, "--bits: --task=digits does not take it (it has only --augment)"),
         ("copy", {"min_length": 0}, "--min_length=0: --task=copy needs at least 1"),
         ("copy", {"test_length": 0}, "--test_length=0: --task=copy needs at least 1"),
         ("copy", {"bits": 0}, "--bits=0: --task=copy needs at least 1"),

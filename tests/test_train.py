@@ -155,7 +155,7 @@ def test_help_lists_the_flags_by_group(capsys):
         run(train, "--help")
     text = capsys.readouterr().out
     assert stop.value.code == 0
-    places = [text.index(f"{group}:") for group in ("model", "optimiser", "task", "run")]
+    places = [text.index(f"\n{group}:\n") for group in ("model", "optimiser", "task", "run")]
     assert places == sorted(places) and "--access_rate" in text
 
 
