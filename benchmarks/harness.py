@@ -35,12 +35,12 @@ def main(name, cases, baseline, argv=None):
     parser.add_argument("--case", choices=list(cases), help="run one case here, print its JSON")
     parser.add_argument("--rounds", type=int, default=3, help="fresh processes a case")
     parser.add_argument("--repeats", type=int, default=7, help="timed steps a process")
-    parser.add_argument("--only", help="cases to run, separated by commas")
+    parser.add_argument("--only", help="cases to run, separated by semicolons")
     options = parser.parse_args(argv)
     if options.case:
         print(json.dumps(_one(cases[options.case], options.repeats)))
         return
-    chosen = options.only.split(",") if options.only else list(cases)
+    chosen = options.only.split(";") if options.only else list(cases)
     runs = {case: [] for case in chosen}
     for _ in range(options.rounds):  # rounds outside, so that a slow minute strikes every case
         for case in chosen:
