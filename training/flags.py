@@ -56,10 +56,6 @@ def define():
     _number("clip_norm", 1.0, "Gradients' global norm is clipped at this.", lambda v: v > 0,
             "must be above 0", **group)
 
-    _number("ema", 0.0, "Weights are averaged over steps with this momentum, in [0, 1), and replaced by the "
-            "average at the end of each epoch; 0 for not.", lambda v: 0 <= v < 1,
-            "must be in [0, 1)", **group)
-
     group = {"module_name": TASK}
     flags.DEFINE_enum("task", "digits", tasks.NAMES, "Which task.", **group)
     flags.DEFINE_string("data_dir", None, "Folder, or file, of the task's data.", **group)

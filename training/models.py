@@ -16,7 +16,7 @@ def compiled(task):
         model = build(task)
     except ArgumentError as error:
         raise flags.UsageError(flags.with_flags_named(str(error))) from error
-    model.compile(optimizer(task.steps_per_epoch), task.loss, task.metrics,
+    model.compile(optimizer(task.steps_per_epoch * FLAGS.epochs), task.loss, task.metrics,
                   weighted_metrics=task.weighted_metrics)
     return model
 
@@ -32,18 +32,14 @@ def build(task):
     return tf.keras.Sequential(layers)
 
 
-def optimizer(steps_per_epoch):
-    """The optimiser that the flags name, its learning rate's schedule over the epochs."""
+def optimizer(steps):
+    """The optimiser that the flags name, its learning rate's schedule over so many steps."""
     rate = FLAGS.learning_rate
     if FLAGS.schedule == "cosine":
-        rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps_per_epoch * FLAGS.epochs)
+        rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps)
     name = flags.OPTIMIZERS[FLAGS.optimizer]
     if FLAGS.optimizer not in flags.FROM_ADDONS:
-        average = {"use_ema": True, "ema_momentum": FLAGS.ema,
-                   "ema_overwrite_frequency": steps_per_epoch} if FLAGS.ema else {}
-        return getattr(tf.keras.optimizers, name)(rate, global_clipnorm=FLAGS.clip_norm, **average)
-    if FLAGS.ema:
-        raise flags.UsageError(f"--ema={FLAGS.ema}: --optimizer={FLAGS.optimizer} has no averages; use adam")
+        return getattr(tf.keras.optimizers, name)(rate, global_clipnorm=FLAGS.clip_norm)
     try:
         return getattr(compat.addons().optimizers, name)(rate, global_clipnorm=FLAGS.clip_norm)
     except ImportError as error:
