@@ -5,7 +5,7 @@ import inspect
 import tensorflow as tf
 
 from santm_tf.errors import ArgumentError
-from santm_tf.scan import scan
+from santm_tf.scan import scan, swap_time
 from santm_tf.shards import Sharded
 
 
@@ -68,7 +68,7 @@ class Recurrent(tf.keras.layers.RNN):
         if mask is not None:
             mask = tf.convert_to_tensor(tf.nest.flatten(mask)[0])
         if self.time_major:
-            inputs, mask = _swap(inputs), mask if mask is None else _swap(mask)
+            inputs, mask = swap_time(inputs), mask if mask is None else swap_time(mask)
         if self.jit_compile:
             if self._sharded is None:
                 self._sharded = Sharded(self._loop)
@@ -87,7 +87,7 @@ class Recurrent(tf.keras.layers.RNN):
                 outputs = tf.reverse_sequence(tf.reverse(outputs, [1]), lengths, 1)
             result = tf.RaggedTensor.from_tensor(outputs, lengths)
         else:
-            result = _swap(outputs) if self.time_major else outputs
+            result = swap_time(outputs) if self.time_major else outputs
         if self.return_state:
             return (result if isinstance(result, list) else [result]) + list(state)
         return result
@@ -101,7 +101,7 @@ class Recurrent(tf.keras.layers.RNN):
         if hasattr(self.cell, "project"):
             inputs = self.cell.project(inputs)
             options["projected"] = True
-        inputs, time_mask = _swap(inputs), None if mask is None else tf.cast(_swap(mask), tf.bool)
+        inputs, time_mask = swap_time(inputs), None if mask is None else tf.cast(swap_time(mask), tf.bool)
         if self.go_backwards:
             inputs = tf.nest.map_structure(lambda x: tf.reverse(x, [0]), inputs)
             time_mask = None if mask is None else tf.reverse(time_mask, [0])
@@ -122,7 +122,7 @@ class Recurrent(tf.keras.layers.RNN):
                     [tf.shape(time_mask), [1] * (y.shape.rank - 2)], 0)), y, tf.zeros_like(y)),
                 outputs)
         last = tf.nest.map_structure(lambda y: y[-1], outputs)
-        return _swap(outputs), last, state
+        return swap_time(outputs), last, state
 
     def _cell_arguments(self):
         return inspect.signature(self.cell.call).parameters
@@ -153,9 +153,3 @@ class _DropoutMasks:
         self._masks = [cache.get(cache._key()) for cache in self._caches]
         for cache in self._caches:
             cache.clear()
-
-
-def _swap(nested):
-    """Batch-major to time-major and back."""
-    return tf.nest.map_structure(
-        lambda x: tf.transpose(x, [1, 0, *range(2, x.shape.rank)]), nested)

@@ -7,7 +7,7 @@ from santm_tf.attention import ChebAttention
 from santm_tf.cells import CascadeLSTMCell, SegmentLSTMCell
 from santm_tf.errors import ArgumentError
 from santm_tf.memory import MemoryCell, MemoryState
-from santm_tf.scan import scan
+from santm_tf.scan import scan, swap_time
 from santm_tf.segments import pack, take
 from santm_tf.shards import Sharded
 
@@ -162,11 +162,11 @@ class SANTM(tf.keras.layers.Layer):
 
     def _bottom(self, inputs, mask):
         """`(h, beta)` at every step, `[B, T, H]` and `[B, T, 1]`."""
-        projected = _time_major(self.bottom.project(inputs))
+        projected = swap_time(self.bottom.project(inputs))
         state = self.bottom.get_initial_state(inputs)
         outputs, _ = scan(lambda x, s: self.bottom(x, s, projected=True), projected, state,
                           mask=None if mask is None else tf.transpose(mask))
-        return _time_major(outputs)
+        return swap_time(outputs)
 
     def _middle(self, h, beta, training):
         """`h^m` as a function of the steps wanted, and at the end.
@@ -183,9 +183,9 @@ class SANTM(tf.keras.layers.Layer):
         packed_beta = take(beta, order) * tf.cast(steps < place[:, -1:], beta.dtype)[..., None]
         # Not split: projecting every packed place costs more than the few steps that are run.
         states, (last, _) = scan(
-            self.middle, _time_major((take(h, order), packed_beta)),
+            self.middle, swap_time((take(h, order), packed_beta)),
             self.middle.get_initial_state(h), steps=tf.reduce_max(place[:, -1]))
-        states = tf.concat([tf.zeros_like(h[:, :1]), _time_major(states)], 1)
+        states = tf.concat([tf.zeros_like(h[:, :1]), swap_time(states)], 1)
         return lambda t: take(states, tf.gather(place, t, axis=1)), last
 
     def _top(self, middle_at, valid, t, inside):
@@ -205,7 +205,7 @@ class SANTM(tf.keras.layers.Layer):
             new_state = MemoryState(*new)
             return (emitted if self.recall is not None else new_state.read), new
 
-        visited, end = scan(step, (_time_major(z), open_), first)
+        visited, end = scan(step, (swap_time(z), open_), first)
         return (MemoryState(*first), visited, MemoryState(*end))
 
     def _recall(self, top):
@@ -213,12 +213,12 @@ class SANTM(tf.keras.layers.Layer):
         if self.recall is None:
             read = end.read
             if self.return_sequences:
-                read = tf.concat([first.read[:, None], _time_major(visited)], 1)
+                read = tf.concat([first.read[:, None], swap_time(visited)], 1)
             return _flat(read, 2)
         weights, memory = end.read_weights, end.memory
         if self.return_sequences:
             weights, memory = (
-                tf.concat([start[:, None], _time_major(v)], 1) for start, v in
+                tf.concat([start[:, None], swap_time(v)], 1) for start, v in
                 zip((first.read_weights, first.memory), visited, strict=True))
         slots, width = memory.shape[-2:]
         y = self.recall(tf.reshape(memory, [-1, slots, width]))
@@ -245,11 +245,6 @@ def _build(layer, shape):
     with tf.name_scope(layer.name):
         layer.build(shape)
 
-
-def _time_major(nested):
-    """Batch-major to time-major and back."""
-    return tf.nest.map_structure(
-        lambda x: tf.transpose(x, [1, 0, *range(2, x.shape.rank)]), nested)
 
 
 def _flat(x, axes):

@@ -144,6 +144,12 @@ def scan(step, inputs, state, *, constants=(), mask=None, steps=None):
             nest.pack_sequence_as(state, flat[n_out:]))
 
 
+def swap_time(nested):
+    """Batch-major to time-major and back, for a nest of tensors."""
+    return tf.nest.map_structure(
+        lambda x: tf.transpose(x, [1, 0, *range(2, x.shape.rank)]), nested)
+
+
 def _masked(step, inputs, state, constants, mask, steps):
     """The scan whose masked steps hold the state and repeat the output."""
     nest = tf.nest
