@@ -1,3 +1,12 @@
-"""Keras 2 before any test file imports TensorFlow: spektral looks for it at `tensorflow.keras`."""
+"""Keras 2 before any test file imports TensorFlow (spektral looks for it at `tensorflow.keras`)."""
 
-import santm_tf  # noqa: F401
+import pytest
+
+import santm_tf  # noqa: F401, I001  (first: it chooses Keras 2)
+import tensorflow as tf
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """The same initial weights in every run, whatever ran before."""
+    tf.keras.utils.set_random_seed(0)

@@ -18,9 +18,9 @@ from santm_tf import (
     load_model,
 )
 
-BATCH, STEPS = 3, 6
+BATCH, STEPS = 4, 16
 MEMORY = {"memory_slots": 5, "slot_width": 4}
-SMALL = {"units": 4, **MEMORY, "attention_heads": 2, "locality": 1, "segment_length": 1.0,
+SMALL = {"units": 4, **MEMORY, "attention_heads": 2, "locality": 1, "segment_length": 2.0,
          "jit_compile": False}
 
 
