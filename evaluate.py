@@ -25,7 +25,7 @@ def load_task():
         raise flags.UsageError(str(error)) from error
 
 
-def results(task, model, epochs, seconds):
+def results(task, model, epochs):
     """The figures of a trained model on the test split, as the last line on standard output."""
     masks = [layer for layer in model.submodules if isinstance(layer, santm_tf.AccessMask)]
     for mask in masks:
@@ -33,19 +33,19 @@ def results(task, model, epochs, seconds):
     model.make_test_function(force=True)
     scores = model.evaluate(task.test, verbose=0, return_dict=True)
     rate = float(masks[0].rate) if masks else 1.0
-    return {"task": FLAGS.task, "model": FLAGS.model, "seed": FLAGS.seed, "epochs": epochs,
-            "seconds": round(seconds, 1), "parameters": model.count_params(), "access_rate": rate,
+    return {"task": FLAGS.task, "model": FLAGS.model, "seed": FLAGS.seed, "epochs": len(epochs),
+            "seconds": round(sum(epoch["seconds"] for epoch in epochs), 1),
+            "parameters": model.count_params(), "access_rate": rate,
             **{f"test_{name}": value for name, value in scores.items() if name != "access_rate"}}
 
 
 def main():
     workdir = Workdir(FLAGS.workdir)
     workdir.check(groups=(flags.MODEL,))
-    record = workdir.read_metrics()
     task = load_task()
     model = models.compiled(task)
     restore(best_weights(workdir, model), workdir)
-    print(json.dumps(results(task, model, len(record["epochs"]), record["seconds"])))
+    print(json.dumps(results(task, model, workdir.read_metrics()["epochs"])))
 
 
 def with_saved_flags(argv):

@@ -1,9 +1,9 @@
 """Trains a model on a task: `train.py --task=digits --model=santm --workdir=runs/first`."""
 
+import contextlib
 import json
 import os
 import sys
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -12,7 +12,7 @@ import tensorflow as tf  # noqa: E402
 
 from evaluate import load_task, results  # noqa: E402
 from training import callbacks, flags, models  # noqa: E402
-from training.workdir import Checkpoints, Workdir, restore  # noqa: E402
+from training.workdir import Checkpoints, Record, Workdir, restore  # noqa: E402
 
 FLAGS = flags.FLAGS
 FALL = 0.6  # the share of the epochs over which the access rate comes down to its target
@@ -31,28 +31,24 @@ def main():
     keep.set_model(model)
     done = keep.resume() if FLAGS.resume else 0
     task.epoch.assign(done)
-    record = workdir.read_metrics() if done else {"epochs": [], "seconds": 0.0}
     steps = task.steps_per_epoch * FLAGS.epochs
     steps = min(steps, FLAGS.max_steps or steps)
-    watch = [callbacks.Progress(steps, done * task.steps_per_epoch),
-             callbacks.StopWhenNotFinite(lambda: keep.last.latest_checkpoint),
+    progress = callbacks.Progress(steps, done * task.steps_per_epoch)
+    watch = [progress, callbacks.StopWhenNotFinite(lambda: keep.last.latest_checkpoint),
              callbacks.StopAfter(steps)]
     if sparse:
         watch.append(santm_tf.L0Projection(FLAGS.access_rate, epochs=falling))
-    record_epoch = tf.keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: record["epochs"].append(
-            {"epoch": epoch + 1, **{k: float(v) for k, v in logs.items()}}))
-    watch += [keep, record_epoch, tf.keras.callbacks.TensorBoard(workdir.logs, write_graph=False)]
-    started = time.monotonic()
-    if int(model.optimizer.iterations) < steps:
-        model.fit(task.train, validation_data=task.validation, epochs=FLAGS.epochs,
-                  initial_epoch=done, callbacks=watch, verbose=0)
-    record["seconds"] += time.monotonic() - started
+    record = Record(workdir, done)
+    watch += [record, keep, tf.keras.callbacks.TensorBoard(workdir.logs, write_graph=False)]
+    with contextlib.closing(progress):
+        if int(model.optimizer.iterations) < steps:
+            model.fit(task.train, validation_data=task.validation, epochs=FLAGS.epochs,
+                      initial_epoch=done, callbacks=watch, verbose=0)
     if keep.good.latest_checkpoint:
         restore(keep.good, workdir)
-    record["result"] = results(task, model, len(record["epochs"]), record["seconds"])
-    workdir.write_metrics(record)
-    print(json.dumps(record["result"]))
+    result = results(task, model, record.epochs)
+    workdir.write_metrics({"epochs": record.epochs, "result": result})
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

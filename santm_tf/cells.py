@@ -129,6 +129,8 @@ class CascadeLSTMCell(_LSTMCell):
 
     def __init__(self, units, max_steps=100, **kwargs):
         super().__init__(units, **kwargs)
+        if max_steps < 1:
+            raise ArgumentError(f"CascadeLSTMCell: max_steps={max_steps}; it must be at least 1")
         self.max_steps = max_steps
         self.output_size = units
 

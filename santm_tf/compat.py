@@ -35,6 +35,11 @@ if tf.keras.Model is not tf_keras.Model:
         "set TF_USE_LEGACY_KERAS=1 or import santm_tf before tf.keras"
     )
 
+# `from tensorflow.keras import layers` goes by the path that TensorFlow took at its own import.
+_keras_2 = os.path.join(tf_keras.__path__[0], "api", "_v2")
+if _keras_2 not in tf.__path__:
+    tf.__path__.insert(0, _keras_2)
+
 
 @functools.cache
 def addons():

@@ -39,7 +39,7 @@ class SANTM(tf.keras.layers.Layer):
       segment_length: the expected length of a segment. See `SegmentLSTMCell`.
       max_steps: the longest memory wanted of the middle level and of the top's controller, in steps
         (`ChronoBias`; default P). Small where the external memory is to do all the remembering.
-      boundary_penalty: weight of `mean(beta)` in the loss.
+      boundary_penalty: weight of `(mean(beta) - 1/L)^2` in the loss, L the segment_length.
       dropout: share of `[h ; m ; o]` dropped while training.
       memory: "dense".
       recall: "attention", or "read" for the plain vectors read, `o_t = r_t`: with `access_rate=1`
@@ -139,7 +139,7 @@ class SANTM(tf.keras.layers.Layer):
         self.add_metric(self.access.rate, name="access_rate")
         self.add_metric(boundary_rate, name="boundary_rate")
         if self.boundary_penalty:
-            self.add_loss(self.boundary_penalty * boundary_rate)
+            self.add_loss(self.boundary_penalty * (boundary_rate - 1.0 / self.bottom.segment_length) ** 2)
         return self.readout(self.dropout(features, training=training))
 
     def _levels(self, batched, plan, training):
@@ -157,8 +157,9 @@ class SANTM(tf.keras.layers.Layer):
             features = [h, middle_at(steps), tf.gather(self._recall(top), visited, axis=1)]
         else:
             features = [h[:, -1], m_last, self._recall(top)]
-        lengths = tf.reduce_sum(tf.cast(valid, beta.dtype), 1)
-        return tf.concat(features, -1), tf.reduce_sum(beta[..., 0], 1) / tf.maximum(lengths, 1)
+        lengths = tf.reduce_sum(tf.cast(valid, tf.float32), 1)  # float16 ends at 65,504 steps
+        boundaries = tf.reduce_sum(tf.cast(beta[..., 0], tf.float32), 1)
+        return tf.concat(features, -1), boundaries / tf.maximum(lengths, 1)
 
     def _bottom(self, inputs, mask):
         """`(h, beta)` at every step, `[B, T, H]` and `[B, T, 1]`."""

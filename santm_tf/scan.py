@@ -14,7 +14,8 @@ def scan(step, inputs, state, *, constants=(), mask=None, steps=None):
     back from the last step, recomputes one step from the state it kept, and takes that step's
     vector-Jacobian product (reverse accumulation with one checkpoint per step; Griewank and
     Walther, *Evaluating Derivatives*, 2008, section 12.1). Memory is O(T * state), whatever happens
-    inside a step, and XLA compiles both loops.
+    inside a step, and XLA compiles both loops. (That is in a `tf.function`. Run eagerly, an outer
+    gradient tape keeps what each step computes as well.)
 
     Args:
       step: function of `(inputs_t, state)`, or `(inputs_t, state, constants)` where constants are

@@ -1,8 +1,8 @@
 """Keras 2 before any test file imports TensorFlow (spektral looks for it at `tensorflow.keras`)."""
 
-import pytest
+import pytest  # noqa: I001  (santm_tf first: it chooses Keras 2)
 
-import santm_tf  # noqa: F401, I001  (first: it chooses Keras 2)
+import santm_tf  # noqa: F401
 import tensorflow as tf
 
 

@@ -38,6 +38,12 @@ def test_importing_it_makes_tf_keras_keras_2(before):
     assert process.returncode == 0, process.stderr
 
 
+def test_tensorflow_keras_as_a_module_is_keras_2_too():
+    process = run("import tensorflow, santm_tf\nfrom tensorflow.keras import layers\n"
+                  "print(layers.Dense.__module__)")
+    assert process.stdout.strip().startswith("tf_keras"), process.stderr
+
+
 def test_keras_3_in_place_is_one_line_that_says_what_to_do():
     process = run("import tensorflow as tf\ntf.keras.layers\nfrom santm_tf import compat")
     assert process.returncode != 0

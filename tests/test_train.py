@@ -13,7 +13,6 @@ import evaluate
 import train
 from training import flags
 from training.callbacks import StopWhenNotFinite
-from training.workdir import Checkpoints, Workdir
 
 SMALL = ["--units=4", "--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2",
          "--nojit_compile", "--batch_size=256", "--epochs=2", "--access_rate=0.25"]
@@ -160,18 +159,56 @@ def test_help_lists_the_flags_by_group(capsys):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():
+    stop = StopWhenNotFinite(lambda: "ckpt-7")
     with pytest.raises(flags.UsageError, match="nan.*ckpt-7.*learning_rate"):
-        StopWhenNotFinite(lambda: "ckpt-7").on_train_batch_end(3, {"loss": float("nan")})
+        stop.on_train_batch_end(3, {"loss": float("nan")})
+    with pytest.raises(flags.UsageError, match="validation loss is inf.*ckpt-7"):
+        stop.on_epoch_end(1, {"loss": 1.0, "val_loss": float("inf")})
 
 
-def test_weights_that_are_not_finite_are_never_saved(tmp_path):
-    model = tf.keras.Sequential([tf.keras.Input([2]), tf.keras.layers.Dense(1)])
-    model.compile("adam", "mse")
-    keep = Checkpoints(Workdir(str(tmp_path)), "val_loss", "min")
-    keep.set_model(model)
-    keep.on_epoch_end(0, {"val_loss": 1.0})
-    saved = keep.last.latest_checkpoint
-    model.layers[0].kernel.assign(np.full([2, 1], np.nan))
-    with pytest.raises(flags.UsageError, match="not finite"):
-        keep.on_epoch_end(1, {"val_loss": 1.0})
-    assert keep.last.latest_checkpoint == saved
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+    spoil = tf.keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)
+    fit = tf.keras.Model.fit
+
+    def spoiled_fit(model, *args, callbacks, **kwargs):
+        def at_the_end_of_the_second_epoch(batch, logs):
+            if int(model.optimizer.iterations) == 2 * batches:
+                model.layers[-1].kernel.assign(np.full(model.layers[-1].kernel.shape, np.nan))
+        batches = args[0].cardinality().numpy()
+        spoil.on_train_batch_end = at_the_end_of_the_second_epoch
+        return fit(model, *args, callbacks=[spoil, *callbacks], **kwargs)
+
+    monkeypatch.setattr(tf.keras.Model, "fit", spoiled_fit)
+    line = refused(capsys, train, f"--workdir={folder}", *SMALL)
+    assert "validation loss is nan" in line and "checkpoints/ckpt-1" in line
+    assert tf.train.latest_checkpoint(str(folder / "checkpoints")).endswith("ckpt-1")
+    with open(folder / "metrics.json") as file:
+        assert [epoch["epoch"] for epoch in json.load(file)["epochs"]] == [1]
+
+
+def test_a_run_that_was_cut_off_keeps_the_figures_of_its_epochs(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.keras.Model, "evaluate", cut_off_in_the_second_epoch())
+        with pytest.raises(KeyboardInterrupt):
+            run(train, f"--workdir={folder}", *SMALL)
+    run(train, f"--workdir={folder}", "--resume", *SMALL)
+    with open(folder / "metrics.json") as file:
+        record = json.load(file)
+    assert [epoch["epoch"] for epoch in record["epochs"]] == [1, 2]
+    assert record["result"]["seconds"] == pytest.approx(
+        sum(epoch["seconds"] for epoch in record["epochs"]), abs=0.05)
+
+
+def cut_off_in_the_second_epoch():
+    """Stands in for `Model.evaluate`, which runs at the end of each epoch."""
+    real, calls = tf.keras.Model.evaluate, []
+
+    def evaluate_once(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    return evaluate_once

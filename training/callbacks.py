@@ -21,12 +21,9 @@ class Progress(tf.keras.callbacks.Callback):
 
     def __init__(self, steps, done=0):
         super().__init__()
-        self.steps, self.done = steps, done
-
-    def on_train_begin(self, logs=None):
         self.latest = {}
-        self.bar = tqdm(total=self.steps, initial=self.done, unit="step", file=sys.stderr,
-                        mininterval=0.5, dynamic_ncols=True)
+        self.bar = tqdm(total=steps, initial=done, unit="step", file=sys.stderr, mininterval=0.5,
+                        dynamic_ncols=True)
 
     def on_train_batch_end(self, batch, logs=None):
         self._show(logs)
@@ -35,7 +32,8 @@ class Progress(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._show(logs)
 
-    def on_train_end(self, logs=None):
+    def close(self):
+        """Ends the bar's line, whether the run ended well or not."""
         self.bar.close()
 
     def _show(self, logs):
@@ -44,7 +42,9 @@ class Progress(tf.keras.callbacks.Callback):
 
 
 class StopWhenNotFinite(tf.keras.callbacks.Callback):
-    """Stops a run whose loss is NaN or infinite, before anything of it is saved.
+    """Stops a run at a loss that is NaN or infinite, before anything of it is saved.
+
+    The loss on the validation data, which the weights after the epoch's last update give, too.
 
     Args:
       last_good: function that gives the last good checkpoint's path, or None.
@@ -58,10 +58,16 @@ class StopWhenNotFinite(tf.keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite(logs["loss"]):
-            raise UsageError(
-                f"the loss is {logs['loss']} at epoch {self.epoch + 1}, step {batch + 1}; the last "
-                f"good checkpoint is {self.last_good() or 'none'}; lower --learning_rate or --clip_norm")
+        self._check(logs["loss"], f"the loss is {logs['loss']} at epoch {self.epoch + 1}, step {batch + 1}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        loss = logs.get("val_loss", 0.0)
+        self._check(loss, f"the validation loss is {loss} after epoch {epoch + 1}")
+
+    def _check(self, loss, where):
+        if not math.isfinite(loss):
+            raise UsageError(f"{where}; the last good checkpoint is {self.last_good() or 'none'}; "
+                             "lower --learning_rate or --clip_norm")
 
 
 class StopAfter(tf.keras.callbacks.Callback):

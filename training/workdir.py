@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+import time
 
 import numpy as np
 import tensorflow as tf
@@ -55,11 +56,12 @@ class Workdir:
                         f"{before or f'no --{name}'}; give the same, or name another folder")
 
     def read_metrics(self):
+        """What metrics.json holds: `{"epochs": [figures of each], "result": the last line}`."""
         try:
             with open(self.metrics_file) as file:
                 return json.load(file)
         except FileNotFoundError:
-            return {"epochs": [], "seconds": 0.0}
+            return {"epochs": []}
         except ValueError as error:
             raise flags.UsageError(f"{self.metrics_file}: damaged ({error}); delete it") from error
 
@@ -71,8 +73,7 @@ class Checkpoints(tf.keras.callbacks.Callback):
     """Saves the run after every epoch, and the best weights by one validation figure.
 
     Keeps the last three. A checkpoint holds model, optimiser, epoch and best figure, and is written
-    under another name first, so a stopped run leaves none half written. Weights that are not
-    finite are never saved.
+    under another name first, so a stopped run leaves none half written.
 
     Args:
       workdir: a `Workdir`.
@@ -104,16 +105,35 @@ class Checkpoints(tf.keras.callbacks.Callback):
         return int(self.epoch)
 
     def on_epoch_end(self, epoch, logs=None):
-        if not all(np.isfinite(w).all() for w in self.model.get_weights()):
-            raise flags.UsageError(
-                f"the weights are not finite after epoch {epoch + 1}; the last good checkpoint is "
-                f"{self.last.latest_checkpoint or 'none'}; lower --learning_rate or --clip_norm")
         self.epoch.assign(epoch + 1)
         score = self.sign * logs[self.monitor]
         if self.ready(epoch) and score >= float(self.best):
             self.best.assign(score)
             self.good.save()
         self.last.save()
+
+
+class Record(tf.keras.callbacks.Callback):
+    """Writes the figures of every epoch, and its seconds, to metrics.json as the run goes.
+
+    Args:
+      workdir: a `Workdir`.
+      done: epochs that the checkpoint holds; figures of later ones are of a run that was cut off.
+    """
+
+    def __init__(self, workdir, done):
+        super().__init__()
+        self.workdir = workdir
+        self.epochs = workdir.read_metrics()["epochs"][:done]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        figures = {name: float(value) for name, value in logs.items()}
+        seconds = round(time.monotonic() - self.started, 3)
+        self.epochs.append({"epoch": epoch + 1, "seconds": seconds, **figures})
+        self.workdir.write_metrics({"epochs": self.epochs})
 
 
 def best_weights(workdir, model):
