@@ -20,7 +20,7 @@ def _keras(make, jit):
         @tf.function(jit_compile=jit)
         def train(x):
             with tf.GradientTape() as tape:
-                loss = tf.reduce_mean(layer(x, training=True) ** 2)
+                loss = tf.reduce_mean(tf.square(layer(x, training=True)))
             return loss, tape.gradient(loss, layer.trainable_weights)
 
         return lambda: float(train(x)[0]), {"parameters": layer.count_params()}

@@ -53,7 +53,7 @@ class SegmentLSTMCell(_LSTMCell):
 
     Args:
       units: H.
-      segment_length: the expected length of a segment in steps, L >= 1. It sets the boundaries'
+      segment_length: L >= 1, the expected length of a segment in steps. It sets the boundaries'
         first bias, `b = log((1/L) / (1 - 1/L))` (clipped to 1 at L = 1), so that p starts at 1/L.
         The paper's authors start b at 1 (L = 1.4), at which nearly every step is a boundary.
 
@@ -66,7 +66,7 @@ class SegmentLSTMCell(_LSTMCell):
     ([2, 5, 8], [2, 5, 1])
     """
 
-    def __init__(self, units, segment_length=2.0, **kwargs):
+    def __init__(self, units, segment_length=4.0, **kwargs):
         super().__init__(units, **kwargs)
         if not segment_length >= 1:
             raise ArgumentError(f"SegmentLSTMCell: segment_length={segment_length}; it must be at least 1")

@@ -51,6 +51,23 @@ def lstm(z, c):
     return run(z, c)
 
 
+def is_plain(cell):
+    """Whether a cell is Keras' `LSTMCell` as it comes: `keras_lstm` computes the same, faster."""
+    plain = tf.keras.layers.LSTMCell(1)
+    return type(cell) is type(plain) and all(
+        getattr(cell, name) == getattr(plain, name)
+        for name in ("activation", "recurrent_activation", "dropout", "recurrent_dropout"))
+
+
+def keras_lstm(cell, x, states):
+    """`cell(x, states)` of a plain Keras `LSTMCell`, by `lstm`."""
+    h, c = states
+    kernel, recurrent_kernel = tf.cast(cell.kernel, x.dtype), tf.cast(cell.recurrent_kernel, x.dtype)
+    z = x @ kernel + h @ recurrent_kernel
+    h, c = lstm(z + tf.cast(cell.bias, x.dtype) if cell.use_bias else z, c)
+    return h, [h, c]
+
+
 @tf.keras.utils.register_keras_serializable("santm_tf")
 class ChronoBias(tf.keras.initializers.Initializer):
     """Gate biases for memories of up to `max_steps` steps: `b_f = log U(1, max_steps - 1), b_i = -b_f`.

@@ -5,6 +5,7 @@ import inspect
 import tensorflow as tf
 
 from santm_tf.errors import ArgumentError
+from santm_tf.lstm import is_plain, keras_lstm
 from santm_tf.scan import scan, swap_time
 from santm_tf.shards import Sharded
 
@@ -16,7 +17,7 @@ class Recurrent(tf.keras.layers.RNN):
     Takes what `tf.keras.layers.RNN` takes and returns what it returns: outputs, states, gradients,
     masks, `stateful`, `go_backwards`, constants. Only the time loop is another (`santm_tf.scan`):
     memory O(T * state), and fast under XLA, where the loop of Keras is an order of magnitude slower
-    than without (`benchmarks/scan.py`).
+    than without (`benchmarks/scan.py`). Keras' own `LSTMCell` is computed by `santm_tf.lstm.lstm`.
 
     A cell may *split* its work: a cell with a method `project(inputs)` and an argument `projected`
     of its `call` has the part that depends on the input alone done for all steps as one product,
@@ -107,9 +108,12 @@ class Recurrent(tf.keras.layers.RNN):
             time_mask = None if mask is None else tf.reverse(time_mask, [0])
         if constants is not None and "constants" not in names:
             raise ValueError(f"RNN cell {self.cell} does not support constants")
+        plain = is_plain(self.cell) and self.cell.compute_dtype == self.compute_dtype
         single = len(state) == 1 and getattr(self.cell, "_is_tf_rnn_cell", None) is not None
 
         def step(x, s, *rest):
+            if plain:
+                return keras_lstm(self.cell, x, s)
             given = {"constants": rest[0]} if rest else {}
             with dropout:
                 y, new = self.cell(x, s[0] if single else s, **options, **given)

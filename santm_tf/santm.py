@@ -36,10 +36,11 @@ class SANTM(tf.keras.layers.Layer):
       attention_heads: A, divides W. cheb_order: K. locality: w. See `ChebAttention`.
       mask_period: P, in steps (default: the length of the sequences, which must then be known).
       access_rate: the access mask's first rate, in (0, 1]. See `AccessMask`.
-      segment_length: the expected length of a segment. See `SegmentLSTMCell`.
+      segment_length: L, the expected length of a segment. See `SegmentLSTMCell`.
       max_steps: the longest memory wanted of the middle level and of the top's controller, in steps
         (`ChronoBias`; default P). Small where the external memory is to do all the remembering.
-      boundary_penalty: weight of `(mean(beta) - 1/L)^2` in the loss, L the segment_length.
+      boundary_penalty: weight of `(mean(beta) - 1/L)^2` in the loss, which holds the boundary rate
+        near 1/L and leaves open where the boundaries fall.
       dropout: share of `[h ; m ; o]` dropped while training.
       memory: "dense".
       recall: "attention", or "read" for the plain vectors read, `o_t = r_t`: with `access_rate=1`
@@ -66,7 +67,8 @@ class SANTM(tf.keras.layers.Layer):
     def __init__(self, units, memory_slots=32, slot_width=32, read_heads=1, attention_heads=4,
                  cheb_order=3, locality=4, mask_period=None, access_rate=1.0, memory="dense",
                  top_k=None, return_sequences=False, write_heads=1, shift_range=1,
-                 memory_init="learned", segment_length=2.0, boundary_penalty=0.0, max_steps=None, dropout=0.0,
+                 memory_init="learned", segment_length=4.0, boundary_penalty=1.0, max_steps=None,
+                 dropout=0.0,
                  recall="attention", jit_compile=True, seed=None, plan_size=None, **kwargs):
         super().__init__(**kwargs)
         if memory != "dense" or top_k is not None:

@@ -287,7 +287,7 @@ def test_sequences_pass_their_mask_on_and_a_last_step_does_not():
 
 @pytest.mark.parametrize(("bias", "rate"), [(99.0, 1.0), (-99.0, 0.0)])
 def test_its_rates_are_metrics_and_the_boundary_rate_a_loss(bias, rate):
-    layer = built(dtype="float32", boundary_penalty=3.0)
+    layer = built(dtype="float32", boundary_penalty=3.0, segment_length=2.5)
     layer.bottom.boundary_bias.assign([bias])
     model = tf.keras.Sequential([tf.keras.layers.Masking(), layer])
     model.compile(loss="mse", run_eagerly=True)
@@ -296,15 +296,29 @@ def test_its_rates_are_metrics_and_the_boundary_rate_a_loss(bias, rate):
                           return_dict=True)
     np.testing.assert_allclose(logs["access_rate"], sum(ON) / PERIOD, rtol=1e-6)
     np.testing.assert_allclose(logs["boundary_rate"], rate, atol=1e-6)
-    np.testing.assert_allclose(tf.reduce_sum(layer.losses), 3.0 * rate, atol=1e-6)
+    np.testing.assert_allclose(tf.reduce_sum(layer.losses), 3.0 * (rate - 0.4) ** 2, atol=1e-6)
 
 
-def test_the_boundary_penalty_lowers_the_boundary_bias():
-    layer = built(dtype="float32", boundary_penalty=3.0)
+@pytest.mark.parametrize(("bias", "sign"), [(99.0, 0.0), (3.0, 1.0), (-3.0, -1.0)])
+def test_the_boundary_penalty_draws_the_boundary_rate_to_its_target(bias, sign):
+    layer = built(dtype="float32", boundary_penalty=3.0, segment_length=2.0)
+    layer.bottom.boundary_bias.assign([bias])
     with tf.GradientTape() as tape:
         layer(tf.constant(random(3, STEPS, 2), tf.float32), training=True)
         loss = tf.reduce_sum(layer.losses)
-    assert tape.gradient(loss, layer.bottom.boundary_bias)[0] > 0
+    assert np.sign(tape.gradient(loss, layer.bottom.boundary_bias)[0]) == sign
+
+
+def test_training_brings_long_segments_about():
+    """Boundaries that start shut open to the rate asked for, though the loss asks for none."""
+    tf.keras.utils.set_random_seed(0)
+    layer = SANTM(4, **SIZES, segment_length=8, jit_compile=False)
+    model = tf.keras.Sequential([layer, tf.keras.layers.Dense(1)])
+    model.compile(tf.keras.optimizers.Adam(0.02), "mse")
+    x = random(32, 16, 2).astype(np.float32)
+    rates = [model.train_on_batch(x, x[:, -1, :1], return_dict=True)["boundary_rate"]
+             for _ in range(250)]
+    assert rates[0] < 0.06 and abs(np.mean(rates[-50:]) - 1 / 8) < 0.04
 
 
 def test_dropout_acts_while_training_only():

@@ -38,11 +38,12 @@ def define():
             lambda v: 0 < v <= 1, "must be in (0, 1]", **group)
     _integer("mask_period", None, "Steps after which the access mask repeats (default: the length "
              "of a training sequence).", **group)
-    _number("segment_length", 2.0, "Expected length of a segment, in steps.",
+    _number("segment_length", 4.0, "Expected length of a segment, in steps.",
             lambda v: v >= 1, "must be at least 1", **group)
     _integer("max_memory", None, "Longest memory wanted of the LSTMs' gates at first, in steps "
              "(default: mask_period).", **group)
-    _number("boundary_penalty", 0.0, "Weight of the mean boundary rate in the loss.",
+    _number("boundary_penalty", 1.0, "Weight in the loss of the boundary rate's distance from "
+            "1/segment_length, squared.",
             lambda v: v >= 0, "must be at least 0", **group)
     _number("dropout", 0.0, "Share of features dropped before the output.",
             lambda v: 0 <= v < 1, "must be in [0, 1)", **group)
