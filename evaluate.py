@@ -8,7 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import santm_tf  # noqa: E402, I001  (first: it chooses Keras 2)
 import tasks  # noqa: E402
-from training import flags, models  # noqa: E402
+from training import callbacks, flags, models  # noqa: E402
 from training.workdir import Workdir, best_weights, restore  # noqa: E402
 
 FLAGS = flags.FLAGS
@@ -31,7 +31,8 @@ def results(task, model, epochs):
     for mask in masks:
         mask.fit_plan()
     model.make_test_function(force=True)
-    scores = model.evaluate(task.test, verbose=0, return_dict=True)
+    scores = model.evaluate(task.test, verbose=0, return_dict=True,
+                            callbacks=[callbacks.StartSequences()])
     rate = float(masks[0].rate) if masks else 1.0
     return {"task": FLAGS.task, "model": FLAGS.model, "seed": FLAGS.seed, "epochs": len(epochs),
             "seconds": round(sum(epoch["seconds"] for epoch in epochs), 1),

@@ -34,8 +34,8 @@ def main():
     steps = task.steps_per_epoch * FLAGS.epochs
     steps = min(steps, FLAGS.max_steps or steps)
     progress = callbacks.Progress(steps, done * task.steps_per_epoch)
-    watch = [progress, callbacks.StopWhenNotFinite(lambda: keep.last.latest_checkpoint),
-             callbacks.StopAfter(steps)]
+    watch = [progress, callbacks.StartSequences(), callbacks.StopAfter(steps),
+             callbacks.StopWhenNotFinite(lambda: keep.last.latest_checkpoint)]
     if sparse:
         watch.append(santm_tf.L0Projection(FLAGS.access_rate, epochs=falling))
     record = Record(workdir, done)

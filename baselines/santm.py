@@ -3,7 +3,7 @@
 from santm_tf import SANTM
 
 
-def make(flags, *, steps, return_sequences):
+def make(flags, *, steps, return_sequences, stateful=False):
     return SANTM(
         flags.units, memory_slots=flags.memory_slots, slot_width=flags.slot_width,
         read_heads=flags.read_heads, write_heads=flags.write_heads, shift_range=flags.shift_range,
@@ -12,4 +12,4 @@ def make(flags, *, steps, return_sequences):
         mask_period=flags.mask_period or steps, segment_length=flags.segment_length,
         max_steps=flags.max_memory,
         boundary_penalty=flags.boundary_penalty, dropout=flags.dropout,
-        return_sequences=return_sequences, jit_compile=flags.jit_compile, seed=flags.seed)
+        return_sequences=return_sequences, stateful=stateful, jit_compile=flags.jit_compile, seed=flags.seed)

@@ -46,6 +46,11 @@ class SANTM(tf.keras.layers.Layer):
       recall: "attention", or "read" for the plain vectors read, `o_t = r_t`: with `access_rate=1`
         the same model with an NTM on top.
       return_sequences: an output at every step, or at the last valid one.
+      return_state: give the state after the last step too: `[output, *state]`, the h and c of bottom
+        and middle and the `MemoryState` of the top, to be handed to the next window of the same
+        sequences as `initial_state`. Windows must then hold whole periods of the mask.
+      stateful: keep the state from batch to batch, gradients cut between; row i of a batch goes on
+        where row i of the last one ended. Needs a fixed batch size; `reset_states()` starts anew.
       jit_compile: compile the three levels with XLA and run slices of the batch on all cores. Inside
         a model compiled with `jit_compile=True` it adds nothing. XLA compiles once per length.
       seed: of the mask's first scores and of the plan's samples.
@@ -69,7 +74,8 @@ class SANTM(tf.keras.layers.Layer):
                  top_k=None, return_sequences=False, write_heads=1, shift_range=1,
                  memory_init="learned", segment_length=4.0, boundary_penalty=1.0, max_steps=None,
                  dropout=0.0,
-                 recall="attention", jit_compile=True, seed=None, plan_size=None, **kwargs):
+                 recall="attention", jit_compile=True, seed=None, plan_size=None, return_state=False,
+                 stateful=False, **kwargs):
         super().__init__(**kwargs)
         if memory != "dense" or top_k is not None:
             raise ArgumentError(f"SANTM: memory={memory!r}, top_k={top_k}; only memory='dense' is built")
@@ -89,8 +95,10 @@ class SANTM(tf.keras.layers.Layer):
             return_sequences=return_sequences, write_heads=write_heads, shift_range=shift_range,
             memory_init=memory_init, segment_length=segment_length, max_steps=max_steps,
             boundary_penalty=boundary_penalty, dropout=dropout, recall=recall,
-            jit_compile=jit_compile, seed=seed, plan_size=plan_size)
+            jit_compile=jit_compile, seed=seed, plan_size=plan_size, return_state=return_state,
+            stateful=stateful)
         self.units, self.return_sequences = units, return_sequences
+        self.return_state, self.stateful = return_state, stateful
         self.mask_period, self.boundary_penalty = mask_period, boundary_penalty
         self.supports_masking = True
         self.bottom = SegmentLSTMCell(units, segment_length, name="bottom", dtype=self.dtype_policy)
@@ -130,49 +138,79 @@ class SANTM(tf.keras.layers.Layer):
             _build(self.recall, [batch, config["memory_slots"], config["slot_width"]])
             recalled += config["slot_width"]
         _build(self.readout, [batch, 2 * units + recalled])
+        if self.stateful:
+            if batch is None or steps is None or steps % period:
+                raise ArgumentError(
+                    f"SANTM: stateful=True needs a fixed batch size and windows of whole mask periods "
+                    f"(mask_period={period}); the input's shape is {tuple(input_shape)}")
+            self._kept = [self.add_weight(f"state_{i}", v.shape, initializer="zeros", trainable=False)
+                          for i, v in enumerate(self.get_initial_state(batch))]
+            self._starts = self.add_weight("starts", [], tf.bool, trainable=False, initializer="ones")
         super().build(input_shape)
 
-    def call(self, inputs, mask=None, training=None):
+    def call(self, inputs, mask=None, training=None, initial_state=None):
         steps = inputs.shape[1] if inputs.shape[1] is not None else tf.shape(inputs)[1]
         plan = self.access.plan(steps, bool(training))
+        state = initial_state
+        if self.stateful and state is None:
+            first = self.get_initial_state(inputs.shape[0])
+            state = [tf.where(self._starts, v, tf.cast(kept, v.dtype))
+                     for v, kept in zip(first, self._kept, strict=True)]
         levels = self._levels_on_cores or self._levels
-        features, boundaries = levels((inputs, mask), plan, bool(training))
+        features, boundaries, state = levels((inputs, mask, state), plan, bool(training))
+        if self.stateful:
+            for kept, v in zip(self._kept, state, strict=True):
+                kept.assign(tf.cast(v, kept.dtype))
+            self._starts.assign(False)
         boundary_rate = tf.reduce_mean(boundaries)
         self.add_metric(self.access.rate, name="access_rate")
         self.add_metric(boundary_rate, name="boundary_rate")
         if self.boundary_penalty:
             self.add_loss(self.boundary_penalty * (boundary_rate - 1.0 / self.bottom.segment_length) ** 2)
-        return self.readout(self.dropout(features, training=training))
+        outputs = self.readout(self.dropout(features, training=training))
+        return [outputs, *state] if self.return_state else outputs
+
+    def get_initial_state(self, batch_size):
+        """The state before the first step, ten tensors of `batch_size` rows."""
+        return [v for level in (self.bottom, self.middle, self.top)
+                for v in level.get_initial_state(batch_size=batch_size, dtype=self.compute_dtype)]
+
+    def reset_states(self):
+        """Has the next batch start new sequences (stateful layers)."""
+        self._starts.assign(True)
 
     def _levels(self, batched, plan, training):
-        """The features `[h ; m ; o]` at the steps wanted, and each sequence's boundary rate `[B]`."""
-        inputs, mask = batched
+        """The features `[h ; m ; o]` at the steps wanted, each sequence's boundary rate `[B]`, the state."""
+        inputs, mask, state = batched
+        if state is None:
+            state = self.get_initial_state(tf.shape(inputs)[0])
         valid = tf.ones_like(inputs[:, :, 0], tf.bool) if mask is None else tf.cast(mask, tf.bool)
-        h, beta = self._bottom(inputs, None if mask is None else valid)
+        (h, beta), bottom = self._bottom(inputs, None if mask is None else valid, list(state[:2]))
         beta *= tf.cast(valid, beta.dtype)[..., None]
-        middle_at, m_last = self._middle(h, beta, training)
+        middle_at, middle = self._middle(h, beta, list(state[2:4]), training)
         t, inside = plan
-        top = self._top(middle_at, valid, t, inside)
+        top = self._top(middle_at, valid, t, inside, MemoryState(*state[4:]))
         if self.return_sequences:
             steps = tf.range(tf.shape(inputs)[1])
             visited = tf.searchsorted(tf.where(inside, t, tf.int32.max), steps, side="right")
             features = [h, middle_at(steps), tf.gather(self._recall(top), visited, axis=1)]
         else:
-            features = [h[:, -1], m_last, self._recall(top)]
+            features = [h[:, -1], middle[0], self._recall(top)]
         lengths = tf.reduce_sum(tf.cast(valid, tf.float32), 1)  # float16 ends at 65,504 steps
         boundaries = tf.reduce_sum(tf.cast(beta[..., 0], tf.float32), 1)
-        return tf.concat(features, -1), boundaries / tf.maximum(lengths, 1)
+        kept = self.return_state or self.stateful
+        return (tf.concat(features, -1), boundaries / tf.maximum(lengths, 1),
+                [*bottom, *middle, *top[-1]] if kept else [])
 
-    def _bottom(self, inputs, mask):
-        """`(h, beta)` at every step, `[B, T, H]` and `[B, T, 1]`."""
+    def _bottom(self, inputs, mask, state):
+        """`(h, beta)` at every step, `[B, T, H]` and `[B, T, 1]`, and the state after the last."""
         projected = swap_time(self.bottom.project(inputs))
-        state = self.bottom.get_initial_state(inputs)
-        outputs, _ = scan(lambda x, s: self.bottom(x, s, projected=True), projected, state,
-                          mask=None if mask is None else tf.transpose(mask))
-        return swap_time(outputs)
+        outputs, state = scan(lambda x, s: self.bottom(x, s, projected=True), projected, state,
+                              mask=None if mask is None else tf.transpose(mask))
+        return swap_time(outputs), state
 
-    def _middle(self, h, beta, training):
-        """`h^m` as a function of the steps wanted, and at the end.
+    def _middle(self, h, beta, state, training):
+        """`h^m` as a function of the steps wanted, and the state after the last.
 
         It moves at boundaries only, so the loop runs over those, packed per sequence, as long as the
         longest needs. While training it visits a few other steps too: the state is held there, but
@@ -185,13 +223,12 @@ class SANTM(tf.keras.layers.Layer):
         # A sequence with fewer boundaries than the longest rests until that one is through.
         packed_beta = take(beta, order) * tf.cast(steps < place[:, -1:], beta.dtype)[..., None]
         # Not split: projecting every packed place costs more than the few steps that are run.
-        states, (last, _) = scan(
-            self.middle, swap_time((take(h, order), packed_beta)),
-            self.middle.get_initial_state(h), steps=tf.reduce_max(place[:, -1]))
-        states = tf.concat([tf.zeros_like(h[:, :1]), swap_time(states)], 1)
+        states, last = scan(self.middle, swap_time((take(h, order), packed_beta)), state,
+                            steps=tf.reduce_max(place[:, -1]))
+        states = tf.concat([state[0][:, None], swap_time(states)], 1)
         return lambda t: take(states, tf.gather(place, t, axis=1)), last
 
-    def _top(self, middle_at, valid, t, inside):
+    def _top(self, middle_at, valid, t, inside, first):
         """The `MemoryState` at the end, or with sequences `[B, 1 + S, ...]`: first, then after each visit."""
         at = tf.where(inside, t, 0)
         a, d = self.access.gates(at)
@@ -199,7 +236,6 @@ class SANTM(tf.keras.layers.Layer):
         m = middle_at(at) * (a * d)[None, :, None]
         open_ = tf.transpose(a * tf.cast(tf.gather(valid, at, axis=1), a.dtype))[..., None]
         z, _ = self.top.project((m, open_))
-        first = self.top.get_initial_state(m)
 
         def step(x, s):
             emitted, new = self.top(x, s, projected=True)
@@ -208,8 +244,8 @@ class SANTM(tf.keras.layers.Layer):
             new_state = MemoryState(*new)
             return (emitted if self.recall is not None else new_state.read), new
 
-        visited, end = scan(step, (swap_time(z), open_), first)
-        return (MemoryState(*first), visited, MemoryState(*end))
+        visited, end = scan(step, (swap_time(z), open_), list(first))
+        return (first, visited, MemoryState(*end))
 
     def _recall(self, top):
         first, visited, end = top

@@ -15,8 +15,9 @@ class TaskError(ValueError):
 class Task:
     """Data, loss and metrics of one task.
 
-    A batch is `(x, y)` or `(x, y, sample_weight)`: x `[B, T, features]`, y whatever the loss takes
-    beside logits `[B, outputs]`, or `[B, T, outputs]` with `return_sequences`.
+    A batch is `(x, y)` or `(x, y, sample_weight)`: x `[B, T, features]`, or tokens `[B, T]`; y
+    whatever the loss takes beside logits `[B, outputs]`, or `[B, T, outputs]` with
+    `return_sequences`.
 
     Attributes:
       name: the task's name in the registry.
@@ -26,7 +27,7 @@ class Task:
       test: never used for choosing. The last batch may be smaller.
       epoch: counts the passes over `train` begun so far. Assign it to continue a run at that epoch.
       steps_per_epoch: batches in one pass over `train`.
-      features: width of one input step, d.
+      features: width of one input step, d; None for tokens.
       length: T where every sequence has the same length, else None.
       outputs: width of the output layer, which gives logits.
       return_sequences: an output at each step, or one at the last valid step.
@@ -38,6 +39,8 @@ class Task:
       monitor: the validation figure that picks the best checkpoint.
       monitor_mode: "max" or "min".
       chance: what guessing scores on the test split, by metric name.
+      vocabulary: how many tokens there are, where x is int32 `[B, T]`, token 0 being padding; else None.
+      stateful: row i of a batch goes on where row i of the batch before it ended.
     """
 
     name: str
@@ -46,7 +49,7 @@ class Task:
     test: tf.data.Dataset
     epoch: tf.Variable
     steps_per_epoch: int
-    features: int
+    features: int | None
     length: int | None
     outputs: int
     return_sequences: bool
@@ -57,6 +60,8 @@ class Task:
     monitor: str
     monitor_mode: str
     chance: dict[str, float]
+    vocabulary: int | None = None
+    stateful: bool = False
 
 
 def by_epoch(make, steps):

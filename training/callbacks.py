@@ -70,6 +70,16 @@ class StopWhenNotFinite(tf.keras.callbacks.Callback):
                              "lower --learning_rate or --clip_norm")
 
 
+class StartSequences(tf.keras.callbacks.Callback):
+    """Has a stateful model begin new sequences with every pass over a split."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.reset_states()
+
+    def on_test_begin(self, logs=None):
+        self.model.reset_states()
+
+
 class StopAfter(tf.keras.callbacks.Callback):
     """Stops after `steps` optimiser steps, those of earlier sessions counted in."""
 

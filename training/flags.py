@@ -24,6 +24,7 @@ def define():
     group = {"module_name": MODEL}
     flags.DEFINE_enum("model", "santm", baselines.NAMES, "Which model.", **group)
     _integer("units", 32, "Units of every level, and of the output.", **group)
+    _integer("embedding", None, "Width of a token's embedding (default: units).", **group)
     _integer("memory_slots", 32, "Slots of the external memory, N.", least=2, **group)
     _integer("slot_width", 32, "Width of a slot, W.", **group)
     _integer("read_heads", 1, "Read heads.", **group)

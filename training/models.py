@@ -23,10 +23,18 @@ def compiled(task):
 
 def build(task):
     steps = task.train.element_spec[0].shape[1]
-    layers = [tf.keras.Input([task.length, task.features])]
-    if task.padding is not None:
-        layers.append(tf.keras.layers.Masking(task.padding))
-    layers.append(baselines.make(FLAGS.model, FLAGS, steps=steps,
+    batch = FLAGS.batch_size if task.stateful else None
+    padded = task.padding is not None
+    if task.vocabulary is None:
+        layers = [tf.keras.Input([task.length, task.features], batch)]
+        if padded:
+            layers.append(tf.keras.layers.Masking(task.padding))
+    else:
+        width = FLAGS.embedding or FLAGS.units
+        layers = [tf.keras.Input([task.length], batch, dtype=tf.int32),
+                  tf.keras.layers.Embedding(task.vocabulary, width, mask_zero=padded),
+                  tf.keras.layers.Dropout(FLAGS.dropout)]
+    layers.append(baselines.make(FLAGS.model, FLAGS, steps=steps, stateful=task.stateful,
                                  return_sequences=task.return_sequences))
     layers.append(tf.keras.layers.Dense(task.outputs, name="logits"))
     return tf.keras.Sequential(layers)
