@@ -6,7 +6,7 @@ h heads, N slots, W slot width, s shift range. Every function works for any lead
 
 import tensorflow as tf
 
-from santm_tf.lstm import sigmoid
+from santm_tf.lstm import sigmoid, sum_last
 
 EPSILON = 1e-6
 
@@ -23,7 +23,7 @@ def similarity(key, memory):
     """
     dot = tf.matmul(key, memory, transpose_b=True)
     key_scale = tf.math.rsqrt(tf.reduce_sum(key * key, -1, keepdims=True) + EPSILON)
-    slot_scale = tf.math.rsqrt(tf.reduce_sum(memory * memory, -1) + EPSILON)
+    slot_scale = tf.math.rsqrt(sum_last(memory * memory) + EPSILON)
     return dot * key_scale * slot_scale[..., None, :]
 
 

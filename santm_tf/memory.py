@@ -170,8 +170,12 @@ class NTMCell(tf.keras.layers.Layer):
         read = tf.reshape(new.read, [-1, self.read_heads * self.slot_width])
         return tf.concat([new.h, read], -1), list(new)
 
-    def _advance(self, z, state):
-        """The state after one step, from the controller's projected input."""
+    def _advance(self, z, state, a=None):
+        """The state after one step, from the controller's projected input.
+
+        With the gate a `[B, 1]` the memory is held where a = 0, through its write weights: gating the
+        whole of it would be the dearest part of a step.
+        """
         reads, width = self.read_heads, self.slot_width
         heads, head_size = reads + self.write_heads, head_width(self.slot_width, self.shift_range)
         carried = tf.concat([state.h, tf.reshape(state.read, [-1, reads * width])], -1)
@@ -182,7 +186,8 @@ class NTMCell(tf.keras.layers.Layer):
         weights = address(tf.reshape(addressing, [-1, heads, head_size]), state.memory,
                           tf.concat([state.read_weights, state.write_weights], 1))
         read_weights, write_weights = weights[:, :reads], weights[:, reads:]
-        memory = write(state.memory, write_weights,
+        written = write_weights if a is None else a[..., None] * write_weights
+        memory = write(state.memory, written,
                        sigmoid(tf.reshape(erase, [-1, self.write_heads, width])),
                        tf.tanh(tf.reshape(add, [-1, self.write_heads, width])))
         return MemoryState(h, c, tf.matmul(read_weights, state.memory), read_weights,
@@ -198,7 +203,8 @@ class NTMCell(tf.keras.layers.Layer):
 class MemoryCell(NTMCell):
     """SANTM's top level: an NTM that acts where the access mask is 1 and is held elsewhere.
 
-    `s_t = a_t NTM(m_t, s_{t-1}) + (1 - a_t) s_{t-1}`, s the whole `MemoryState`.
+    `s_t = a_t NTM(m_t, s_{t-1}) + (1 - a_t) s_{t-1}`, s the whole `MemoryState`; of it the memory as
+    `M_t = write(M_{t-1}, a_t w^w_t, e_t, v_t)`, the same for a in {0, 1} (with one write head for any a).
 
     Shan et al. 2025; DESIGN.md, section 3. Arguments as of `NTMCell`.
 
@@ -236,5 +242,6 @@ class MemoryCell(NTMCell):
             open_ = tf.reshape(a, [-1] + [1] * (new.shape.rank - 1))
             return open_ * new + (1 - open_) * held
 
-        new = MemoryState(*map(gate, self._advance(z, old), old))
+        new = self._advance(z, old, a)
+        new = MemoryState(*map(gate, new[:-1], old[:-1]), new.memory)
         return (new.read_weights, new.memory), list(new)
