@@ -7,6 +7,7 @@ from santm_tf.attention import ChebAttention
 from santm_tf.cells import CascadeLSTMCell, SegmentLSTMCell
 from santm_tf.errors import ArgumentError
 from santm_tf.memory import MemoryCell, MemoryState
+from santm_tf.recurrent import split
 from santm_tf.scan import scan, swap_time
 from santm_tf.segments import pack, take
 from santm_tf.shards import Sharded
@@ -204,8 +205,8 @@ class SANTM(tf.keras.layers.Layer):
 
     def _bottom(self, inputs, mask, state):
         """`(h, beta)` at every step, `[B, T, H]` and `[B, T, 1]`, and the state after the last."""
-        projected = swap_time(self.bottom.project(inputs))
-        outputs, state = scan(lambda x, s: self.bottom(x, s, projected=True), projected, state,
+        inputs, options = split(self.bottom, inputs)
+        outputs, state = scan(lambda x, s: self.bottom(x, s, **options), swap_time(inputs), state,
                               mask=None if mask is None else tf.transpose(mask))
         return swap_time(outputs), state
 
@@ -222,7 +223,6 @@ class SANTM(tf.keras.layers.Layer):
         order, place = pack(keep)
         # A sequence with fewer boundaries than the longest rests until that one is through.
         packed_beta = take(beta, order) * tf.cast(steps < place[:, -1:], beta.dtype)[..., None]
-        # Not split: projecting every packed place costs more than the few steps that are run.
         states, last = scan(self.middle, swap_time((take(h, order), packed_beta)), state,
                             steps=tf.reduce_max(place[:, -1]))
         states = tf.concat([state[0][:, None], swap_time(states)], 1)
@@ -235,16 +235,16 @@ class SANTM(tf.keras.layers.Layer):
         a *= tf.cast(inside, a.dtype)
         m = middle_at(at) * (a * d)[None, :, None]
         open_ = tf.transpose(a * tf.cast(tf.gather(valid, at, axis=1), a.dtype))[..., None]
-        z, _ = self.top.project((m, open_))
+        (m, open_), options = split(self.top, (swap_time(m), open_))
 
         def step(x, s):
-            emitted, new = self.top(x, s, projected=True)
+            emitted, new = self.top(x, s, **options)
             if not self.return_sequences:
                 return (), new
             new_state = MemoryState(*new)
             return (emitted if self.recall is not None else new_state.read), new
 
-        visited, end = scan(step, (swap_time(z), open_), list(first))
+        visited, end = scan(step, (m, open_), list(first))
         return (first, visited, MemoryState(*end))
 
     def _recall(self, top):

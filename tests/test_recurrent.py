@@ -392,7 +392,8 @@ def test_tracing_does_not_grow_with_the_length():
     assert traced(3) == traced(30)
 
 
-def test_a_split_cell_projects_all_steps_at_once():
+@pytest.mark.parametrize(("width", "expected"), [(200, [[5, 4, 200]]), (2, [[5, 2], [5, 2]])])
+def test_a_split_cell_projects_all_steps_of_a_wide_input_at_once(width, expected):
     class Split(SegmentLSTMCell):
         shapes = []
 
@@ -401,8 +402,12 @@ def test_a_split_cell_projects_all_steps_at_once():
             return super().project(inputs)
 
     cell = Split(3)
-    Recurrent(cell)(normal(5, 4, 2))
-    assert cell.shapes == [[5, 4, 2]]
+    whole = Recurrent(cell)(normal(5, 4, width))
+    assert cell.shapes[:2] == expected
+    h, c = cell.get_initial_state(batch_size=5, dtype=whole[0].dtype)
+    for t in range(4):
+        (h, _), (_, c) = cell(normal(5, 4, width)[:, t], [h, c])
+    np.testing.assert_allclose(whole[0], h, atol=1e-5)
 
 
 def test_unroll_is_refused():
