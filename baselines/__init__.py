@@ -2,10 +2,34 @@
 
 import inspect
 
-from baselines import lstm, santm
+from baselines import (
+    cuw_ntm,
+    dilated_lstm,
+    drr_lstm,
+    lnlstm,
+    lstm,
+    mamba,
+    ntm,
+    santm,
+    skip_lstm,
+    transformer,
+    uw_ntm,
+)
 from santm_tf.errors import ArgumentError
 
-_MAKERS = {"santm": santm.make, "lstm": lstm.make}
+_MAKERS = {
+    "santm": santm.make,
+    "lstm": lstm.make,
+    "lnlstm": lnlstm.make,
+    "skip_lstm": skip_lstm.make,
+    "dilated_lstm": dilated_lstm.make,
+    "drr_lstm": drr_lstm.make,
+    "ntm": ntm.make,
+    "uw_ntm": uw_ntm.make,
+    "cuw_ntm": cuw_ntm.make,
+    "transformer": transformer.make,
+    "mamba": mamba.make,
+}
 NAMES = tuple(_MAKERS)
 
 

@@ -1,11 +1,51 @@
-"""The plain LSTM (Hochreiter and Schmidhuber 1997)."""
+"""The plain LSTM, and what the other LSTMs share with it."""
 
 import tensorflow as tf
 
 from santm_tf import Recurrent
+from santm_tf.errors import ArgumentError
+from santm_tf.lstm import ChronoBias
+
+
+def gate_bias(units, max_steps=None):
+    """Initialiser of an LSTM's bias `[4H]`, gates in the order i, f, g, o.
+
+    `b_f = log U(1, max_steps - 1), b_i = -b_f` (`ChronoBias`; Tallec and Ollivier 2018, equation 16),
+    or without `max_steps` `b_f = 1` (Gers et al. 2000; Jozefowicz et al. 2015). The rest is zero.
+
+    Args:
+      units: H.
+      max_steps: the longest memory wanted, in steps; None for the plain bias.
+
+    Raises:
+      ArgumentError: `max_steps` below 1.
+
+    >>> from baselines.lstm import gate_bias
+    >>> gate_bias(2)([8]).numpy().tolist()
+    [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    if max_steps is None:
+        return tf.keras.initializers.Constant([0.0] * units + [1.0] * units + [0.0] * 2 * units)
+    if max_steps < 1:
+        raise ArgumentError(f"LSTM: max_steps={max_steps}; it must be at least 1")
+    return ChronoBias(max_steps)
+
+
+def with_dropout(layer, flags):
+    """The layer, its outputs dropped out while training (Zaremba et al. 2014, arXiv 1409.2329).
+
+    >>> import tensorflow as tf
+    >>> from types import SimpleNamespace
+    >>> from baselines.lstm import with_dropout
+    >>> with_dropout(tf.keras.layers.LSTM(8), SimpleNamespace(dropout=0.1, seed=0))(tf.zeros([2, 5, 3])).shape
+    TensorShape([2, 8])
+    """
+    return tf.keras.Sequential([layer, tf.keras.layers.Dropout(flags.dropout, seed=flags.seed)])
 
 
 def make(flags, *, steps, return_sequences):
     del steps
-    return Recurrent(tf.keras.layers.LSTMCell(flags.units), return_sequences=return_sequences,
-                     jit_compile=flags.jit_compile)
+    cell = tf.keras.layers.LSTMCell(
+        flags.units, bias_initializer=gate_bias(flags.units, flags.max_memory), unit_forget_bias=False)
+    return with_dropout(
+        Recurrent(cell, return_sequences=return_sequences, jit_compile=flags.jit_compile), flags)

@@ -7,7 +7,7 @@ def make(flags, *, steps, return_sequences, stateful=False):
     return SANTM(
         flags.units, memory_slots=flags.memory_slots, slot_width=flags.slot_width,
         read_heads=flags.read_heads, write_heads=flags.write_heads, shift_range=flags.shift_range,
-        memory_init=flags.memory_init, attention_heads=flags.attention_heads,
+        memory_init=flags.memory_init or "learned", attention_heads=flags.attention_heads,
         cheb_order=flags.cheb_order, locality=flags.locality,
         mask_period=flags.mask_period or steps, segment_length=flags.segment_length,
         max_steps=flags.max_memory,

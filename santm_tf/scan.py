@@ -19,7 +19,8 @@ def scan(step, inputs, state, *, constants=(), mask=None, steps=None):
 
     Args:
       step: function of `(inputs_t, state)`, or `(inputs_t, state, constants)` where constants are
-        given; returns `(outputs_t, new_state)`. It may read variables, which get their gradients.
+        given; returns `(outputs_t, new_state)`. It may read variables, which get their gradients;
+        other tensors from outside get none, and belong into `constants`.
         It is traced twice and must draw no random numbers of its own.
       inputs: nest of time-major tensors `[T, B, ...]`, T >= 1.
       state: nest of tensors `[B, ...]`. Integer tensors are carried without a gradient.

@@ -1,11 +1,22 @@
 """Every public layer, one list of what a Keras layer must do (after Sonnet's conformance tests)."""
 
+import importlib.util
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from baselines import lnlstm, lstm
+from baselines.cuw_ntm import CachedUniformWritingNTM
+from baselines.dilated_lstm import DilatedLSTM
+from baselines.drr_lstm import DRRLSTMCell
+from baselines.mamba import Mamba
+from baselines.ntm import NTM
+from baselines.skip_lstm import SkipLSTM
+from baselines.transformer import Transformer
+from baselines.uw_ntm import UniformWritingNTM
 from santm_tf import (
     SANTM,
     AccessMask,
@@ -22,6 +33,7 @@ BATCH, STEPS = 4, 16
 MEMORY = {"memory_slots": 5, "slot_width": 4}
 SMALL = {"units": 4, **MEMORY, "attention_heads": 2, "locality": 1, "segment_length": 2.0,
          "jit_compile": False}
+FLAGS = SimpleNamespace(units=4, max_memory=None, dropout=0.1, jit_compile=False, seed=0)
 
 
 def sequence(width):
@@ -43,7 +55,30 @@ LAYERS = {
     "CascadeLSTMCell": (lambda: Recurrent(CascadeLSTMCell(4)), [sequence(2), sequence(1)]),
     "MemoryCell": (lambda: Recurrent(MemoryCell(4, **MEMORY)), [sequence(2), sequence(1)]),
     "NTMCell": (lambda: Recurrent(NTMCell(4, **MEMORY), return_sequences=True), [sequence(2)]),
+    "NTM": (lambda: NTM(4, **MEMORY, read_heads=2, memory_init="learned", jit_compile=False), [sequence(2)]),
+    "NTM, sequences": (lambda: NTM(4, **MEMORY, write_heads=2, return_sequences=True, jit_compile=False),
+                       [sequence(2)]),
+    "UniformWritingNTM": (lambda: UniformWritingNTM(4, **MEMORY, jit_compile=False), [sequence(2)]),
+    "UniformWritingNTM, sequences": (
+        lambda: UniformWritingNTM(4, 3, **MEMORY, return_sequences=True, jit_compile=False), [sequence(2)]),
+    "CachedUniformWritingNTM": (
+        lambda: CachedUniformWritingNTM(4, 5, **MEMORY, jit_compile=False), [sequence(2)]),
+    "Transformer": (lambda: Transformer(4, 1, 2, patch=3), [sequence(2)]),
+    "Transformer, causal": (lambda: Transformer(4, 1, 2, positions="learned", max_length=STEPS, causal=True,
+                                                patch=3), [sequence(2)]),
+    "Transformer, sequences": (lambda: Transformer(4, 2, 2, return_sequences=True), [sequence(2)]),
+    "Mamba": (lambda: Mamba(4, 1, 3, chunk_length=4, jit_compile=False), [sequence(2)]),
+    "Mamba, sequences": (lambda: Mamba(4, 2, 3, chunk_length=None, return_sequences=True, jit_compile=False),
+                         [sequence(2)]),
+    "LSTM": (lambda: lstm.make(FLAGS, steps=STEPS, return_sequences=True), [sequence(2)]),
+    "SkipLSTM": (lambda: SkipLSTM(4, cost_per_sample=0.1), [sequence(2)]),
+    "SkipLSTM, sequences": (lambda: SkipLSTM(4, max_steps=8, return_sequences=True), [sequence(2)]),
+    "DilatedLSTM": (lambda: DilatedLSTM(4, (1, 3)), [sequence(2)]),
+    "DilatedLSTM, fused": (lambda: DilatedLSTM(4, (2, 4), return_sequences=True), [sequence(2)]),
+    "DRRLSTMCell": (lambda: Recurrent(DRRLSTMCell(4, 3), return_sequences=True), [sequence(2)]),
 }
+if importlib.util.find_spec("tensorflow_addons"):
+    LAYERS["LayerNormLSTM"] = (lambda: lnlstm.make(FLAGS, steps=STEPS, return_sequences=False), [sequence(2)])
 TIMELESS = ("ChebAttention, dense", "ChebAttention, banded")
 each = pytest.mark.parametrize("name", LAYERS)
 

@@ -1,5 +1,7 @@
 """From flags and a task to a compiled Keras model."""
 
+import functools
+
 import tensorflow as tf
 
 import baselines
@@ -13,6 +15,8 @@ FLAGS = flags.FLAGS
 def compiled(task):
     """A Keras model for the task: the model's layer, and a dense layer that gives the logits."""
     try:
+        if FLAGS.match_parameters:
+            match(task, FLAGS.match_parameters)
         model = build(task)
     except ArgumentError as error:
         raise flags.UsageError(flags.with_flags_named(str(error))) from error
@@ -38,6 +42,47 @@ def build(task):
                                  return_sequences=task.return_sequences))
     layers.append(tf.keras.layers.Dense(task.outputs, name="logits"))
     return tf.keras.Sequential(layers)
+
+
+def parameters(model):
+    """The number of weights that training changes."""
+    return sum(w.shape.num_elements() for w in model.trainable_weights)
+
+
+def match(task, wanted):
+    """Sets the flags of width so that the model has the wanted number of weights, within 5 %.
+
+    That is `--units`; for the transformer, whose units are multiples of its heads, `--feed_forward`
+    too.
+    """
+    multiple = FLAGS.attention_heads if FLAGS.model == "transformer" else 1
+
+    @functools.cache
+    def size(n, feed_forward=None):
+        FLAGS.units, FLAGS.feed_forward = n * multiple, feed_forward
+        return parameters(build(task))
+
+    def largest(size):
+        """The largest n, at least 1, of which size is at most what is wanted."""
+        below, above = 1, 2
+        while size(above) <= wanted:
+            below, above = above, 2 * above
+        while above - below > 1:
+            middle = (below + above) // 2
+            below, above = (middle, above) if size(middle) <= wanted else (below, middle)
+        return below
+
+    n, feed_forward = largest(size), None
+    if FLAGS.model == "transformer":
+        feed_forward = largest(lambda width: size(n, width))
+    elif wanted - size(n) > size(n + 1) - wanted:
+        n += 1
+    got = size(n, feed_forward)
+    FLAGS.units, FLAGS.feed_forward = n * multiple, feed_forward
+    if abs(got - wanted) > 0.05 * wanted:
+        raise flags.UsageError(f"--match_parameters={wanted}: --model={FLAGS.model} comes no nearer than "
+                               f"{got} weights (--units={FLAGS.units}) with the other sizes as they are")
+    tf.keras.utils.set_random_seed(FLAGS.seed)  # as if this size had been given
 
 
 def optimizer(steps):

@@ -1,0 +1,66 @@
+"""The Neural Turing Machine that attends to a cache of its controller's states at each write."""
+
+import functools
+
+import tensorflow as tf
+
+from baselines import uw_ntm
+from santm_tf.lstm import product
+
+
+@tf.keras.utils.register_keras_serializable("baselines")
+class CachedUniformWritingCell(uw_ntm.UniformWritingCell):
+    """A block of L steps whose write starts from the best of the states that the controller passed.
+
+    `d_j = h_{t-1-L+j}`,   j = 1, ..., L                                     the cache
+    `alpha_tj = softmax_j(v^T tanh(W h_{t-1} + U d_j + V r_{t-1}))`          equation 9
+    `a_t = sum_j alpha_tj d_j`                                               equation 10
+    `s_t = NTM(x_t, s_{t-1})` with a_t in the place of h_{t-1}               algorithm 1
+
+    Le, Tran and Venkatesh 2019 (arXiv 1901.01347), section 2.2.2. The cache is the block's own, so every
+    block starts with an empty one. Our choice: W, U and V map to H numbers; a_t replaces the controller's
+    h alone, its cell c_{t-1} stays. Arguments, input, output and state as of `UniformWritingCell`.
+
+    >>> import tensorflow as tf
+    >>> from baselines.cuw_ntm import CachedUniformWritingCell
+    >>> from santm_tf import Recurrent
+    >>> blocks = tf.zeros([2, 3, 4, 5])  # three blocks of four steps
+    >>> layer = Recurrent(CachedUniformWritingCell(8, memory_slots=6, slot_width=4), return_sequences=True)
+    >>> layer(blocks).shape.as_list()
+    [2, 3, 4, 12]
+    """
+
+    def build(self, input_shape):
+        add = functools.partial(self.add_weight, initializer="glorot_uniform")
+        self.state_kernel = add("state_kernel", [self.units, self.units])
+        self.cache_kernel = add("cache_kernel", [self.units, self.units])
+        self.read_kernel = add("read_kernel", [self.read_heads * self.slot_width, self.units])
+        self.score_kernel = add("score_kernel", [self.units, 1])
+        super().build(input_shape)
+
+    def _previous(self, hidden, read):
+        now = hidden[-1] @ self.state_kernel + read @ self.read_kernel
+        scores = product(tf.tanh(now + product(hidden, self.cache_kernel)), self.score_kernel)
+        return tf.reduce_sum(tf.nn.softmax(scores, axis=0) * hidden, 0)
+
+
+@tf.keras.utils.register_keras_serializable("baselines")
+class CachedUniformWritingNTM(uw_ntm.UniformWritingNTM):
+    """An NTM with Cached Uniform Writing (Le, Tran and Venkatesh, ICLR 2019, arXiv 1901.01347).
+
+    As `UniformWritingNTM`, but at a write the controller goes on from what an attention over its states
+    of the interval picks (`CachedUniformWritingCell` has the equations). The paper takes intervals up to
+    the optimal one, so that the model has to learn to overwrite; the default is the optimal one.
+    Arguments, input, output and errors as of `UniformWritingNTM`.
+
+    >>> import tensorflow as tf
+    >>> from baselines.cuw_ntm import CachedUniformWritingNTM
+    >>> layer = CachedUniformWritingNTM(8, write_interval=4, memory_slots=6, slot_width=4)
+    >>> layer(tf.zeros([2, 23, 3])).shape.as_list()
+    [2, 8]
+    """
+
+    cell_class = CachedUniformWritingCell
+
+
+make = functools.partial(uw_ntm.make, layer=CachedUniformWritingNTM)

@@ -1,0 +1,163 @@
+"""The Dilated LSTM, whose layers look back over growing distances."""
+
+import math
+
+import tensorflow as tf
+
+from baselines.lstm import gate_bias, with_dropout
+from baselines.pooling import last_valid
+from santm_tf import Recurrent
+from santm_tf.errors import ArgumentError
+
+LAYERS = 3
+
+
+def interleaved(x, dilation):
+    """The sequences of every d-th step: `y[b d + r, n] = x[b, n d + r]`.
+
+    Those that end early are filled up with a zero (or False).
+
+    Args:
+      x: `[B, T, ...]`.
+      dilation: d.
+
+    Returns:
+      `[B d, ceil(T / d), ...]`.
+
+    >>> import tensorflow as tf
+    >>> from baselines.dilated_lstm import interleaved
+    >>> interleaved(tf.constant([[1, 2, 3, 4, 5]]), 2).numpy().tolist()
+    [[1, 3, 5], [2, 4, 0]]
+    """
+    steps, rest = _steps(x), x.shape[2:]
+    length = -(-steps // dilation)
+    x = tf.pad(x, [[0, 0], [0, length * dilation - steps], *[[0, 0]] * len(rest)])
+    return tf.reshape(_transposed(tf.reshape(x, [-1, length, dilation, *rest])), [-1, length, *rest])
+
+
+def joined(y, dilation, steps):
+    """`interleaved` undone: `[B d, ceil(T / d), ...]` to `[B, T, ...]`."""
+    length, rest = _steps(y), y.shape[2:]
+    x = _transposed(tf.reshape(y, [-1, dilation, length, *rest]))
+    return tf.reshape(x, [-1, length * dilation, *rest])[:, :steps]
+
+
+def dilated(layer, x, dilation, mask=None):
+    """Runs a recurrent layer so that the state follows from that of d steps before.
+
+    `y_t, s_t = cell(x_t, s_{t-d})`   (Chang et al. 2017, arXiv 1710.02224, section 2.1)
+
+    The d interleaved sequences do not depend on each other: they run side by side as one batch, in
+    `ceil(T / d)` steps.
+
+    Args:
+      layer: a `Recurrent` with `return_sequences`.
+      x: `[B, T, d_in]`.
+      dilation: d.
+      mask: optional bool `[B, T]`.
+
+    Returns:
+      `[B, T, units]`.
+
+    >>> import tensorflow as tf
+    >>> from baselines.dilated_lstm import dilated
+    >>> from santm_tf import Recurrent
+    >>> layer = Recurrent(tf.keras.layers.LSTMCell(8), return_sequences=True)
+    >>> dilated(layer, tf.zeros([2, 5, 3]), dilation=2).shape.as_list()
+    [2, 5, 8]
+    """
+    if mask is not None:
+        mask = interleaved(mask, dilation)
+    return joined(layer(interleaved(x, dilation), mask=mask), dilation, _steps(x))
+
+
+@tf.keras.utils.register_keras_serializable("baselines")
+class DilatedLSTM(tf.keras.layers.Layer):
+    """A stack of LSTMs, each looking back over a longer distance.
+
+    `h^l_t, c^l_t = LSTM^l(h^{l-1}_t; h^l_{t-d_l}, c^l_{t-d_l})`,  `h^0 = x`,  `d_l = 1, 2, 4, ...`
+    `y_t = h^L_t`, or where the first dilation is above 1 `y_t = sum_{j<d_1} W_j h^L_{t-j} + b`
+
+    Chang et al., "Dilated recurrent neural networks", NeurIPS 2017, arXiv 1710.02224, section 2. A
+    first dilation above 1 leaves steps that no layer connects; the convolution over the last d_1
+    outputs joins them.
+
+    Args:
+      units: H, of every layer.
+      dilations: d_l from the first layer to the last.
+      max_steps: the longest memory wanted, in steps of the input; a layer of dilation d then wants
+        `max_steps / d` of its own (`gate_bias`).
+      return_sequences: an output at every step, or at the last valid one.
+      jit_compile: see `Recurrent`.
+
+    Input `[B, T, d_in]` for any T, and an optional mask `[B, T]` of padding at the end; output
+    `[B, T, H]` or `[B, H]`. Outputs at padded steps mean nothing.
+
+    Raises:
+      ArgumentError: no dilation, or one below 1.
+
+    >>> import tensorflow as tf
+    >>> from baselines.dilated_lstm import DilatedLSTM
+    >>> DilatedLSTM(8, dilations=(1, 2, 4))(tf.zeros([2, 13, 3])).shape.as_list()
+    [2, 8]
+    """
+
+    def __init__(self, units, dilations=(1, 2, 4), max_steps=None, return_sequences=False,
+                 jit_compile=False, **kwargs):
+        super().__init__(**kwargs)
+        dilations = list(dilations)
+        if not dilations or min(dilations) < 1:
+            raise ArgumentError(f"DilatedLSTM: dilations={dilations}; give one or more, each at least 1")
+        self._config = dict(units=units, dilations=dilations, max_steps=max_steps,
+                            return_sequences=return_sequences, jit_compile=jit_compile)
+        self.dilations, self.return_sequences = dilations, return_sequences
+        self.supports_masking = True
+        policy = self.dtype_policy
+        self.stack = [
+            Recurrent(
+                tf.keras.layers.LSTMCell(
+                    units, unit_forget_bias=False, dtype=policy,
+                    bias_initializer=gate_bias(units, max_steps and math.ceil(max_steps / d))),
+                return_sequences=True, jit_compile=jit_compile, name=f"layer_{n}", dtype=policy)
+            for n, d in enumerate(dilations, 1)]
+        self.fusion = None
+        if dilations[0] > 1:
+            self.fusion = tf.keras.layers.Conv1D(units, dilations[0], padding="causal", name="fusion",
+                                                 dtype=policy)
+
+    def build(self, input_shape):
+        features = input_shape[-1]
+        for layer in [*self.stack, *([self.fusion] if self.fusion is not None else [])]:
+            with tf.name_scope(layer.name):
+                layer.build(tf.TensorShape([None, None, features]))
+            features = self._config["units"]
+        super().build(input_shape)
+
+    def call(self, inputs, mask=None):
+        y, mask = inputs, None if mask is None else tf.cast(mask, tf.bool)
+        for layer, dilation in zip(self.stack, self.dilations, strict=True):
+            y = dilated(layer, y, dilation, mask)
+        if self.fusion is not None:
+            y = self.fusion(y)
+        return y if self.return_sequences else last_valid(y, mask)
+
+    def compute_mask(self, inputs, mask=None):
+        return mask if self.return_sequences else None
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+
+def make(flags, *, steps, return_sequences):
+    del steps
+    dilations = [2**n for n in range(flags.layers or LAYERS)]
+    return with_dropout(
+        DilatedLSTM(flags.units, dilations, flags.max_memory, return_sequences, flags.jit_compile), flags)
+
+
+def _steps(x):
+    return x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
+
+
+def _transposed(x):
+    return tf.transpose(x, [0, 2, 1, *range(3, x.shape.rank)])

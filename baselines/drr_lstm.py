@@ -1,0 +1,142 @@
+"""The DRR LSTM: dynamic recurrent routes and low-rank maps."""
+
+import numpy as np
+import tensorflow as tf
+
+from baselines.lstm import gate_bias, with_dropout
+from santm_tf import Recurrent
+from santm_tf.errors import ArgumentError
+from santm_tf.lstm import lstm, product
+
+
+def sparse_simplex(scores, count):
+    """The nearest point of the simplex with at most n entries above zero.
+
+    `g = argmin_g ||g - e||^2  subject to  g >= 0, sum(g) = 1, ||g||_0 <= n`
+    The projection on the simplex of the n largest scores (Kyrillidis et al. 2013, arXiv 1206.1529,
+    theorem 1); with n = k sparsemax (Martins and Astudillo 2016, arXiv 1602.02068). At a tie the first
+    come first. The gradient is the projection's own, and zero outside the entries above zero.
+
+    Args:
+      scores: e, `[..., k]`.
+      count: n.
+
+    Returns:
+      `[..., k]`.
+
+    >>> import tensorflow as tf
+    >>> from baselines.drr_lstm import sparse_simplex
+    >>> sparse_simplex(tf.constant([1.0, 1.5, 0.9, -3.0]), 2).numpy().tolist()
+    [0.25, 0.75, 0.0, 0.0]
+    """
+    # Without the largest, which the projection does not see, huge scores would swallow the 1.
+    scores -= tf.stop_gradient(tf.reduce_max(scores, -1, keepdims=True))
+    lead = scores[..., :, None] - scores[..., None, :]  # of i over j
+    earlier = np.triu(np.ones([scores.shape[-1]] * 2, bool), 1)
+    before = (lead > 0) | ((lead == 0) & earlier)
+    positive = tf.reduce_sum(tf.nn.relu(lead), -2) < 1  # j is above the threshold of all before it
+    positive &= tf.reduce_sum(tf.cast(before, tf.int32), -2) < count
+    size = tf.reduce_sum(tf.cast(positive, scores.dtype), -1, keepdims=True)
+    threshold = (tf.reduce_sum(tf.where(positive, scores, 0), -1, keepdims=True) - 1) / size
+    return tf.where(positive, scores - threshold, 0)
+
+
+@tf.keras.utils.register_keras_serializable("baselines")
+class DRRLSTMCell(tf.keras.layers.Layer):
+    """An LSTM that continues from the states of its last k steps that it chooses, anew at each step.
+
+    `g_t = sparse_simplex(x_t R_x + h_{t-1} R_h + b_r, n)`              the routes, n of k
+    `(h^_t, c^_t) = sum_{j=1..k} g_{t,j} (h_{t-j}, c_{t-j})`
+    `z_t = (x_t P_x + h^_t P_h) Q + b`                                  of rank r
+    `h_t, c_t = LSTM(z_t; c^_t)`
+    `loss += lambda / 2 (||P_x||^2 + ||P_h||^2 + ||Q||^2)`
+
+    After Shan et al., "DRRNets: dynamic recurrent routing via low-rank regularization in recurrent
+    neural networks", IEEE TNNLS 34(4), 2023, whose equations are not openly available: the parts
+    (routes allocated dynamically, low-rank fully connected maps, a projection to sparsity) are the
+    paper's, these equations are ours.
+
+    States before the first step are zero. A route of j goes j steps back at once, so what lies s steps
+    back can be `ceil(s / k)` moves away. Over all factors of `W = [P_x; P_h] Q` the least penalty is
+    lambda times the nuclear norm of W, the convex stand-in for its rank (Srebro et al. 2004).
+
+    Args:
+      units: H.
+      routes: k.
+      rank: r (default `H / 2`).
+      active_routes: n >= 2, the most that one step takes. (From a single one the router would learn
+        nothing.)
+      low_rank_penalty: lambda.
+      max_steps: the longest memory wanted, in steps (`gate_bias`).
+
+    Input `[B, d]`; output h, `[B, H]`; state `[B, k, 2 H]`, `(h, c)` of the last k steps, newest first.
+
+    Raises:
+      ArgumentError: a size too small, or a negative penalty.
+
+    >>> import tensorflow as tf
+    >>> from baselines.drr_lstm import DRRLSTMCell
+    >>> from santm_tf import Recurrent
+    >>> Recurrent(DRRLSTMCell(8, routes=3, rank=4))(tf.zeros([2, 5, 3])).shape.as_list()
+    [2, 8]
+    """
+
+    def __init__(self, units, routes=4, rank=None, active_routes=2, low_rank_penalty=1e-5,
+                 max_steps=None, **kwargs):
+        super().__init__(**kwargs)
+        rank = max(1, units // 2) if rank is None else rank
+        for argument, value, least in (("units", units, 1), ("routes", routes, 1), ("rank", rank, 1),
+                                       ("active_routes", active_routes, 2)):
+            if value < least:
+                raise ArgumentError(f"DRRLSTM: {argument}={value}; it must be at least {least}")
+        if not low_rank_penalty >= 0:
+            raise ArgumentError(f"DRRLSTM: low_rank_penalty={low_rank_penalty}; it must be at least 0")
+        self.units, self.routes, self.rank = units, routes, rank
+        self.active_routes, self.low_rank_penalty = active_routes, low_rank_penalty
+        self.max_steps = max_steps
+        self.bias_initializer = gate_bias(units, max_steps)
+        self.state_size = [tf.TensorShape([routes, 2 * units])]
+        self.output_size = units
+
+    def build(self, input_shape):
+        features, units = input_shape[-1], self.units
+        factor = {"initializer": "glorot_uniform",
+                  "regularizer": tf.keras.regularizers.L2(self.low_rank_penalty / 2)}
+        self.kernel = self.add_weight("kernel", [features, self.rank], **factor)  # P_x
+        self.recurrent_kernel = self.add_weight("recurrent_kernel", [units, self.rank], **factor)  # P_h
+        self.gate_kernel = self.add_weight("gate_kernel", [self.rank, 4 * units], **factor)  # Q
+        self.bias = self.add_weight("bias", [4 * units], initializer=self.bias_initializer)
+        self.route_kernel = self.add_weight("route_kernel", [features, self.routes],
+                                            initializer="glorot_uniform")
+        self.route_recurrent_kernel = self.add_weight(
+            "route_recurrent_kernel", [units, self.routes], initializer="glorot_uniform")
+        self.route_bias = self.add_weight("route_bias", [self.routes], initializer="zeros")
+        super().build(input_shape)
+
+    def project(self, inputs):
+        """`(x P_x, x R_x + b_r)` for any leading axes: what depends on the input alone."""
+        return (product(inputs, self.kernel),
+                product(inputs, self.route_kernel) + self.route_bias)
+
+    def call(self, inputs, states, projected=False):
+        low, score = inputs if projected else self.project(inputs)
+        recent, = tf.nest.flatten(states)
+        h = recent[:, 0, :self.units]
+        route = sparse_simplex(score + h @ self.route_recurrent_kernel, self.active_routes)
+        h, c = tf.split(tf.reduce_sum(route[:, :, None] * recent, 1), 2, -1)
+        z = (low + h @ self.recurrent_kernel) @ self.gate_kernel + self.bias
+        h, c = lstm(z, c)
+        newest = tf.concat([h, c], -1)[:, None]
+        return h, [tf.concat([newest, recent[:, :-1]], 1)]
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units, "routes": self.routes, "rank": self.rank,
+                "active_routes": self.active_routes, "low_rank_penalty": self.low_rank_penalty,
+                "max_steps": self.max_steps}
+
+
+def make(flags, *, steps, return_sequences):
+    del steps
+    cell = DRRLSTMCell(flags.units, flags.routes, flags.rank, max_steps=flags.max_memory)
+    return with_dropout(
+        Recurrent(cell, return_sequences=return_sequences, jit_compile=flags.jit_compile), flags)

@@ -1,0 +1,212 @@
+"""Mamba: selective state spaces (Gu and Dao 2023, arXiv 2312.00752)."""
+
+import math
+
+import tensorflow as tf
+
+from baselines.associative_scan import selective_scan
+from baselines.pooling import last_valid
+from santm_tf.errors import ArgumentError
+from santm_tf.lstm import product
+from santm_tf.shards import Sharded
+
+_STEP_SIZES = 1e-3, 1e-1  # of the first step sizes, log-uniform
+
+
+@tf.keras.utils.register_keras_serializable("baselines")
+class MambaBlock(tf.keras.layers.Layer):
+    """One residual block of Mamba.
+
+    `[x ; z] = rms(u) W_in`,  `x = silu(conv(x))`, a causal depthwise convolution over time
+    `[d ; B ; C] = x W_x`,  `delta = softplus(d W_delta + b_delta)`
+    `h_t = exp(delta_t A) h_{t-1} + delta_t B_t x_t`,  `y_t = C_t h_t + D x_t`
+    output `u + dropout((y silu(z)) W_out)`
+
+    Gu and Dao 2023, arXiv 2312.00752, algorithm 2 and figure 3. x and z have E = expand * W features,
+    d has ceil(W / 16). First values are the paper's (section 3.6): `A = -(1 .. N)` for each feature,
+    kept as its log; `D = 1`; b_delta such that `softplus(b_delta)` is log-uniform in [0.001, 0.1].
+    The state space runs in float32 whatever the policy. A masked step holds the state, and enters the
+    convolution as zero.
+
+    Args:
+      state_size: N, states a feature.
+      conv_width: steps that the convolution sees.
+      expand: E / W.
+      dropout: share of the block's output dropped before the residual.
+      chunk_length: steps that run one after the other, chunks running side by side; None for the
+        whole sequence, step by step. The same up to rounding (`selective_scan`). Where a step fills
+        the machine by itself, step by step does less work: 2 cores under XLA at B=16, T=1024
+        (benchmarks/mamba.py).
+      jit_compile: compile the state space with XLA and run it on slices of the batch side by side.
+
+    Input `[B, T, W]` and a mask `[B, T]`; output `[B, T, W]`.
+
+    >>> import tensorflow as tf
+    >>> from baselines.mamba import MambaBlock
+    >>> MambaBlock(jit_compile=False)(tf.zeros([2, 5, 8])).shape.as_list()
+    [2, 5, 8]
+    """
+
+    def __init__(self, state_size=16, conv_width=4, expand=2, dropout=0.0, chunk_length=64,
+                 jit_compile=True, **kwargs):
+        super().__init__(**kwargs)
+        self._config = {"state_size": state_size, "conv_width": conv_width, "expand": expand,
+                        "dropout": dropout, "chunk_length": chunk_length, "jit_compile": jit_compile}
+        _at_least_one(state_size=state_size, conv_width=conv_width, expand=expand)
+        _at_least_one(chunk_length=1 if chunk_length is None else chunk_length)
+        self.supports_masking = True
+        self._dropout = tf.keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self._scan = Sharded(_scan_slice) if jit_compile else _scan_slice
+
+    def build(self, input_shape):
+        width, states = input_shape[-1], self._config["state_size"]
+        inner, rank = self._config["expand"] * width, math.ceil(width / 16)
+        taps = self._config["conv_width"]
+        weight, uniform = self.add_weight, tf.keras.initializers.RandomUniform
+        self.scale = weight("scale", [width], initializer="ones")
+        self.input_kernel = weight("input_kernel", [width, 2 * inner], initializer="glorot_uniform")
+        self.conv_kernel = weight("conv_kernel", [taps, inner], initializer=uniform(
+            -taps ** -0.5, taps ** -0.5))
+        self.conv_bias = weight("conv_bias", [inner], initializer="zeros")
+        self.select_kernel = weight("select_kernel", [inner, rank + 2 * states],
+                                    initializer="glorot_uniform")
+        self.step_kernel = weight("step_kernel", [rank, inner],
+                                  initializer=uniform(-rank ** -0.5, rank ** -0.5))
+        # Read in float32 under half precision too: a small step size would be lost.
+        self.step_bias = weight("step_bias", [inner], initializer=_step_bias, experimental_autocast=False)
+        self.log_a = weight("log_a", [states, inner], initializer=_log_a, experimental_autocast=False)
+        self.skip = weight("skip", [inner], initializer="ones")
+        self.output_kernel = weight("output_kernel", [inner, width], initializer="glorot_uniform")
+        super().build(input_shape)
+
+    def call(self, inputs, mask=None, training=None):
+        states, rank = self._config["state_size"], self.step_kernel.shape[0]
+        x, z = tf.split(product(rms_norm(inputs, self.scale), self.input_kernel), 2, -1)
+        if mask is not None:
+            x *= tf.cast(mask, x.dtype)[..., None]
+        x = tf.nn.silu(self._convolve(x))
+        d, b, c = tf.split(product(x, self.select_kernel), [rank, states, states], -1)
+        delta = tf.nn.softplus(_wide(product(d, self.step_kernel), self.step_bias) + self.step_bias)
+        if mask is not None:
+            delta *= tf.cast(mask, delta.dtype)[..., None]
+        batched = tuple(_wide(v, delta) for v in (x, delta, b, c))
+        y = self._scan(batched, -tf.exp(self.log_a), self._config["chunk_length"])
+        y = tf.cast(y, x.dtype) + self.skip * x
+        y = product(y * tf.nn.silu(z), self.output_kernel)
+        return inputs + self._dropout(y, training=training)
+
+    def _convolve(self, x):
+        taps, steps = self.conv_kernel.shape[0], tf.shape(x)[1]
+        padded = tf.pad(x, [[0, 0], [taps - 1, 0], [0, 0]])
+        return sum(self.conv_kernel[k] * padded[:, k:k + steps] for k in range(taps)) + self.conv_bias
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+
+@tf.keras.utils.register_keras_serializable("baselines")
+class Mamba(tf.keras.layers.Layer):
+    """`rms(block_L(... block_1(x W + b)))`: a stack of `MambaBlock`s of one width.
+
+    Gu and Dao 2023, arXiv 2312.00752; the dense layer in front takes the place of an embedding.
+
+    Args:
+      units: W, the width of every block and of the output.
+      layers: how many blocks.
+      return_sequences: an output at each step, or at the last valid one.
+      **kwargs: `state_size`, `conv_width`, `expand`, `dropout`, `chunk_length` and
+        `jit_compile` are the blocks' (`MambaBlock`); the rest as of `tf.keras.layers.Layer`.
+
+    Input `[B, T, d]`; output `[B, T, W]` or `[B, W]`. A mask `[B, T]` leaves out padding before or
+    after the sequence; outputs at masked steps mean nothing.
+
+    Raises:
+      ArgumentError: a size below 1.
+
+    >>> import tensorflow as tf
+    >>> from baselines.mamba import Mamba
+    >>> Mamba(8, jit_compile=False)(tf.zeros([2, 5, 3])).shape.as_list()
+    [2, 8]
+    """
+
+    def __init__(self, units, layers=2, state_size=16, conv_width=4, expand=2, dropout=0.0,
+                 chunk_length=64, jit_compile=True, return_sequences=False, **kwargs):
+        super().__init__(**kwargs)
+        _at_least_one(units=units, layers=layers)
+        block = {"state_size": state_size, "conv_width": conv_width, "expand": expand,
+                 "dropout": dropout, "chunk_length": chunk_length, "jit_compile": jit_compile}
+        self._config = {"units": units, "layers": layers, **block, "return_sequences": return_sequences}
+        self.supports_masking = True
+        self.embedding = tf.keras.layers.Dense(units, name="embedding", dtype=self.dtype_policy)
+        self.blocks = [MambaBlock(**block, name=f"block_{i}", dtype=self.dtype_policy)
+                       for i in range(layers)]
+
+    def build(self, input_shape):
+        units = self._config["units"]
+        for layer, width in (self.embedding, input_shape[-1]), *((b, units) for b in self.blocks):
+            with tf.name_scope(layer.name):
+                layer.build([None, None, width])
+        self.scale = self.add_weight("scale", [units], initializer="ones")
+        super().build(input_shape)
+
+    def call(self, inputs, mask=None, training=None):
+        if mask is not None:
+            mask = tf.cast(mask, tf.bool)
+            inputs = tf.where(mask[..., None], inputs, tf.zeros_like(inputs))
+        x = self.embedding(inputs)
+        for block in self.blocks:
+            x = block(x, mask=mask, training=training)
+        if not self._config["return_sequences"]:
+            x = last_valid(x, mask)
+        return rms_norm(x, self.scale)
+
+    def compute_mask(self, inputs, mask=None):
+        return mask if self._config["return_sequences"] else None
+
+    def compute_output_shape(self, input_shape):
+        batch, steps = tf.TensorShape(input_shape)[:2]
+        units = self._config["units"]
+        return tf.TensorShape([batch, steps, units] if self._config["return_sequences"] else [batch, units])
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+
+def rms_norm(x, scale):
+    """`x / sqrt(mean(x^2) + 1e-5) * scale` over the last axis (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+    wide = tf.cast(x, tf.float32) if x.dtype.size < 4 else x
+    mean = tf.reduce_mean(wide * wide, -1, keepdims=True)
+    return tf.cast(wide * tf.math.rsqrt(mean + 1e-5), x.dtype) * scale
+
+
+def make(flags, *, steps, return_sequences):
+    del steps
+    return Mamba(flags.units, layers=flags.layers or 2, state_size=flags.state_size,
+                 conv_width=flags.conv_width, expand=flags.expand, dropout=flags.dropout,
+                 return_sequences=return_sequences, jit_compile=flags.jit_compile)
+
+
+def _at_least_one(**sizes):
+    for argument, value in sizes.items():
+        if value < 1:
+            raise ArgumentError(f"Mamba: {argument}={value}; it must be at least 1")
+
+
+def _scan_slice(batched, a, chunk_length):
+    x, delta, b, c = batched
+    return selective_scan(x, delta, a, b, c, chunk_length)
+
+
+def _wide(x, like):
+    return tf.cast(x, like.dtype)
+
+
+def _step_bias(shape, dtype=None, **_):
+    low, high = (math.log(v) for v in _STEP_SIZES)
+    delta = tf.exp(tf.keras.initializers.RandomUniform(low, high)(shape, dtype))
+    return tf.math.log(tf.math.expm1(delta))  # the inverse of softplus
+
+
+def _log_a(shape, dtype=None, **_):
+    states = tf.range(1, shape[0] + 1, dtype=dtype or tf.float32)
+    return tf.tile(tf.math.log(states)[:, None], [1, shape[1]])

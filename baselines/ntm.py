@@ -1,0 +1,103 @@
+"""The Neural Turing Machine, as one Keras layer."""
+
+import tensorflow as tf
+
+from santm_tf import NTMCell, Recurrent
+
+
+@tf.keras.utils.register_keras_serializable("baselines")
+class NTM(tf.keras.layers.Layer):
+    """A Neural Turing Machine with an LSTM controller (Graves et al. 2014, arXiv 1410.5401).
+
+    `h_t, r_t = NTMCell(x_t)`,   `y_t = W_y [h_t ; r_t] + b_y`
+
+    The cell is SANTM's memory without its access mask (`santm_tf.NTMCell` has the equations). The
+    memory starts at a constant 1e-6, the initialisation that Collier and Beel 2018 (arXiv 1807.08518,
+    section 4) found the most stable; first read vectors and head weights are learned. The output
+    feeds nothing back, so the readout is computed outside the time loop.
+
+    Args:
+      units: H, of the controller and of the output.
+      memory_slots: N. slot_width: W. read_heads: R. write_heads. shift_range. memory_init: the
+        memory's, see `NTMCell`.
+      max_steps: the longest memory wanted of the controller, in steps (`ChronoBias`).
+      dropout: share of `[h ; r]` dropped while training.
+      return_sequences: an output at every step, or at the last valid one.
+      jit_compile: compile the loop with XLA and run slices of the batch on all cores. See `Recurrent`.
+      seed: of the dropout.
+
+    Input `[B, T, d]`, and an optional mask `[B, T]`: a masked step holds the state. Output
+    `[B, T, units]` or `[B, units]`.
+
+    Raises:
+      ValueError: a size that cannot work.
+
+    >>> import tensorflow as tf
+    >>> from baselines.ntm import NTM
+    >>> NTM(8, memory_slots=16, slot_width=4, read_heads=2)(tf.zeros([2, 5, 3])).shape.as_list()
+    [2, 8]
+    """
+
+    cell_class = NTMCell
+
+    def __init__(self, units, memory_slots=32, slot_width=32, read_heads=1, write_heads=1,
+                 shift_range=1, memory_init="constant", max_steps=100, dropout=0.0,
+                 return_sequences=False, jit_compile=True, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        sizes = dict(memory_slots=memory_slots, slot_width=slot_width, read_heads=read_heads,
+                     write_heads=write_heads, shift_range=shift_range, memory_init=memory_init,
+                     max_steps=max_steps)
+        self._config = dict(units=units, dropout=dropout, return_sequences=return_sequences,
+                            jit_compile=jit_compile, seed=seed, **sizes)
+        self.units, self.return_sequences = units, return_sequences
+        self.supports_masking = True
+        policy = {"dtype": self.dtype_policy}
+        self.recurrent = Recurrent(self.cell_class(units, name="cell", **sizes, **policy),
+                                   return_sequences=self._every_step(), jit_compile=jit_compile,
+                                   name="recurrent", **policy)
+        self.dropout = tf.keras.layers.Dropout(dropout, seed=seed, **policy)
+        self.readout = tf.keras.layers.Dense(units, name="readout", **policy)
+
+    def build(self, input_shape):
+        cell = self.recurrent.cell
+        features = cell.units + cell.read_heads * cell.slot_width
+        for layer, shape in ((self.recurrent, self._loop_shape(input_shape)),
+                             (self.readout, [input_shape[0], features])):
+            with tf.name_scope(layer.name):
+                layer.build(tf.TensorShape(shape))
+        super().build(input_shape)
+
+    def _loop_shape(self, input_shape):
+        """The shape that the loop runs over."""
+        return input_shape
+
+    def call(self, inputs, mask=None, training=None):
+        return self.readout(self.dropout(self._features(inputs, mask), training=training))
+
+    def _features(self, inputs, mask):
+        """`[h ; r]`, `[B, T, H + R W]` or `[B, H + R W]`."""
+        return self.recurrent(inputs, mask=mask)
+
+    def _every_step(self):
+        """Whether the loop gives an output for every step."""
+        return self.return_sequences
+
+    def compute_mask(self, inputs, mask=None):
+        return mask if self.return_sequences else None
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+
+def arguments(flags, *, steps, return_sequences):
+    """What every layer of this family takes from flags."""
+    return dict(
+        units=flags.units, memory_slots=flags.memory_slots, slot_width=flags.slot_width,
+        read_heads=flags.read_heads, write_heads=flags.write_heads, shift_range=flags.shift_range,
+        memory_init=flags.memory_init or "constant", max_steps=flags.max_memory or steps or 100,
+        dropout=flags.dropout, return_sequences=return_sequences, jit_compile=flags.jit_compile,
+        seed=flags.seed)
+
+
+def make(flags, *, steps, return_sequences):
+    return NTM(**arguments(flags, steps=steps, return_sequences=return_sequences))

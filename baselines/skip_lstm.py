@@ -1,0 +1,154 @@
+"""The Skip LSTM, which learns at which steps to update its state."""
+
+import tensorflow as tf
+
+from baselines.lstm import gate_bias, with_dropout
+from santm_tf import Recurrent
+from santm_tf.cells import straight_through
+from santm_tf.errors import ArgumentError
+from santm_tf.lstm import lstm, product, sigmoid
+
+
+@tf.keras.utils.register_keras_serializable("baselines")
+class SkipLSTMCell(tf.keras.layers.Layer):
+    """An LSTM whose steps are skipped until enough probability of an update has come together.
+
+    `u_t = round(u~_t)`                                                  (straight-through)
+    `s_t = u_t LSTM(x_t, s_{t-1}) + (1 - u_t) s_{t-1}`,  `s = (h, c)`
+    `delta_t = sigmoid(c_t w + b)`
+    `u~_{t+1} = u_t delta_t + (1 - u_t) (u~_t + min(delta_t, 1 - u~_t))`,  `u~_1 = 1`
+
+    Campos et al., "Skip RNN: learning to skip state updates in recurrent neural networks", ICLR 2018,
+    arXiv 1708.06834, section 3. A skipped step holds c, and with it delta.
+
+    Args:
+      units: H.
+      max_steps: the longest memory wanted, in steps (`gate_bias`).
+
+    Input `[B, d]`; output `(h, u)`, `[B, H]` and `[B, 1]`; state `[h, c, u~]`, u~ in the weights'
+    precision, in which small probabilities still add up.
+
+    Raises:
+      ArgumentError: a size below 1.
+
+    >>> import tensorflow as tf
+    >>> from baselines.skip_lstm import SkipLSTMCell
+    >>> from santm_tf import Recurrent
+    >>> h, u = Recurrent(SkipLSTMCell(8), return_sequences=True)(tf.zeros([2, 5, 3]))
+    >>> h.shape.as_list(), u[0, :2, 0].numpy().tolist()
+    ([2, 5, 8], [1.0, 1.0])
+    """
+
+    def __init__(self, units, max_steps=None, **kwargs):
+        super().__init__(**kwargs)
+        if units < 1:
+            raise ArgumentError(f"SkipLSTM: units={units}; it must be at least 1")
+        self.units, self.max_steps = units, max_steps
+        self.bias_initializer = gate_bias(units, max_steps)
+        self.state_size = [units, units, 1]
+        self.output_size = [units, 1]
+
+    def build(self, input_shape):
+        units = self.units
+        self.kernel = self.add_weight("kernel", [input_shape[-1], 4 * units],
+                                      initializer="glorot_uniform")
+        self.recurrent_kernel = self.add_weight("recurrent_kernel", [units, 4 * units],
+                                                initializer="orthogonal")
+        self.bias = self.add_weight("bias", [4 * units], initializer=self.bias_initializer)
+        self.update_kernel = self.add_weight("update_kernel", [units, 1], initializer="glorot_uniform")
+        self.update_bias = self.add_weight("update_bias", [1], initializer="ones")
+        super().build(input_shape)
+
+    def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
+        if inputs is not None:
+            batch_size, dtype = tf.shape(inputs)[0], inputs.dtype
+        zeros = tf.zeros([batch_size, self.units], dtype or self.compute_dtype)
+        return [zeros, zeros, tf.ones([batch_size, 1], self.variable_dtype)]
+
+    def project(self, inputs):
+        """`x W + b` for any leading axes: what depends on the input alone."""
+        return product(inputs, self.kernel) + self.bias
+
+    def call(self, inputs, states, projected=False):
+        z = inputs if projected else self.project(inputs)
+        h, c, probability = states
+        u = straight_through(probability)
+        gate = tf.cast(u, h.dtype)
+        h_new, c_new = lstm(z + h @ self.recurrent_kernel, c)
+        h, c = gate * h_new + (1 - gate) * h, gate * c_new + (1 - gate) * c
+        delta = sigmoid(tf.cast(c @ self.update_kernel + self.update_bias, u.dtype))
+        held = probability + tf.minimum(delta, 1 - probability)
+        return (h, gate), [h, c, u * delta + (1 - u) * held]
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units, "max_steps": self.max_steps}
+
+
+@tf.keras.utils.register_keras_serializable("baselines")
+class SkipLSTM(tf.keras.layers.Layer):
+    """A `SkipLSTMCell` over a sequence, and the price of its updates.
+
+    `loss += cost_per_sample * mean_batch(sum_t u_t)`   (Campos et al. 2018, section 3.2)
+
+    A batch computes skipped steps too and throws them away: `update_rate` is the share of the steps
+    that one sequence alone would need.
+
+    Args:
+      units: H.
+      cost_per_sample: lambda, the price of an update. The paper takes 1e-6 to 1e-3.
+      max_steps: the longest memory wanted, in steps (`gate_bias`).
+      return_sequences: an output at every step, or at the last valid one.
+      jit_compile: see `Recurrent`.
+
+    Input `[B, T, d]` and an optional mask `[B, T]`; output `[B, T, H]` or `[B, H]`. Adds the metric
+    `update_rate`, the share of valid steps that update. Masked steps cost nothing.
+
+    Raises:
+      ArgumentError: a size below 1, or a negative price.
+
+    >>> import tensorflow as tf
+    >>> from baselines.skip_lstm import SkipLSTM
+    >>> SkipLSTM(8, cost_per_sample=1e-4)(tf.zeros([2, 5, 3])).shape.as_list()
+    [2, 8]
+    """
+
+    def __init__(self, units, cost_per_sample=0.0, max_steps=None, return_sequences=False,
+                 jit_compile=False, **kwargs):
+        super().__init__(**kwargs)
+        if not cost_per_sample >= 0:
+            raise ArgumentError(f"SkipLSTM: cost_per_sample={cost_per_sample}; it must be at least 0")
+        self._config = dict(units=units, cost_per_sample=cost_per_sample, max_steps=max_steps,
+                            return_sequences=return_sequences, jit_compile=jit_compile)
+        self.cost_per_sample, self.return_sequences = cost_per_sample, return_sequences
+        self.supports_masking = True
+        self.recurrent = Recurrent(SkipLSTMCell(units, max_steps, dtype=self.dtype_policy),
+                                   return_sequences=True, jit_compile=jit_compile,
+                                   dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        with tf.name_scope(self.recurrent.name):
+            self.recurrent.build(tf.TensorShape(input_shape))
+        super().build(input_shape)
+
+    def call(self, inputs, mask=None):
+        h, u = self.recurrent(inputs, mask=mask)
+        u = tf.cast(u[..., 0], tf.float32)  # float16 counts to 2,048
+        valid = tf.ones_like(u) if mask is None else tf.cast(mask, tf.float32)
+        updates = tf.reduce_sum(u * valid, 1)
+        self.add_metric(tf.reduce_sum(updates) / tf.maximum(tf.reduce_sum(valid), 1), name="update_rate")
+        if self.cost_per_sample:
+            self.add_loss(self.cost_per_sample * tf.reduce_mean(updates))
+        return h if self.return_sequences else h[:, -1]
+
+    def compute_mask(self, inputs, mask=None):
+        return mask if self.return_sequences else None
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+
+def make(flags, *, steps, return_sequences):
+    del steps
+    return with_dropout(
+        SkipLSTM(flags.units, flags.cost_per_sample, flags.max_memory, return_sequences,
+                 flags.jit_compile), flags)

@@ -1,0 +1,248 @@
+"""The Transformer's encoder, pre-norm (Vaswani et al. 2017, arXiv 1706.03762)."""
+
+import math
+
+import tensorflow as tf
+
+from baselines.pooling import last_valid, mean_valid
+from santm_tf.errors import ArgumentError
+
+_POSITIONS = "learned", "sinusoidal"
+
+
+@tf.keras.utils.register_keras_serializable("baselines")
+class EncoderBlock(tf.keras.layers.Layer):
+    """Self-attention and a feed-forward network, each with its residual, normalised before.
+
+    `Z = X + dropout(attention(norm(X)))`,  output `Z + dropout(relu(norm(Z) W_1 + b_1) W_2 + b_2)`
+    `attention(X) = [Y_1 ; ... ; Y_A] W_O`,  `Y_i = softmax(X W^Q_i (X W^K_i)^T / sqrt(W/A)) X W^V_i`
+
+    Vaswani et al. 2017, arXiv 1706.03762, equations 1 and 2 and section 3.2.2, with the norm before
+    each part instead of after (Xiong et al. 2020, arXiv 2002.04745), which needs no warm-up.
+
+    Args:
+      attention_heads: A; divides the width.
+      feed_forward: the hidden width (default 4 W).
+      dropout: share of each part's output dropped before the residual.
+
+    Input `[B, T, W]` and `allowed`, bool, broadcast to `[B, A, T, T]`: whether a query (second to last
+    axis) may see a key (last), None for all. Output `[B, T, W]`.
+
+    >>> import tensorflow as tf
+    >>> from baselines.transformer import EncoderBlock
+    >>> EncoderBlock(attention_heads=2)(tf.ones([3, 5, 8])).shape.as_list()
+    [3, 5, 8]
+    """
+
+    def __init__(self, attention_heads=4, feed_forward=None, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self._config = {"attention_heads": attention_heads, "feed_forward": feed_forward,
+                        "dropout": dropout}
+        self._dropout = tf.keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        width, heads = input_shape[-1], self._config["attention_heads"]
+        _require(width % heads == 0, f"attention_heads={heads}; it must divide the width {width}")
+        hidden = self._config["feed_forward"] or 4 * width
+
+        def dense(size, features=width, **options):
+            return _built(tf.keras.layers.Dense(size, dtype=self.dtype_policy, **options), features)
+
+        self.attention_norm = _norm("attention_norm", width, self.dtype_policy)
+        self.qkv = dense(3 * width, use_bias=False, name="qkv")
+        self.output_map = dense(width, use_bias=False, name="output")
+        self.feed_norm = _norm("feed_norm", width, self.dtype_policy)
+        self.hidden = dense(hidden, activation="relu", name="hidden")
+        self.feed = dense(width, hidden, name="feed")
+        super().build(input_shape)
+
+    def call(self, inputs, allowed=None, training=None):
+        z = self._attend(self.attention_norm(inputs), allowed)
+        z = inputs + self._dropout(z, training=training)
+        return z + self._dropout(self.feed(self.hidden(self.feed_norm(z))), training=training)
+
+    def _attend(self, x, allowed):
+        heads, width = self._config["attention_heads"], x.shape[-1]
+        batch, steps = tf.unstack(tf.shape(x)[:2])
+        qkv = tf.reshape(self.qkv(x), [batch, steps, 3, heads, width // heads])
+        q, k, v = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))  # [B, A, T, W/A]
+        scores = tf.matmul(q * (width // heads) ** -0.5, k, transpose_b=True)
+        scores = tf.cast(scores, tf.float32) if scores.dtype.size < 4 else scores
+        if allowed is not None:  # finite: a query that may see nothing still needs a softmax
+            scores = tf.where(allowed, scores, tf.constant(-1e9, scores.dtype))
+        y = tf.matmul(tf.cast(tf.nn.softmax(scores), v.dtype), v)
+        return self.output_map(tf.reshape(tf.transpose(y, [0, 2, 1, 3]), [batch, steps, width]))
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+
+@tf.keras.utils.register_keras_serializable("baselines")
+class Transformer(tf.keras.layers.Layer):
+    """`norm(block_L(... block_1(dropout(x W + b + positions))))`: a pre-norm encoder of `EncoderBlock`s.
+
+    Vaswani et al. 2017, arXiv 1706.03762; positions "sinusoidal" are its section 3.5. With
+    `patch > 1` so many consecutive steps are joined into one token, `[B, T, d]` to `[B, T/patch, patch d]`
+    (as Dosovitskiy et al. 2020, arXiv 2010.11929, do with images), the last one filled up with zeros.
+
+    With `return_sequences=False` the output is the last valid token's if `causal`, since that is the
+    only one that has seen everything; else the mean over valid tokens.
+
+    Args:
+      units: W, the width.
+      layers: how many blocks.
+      attention_heads: A; divides W.
+      feed_forward: the blocks' hidden width (default 4 W).
+      positions: "sinusoidal", for any length, or "learned".
+      max_length: the longest sequence in steps; learned positions need it.
+      causal: step t sees steps up to t alone.
+      patch: steps a token. More than 1 goes with `return_sequences=False` only: a token has one
+        output, and it has seen the token's later steps.
+      dropout: share dropped in the blocks, and of the sum of embeddings and positions.
+      return_sequences: an output at each step, or one.
+
+    Input `[B, T, d]`; output `[B, T, W]` or `[B, W]`. A mask `[B, T]` leaves steps out as keys and
+    from the mean; outputs at masked steps mean nothing.
+
+    Raises:
+      ArgumentError: sizes below 1, heads that do not divide W, unknown positions, learned positions
+        without max_length or with longer sequences, patches where outputs at each step are wanted.
+
+    >>> import tensorflow as tf
+    >>> from baselines.transformer import Transformer
+    >>> Transformer(8, layers=1, patch=4)(tf.zeros([2, 10, 3])).shape.as_list()
+    [2, 8]
+    """
+
+    def __init__(self, units, layers=6, attention_heads=4, positions="sinusoidal", max_length=None,
+                 causal=False, patch=1, dropout=0.0, return_sequences=False, feed_forward=None, **kwargs):
+        super().__init__(**kwargs)
+        self._config = {
+            "units": units, "layers": layers, "attention_heads": attention_heads, "positions": positions,
+            "max_length": max_length, "causal": causal, "patch": patch, "dropout": dropout,
+            "return_sequences": return_sequences, "feed_forward": feed_forward}
+        for argument in ("units", "layers", "attention_heads", "patch"):
+            value = self._config[argument]
+            _require(value >= 1, f"{argument}={value}; it must be at least 1")
+        _require(units % attention_heads == 0,
+                 f"attention_heads={attention_heads}; it must divide units={units}")
+        _require(positions in _POSITIONS, f"positions={positions!r}; use 'learned' or 'sinusoidal'")
+        _require(positions == "sinusoidal" or max_length, "positions='learned' needs max_length, the longest "
+                 "sequence in steps; sequences of unknown length go with 'sinusoidal'")
+        _require(patch == 1 or not return_sequences,
+                 f"patch={patch}; it must be 1 where an output at each step is wanted")
+        self.supports_masking = True
+        self._dropout = tf.keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.embedding = tf.keras.layers.Dense(units, name="embedding", dtype=self.dtype_policy)
+        self.blocks = [EncoderBlock(attention_heads, feed_forward, dropout, name=f"block_{i}",
+                                    dtype=self.dtype_policy) for i in range(layers)]
+
+    def build(self, input_shape):
+        units, patch = self._config["units"], self._config["patch"]
+        _built(self.embedding, patch * input_shape[-1])
+        for block in self.blocks:
+            _built(block, units)
+        self.norm = _norm("norm", units, self.dtype_policy)
+        if self._config["positions"] == "learned":
+            tokens = math.ceil(self._config["max_length"] / patch)
+            self.position_table = self.add_weight(
+                "positions", [tokens, units], initializer=tf.keras.initializers.RandomNormal(stddev=0.02))
+        super().build(input_shape)
+
+    def call(self, inputs, mask=None, training=None):
+        if mask is not None:
+            mask = tf.cast(mask, tf.bool)
+            inputs = tf.where(mask[..., None], inputs, tf.zeros_like(inputs))
+        x, mask = self._tokens(inputs, mask)
+        x = self.embedding(x)
+        x = self._dropout(x + self._positions(x), training=training)
+        allowed = self._allowed(tf.shape(x)[1], mask)
+        for block in self.blocks:
+            x = block(x, allowed, training=training)
+        x = self.norm(x)
+        if self._config["return_sequences"]:
+            return x
+        return last_valid(x, mask) if self._config["causal"] else mean_valid(x, mask)
+
+    def _tokens(self, x, mask):
+        """Tokens `[B, ceil(T / patch), patch d]` and which of them hold a valid step."""
+        patch = self._config["patch"]
+        if patch == 1:
+            return x, mask
+        steps = x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
+        tokens, batch = -(-steps // patch), tf.shape(x)[0]
+        x = tf.pad(x, [[0, 0], [0, tokens * patch - steps], [0, 0]])
+        if mask is not None:
+            mask = tf.pad(mask, [[0, 0], [0, tokens * patch - steps]])
+            mask = tf.reduce_any(tf.reshape(mask, [batch, tokens, patch]), -1)
+        return tf.reshape(x, [batch, tokens, patch * x.shape[-1]]), mask
+
+    def _positions(self, x):
+        tokens = x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
+        if self._config["positions"] == "sinusoidal":
+            return tf.cast(sinusoids(tokens, self._config["units"]), x.dtype)
+        table, longest = self.position_table, self._config["max_length"]
+        message = f"a sequence is longer than max_length={longest}, and positions='learned' end there; " \
+            "use 'sinusoidal'"
+        if isinstance(tokens, int):
+            _require(tokens <= table.shape[0], message)
+            return table[:tokens]
+        short_enough = tf.debugging.assert_less_equal(tokens, table.shape[0], f"Transformer: {message}")
+        with tf.control_dependencies([short_enough]):
+            return table[:tokens]
+
+    def _allowed(self, tokens, mask):
+        keys = None if mask is None else mask[:, None, None]
+        if not self._config["causal"]:
+            return keys
+        t = tf.range(tokens)
+        past = t[:, None] >= t
+        return past if keys is None else past & keys
+
+    def compute_mask(self, inputs, mask=None):
+        return mask if self._config["return_sequences"] else None
+
+    def compute_output_shape(self, input_shape):
+        batch, steps = tf.TensorShape(input_shape)[:2]
+        units = self._config["units"]
+        return tf.TensorShape([batch, steps, units] if self._config["return_sequences"] else [batch, units])
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+
+def sinusoids(length, width):
+    """`P_{t, 2i} = sin(t / 10000^(2i/W))`, `P_{t, 2i+1} = cos(t / 10000^(2i/W))`, `[length, width]`.
+
+    Vaswani et al. 2017, arXiv 1706.03762, section 3.5.
+
+    >>> from baselines.transformer import sinusoids
+    >>> sinusoids(2, 4).numpy().round(2).tolist()[0]
+    [0.0, 1.0, 0.0, 1.0]
+    """
+    pairs = (width + 1) // 2
+    frequency = tf.exp(tf.range(pairs, dtype=tf.float32) * (-2 * math.log(10000.0) / width))
+    angle = tf.cast(tf.range(length), tf.float32)[:, None] * frequency
+    return tf.reshape(tf.stack([tf.sin(angle), tf.cos(angle)], -1), [length, 2 * pairs])[:, :width]
+
+
+def make(flags, *, steps, return_sequences):
+    return Transformer(
+        flags.units, layers=flags.layers or 6, attention_heads=flags.attention_heads,
+        positions=flags.positions, max_length=steps, causal=flags.causal, patch=flags.patch,
+        dropout=flags.dropout, return_sequences=return_sequences, feed_forward=flags.feed_forward)
+
+
+def _require(holds, message):
+    if not holds:
+        raise ArgumentError(f"Transformer: {message}")
+
+
+def _norm(name, width, dtype):
+    return _built(tf.keras.layers.LayerNormalization(epsilon=1e-5, name=name, dtype=dtype), width)
+
+
+def _built(layer, width):
+    with tf.name_scope(layer.name):
+        layer.build([None, None, width])
+    return layer

@@ -1,0 +1,160 @@
+"""The Neural Turing Machine that touches its memory at uniform intervals."""
+
+import tensorflow as tf
+
+from baselines.ntm import NTM, arguments
+from santm_tf import NTMCell, scan
+from santm_tf.errors import ArgumentError
+from santm_tf.lstm import lstm
+from santm_tf.memory import MemoryState
+from santm_tf.scan import swap_time
+from santm_tf.segments import pack, take
+
+
+def optimal_interval(steps, memory_slots):
+    """`L = max(1, floor(T / (N + 1)))`, the interval that keeps the most of T steps in N slots.
+
+    Le, Tran and Venkatesh 2019 (arXiv 1901.01347), theorem 3 and equation 8: N writes cut the sequence
+    into N + 1 pieces, and the bound on what is remembered is greatest where they are equal.
+
+    >>> from baselines.uw_ntm import optimal_interval
+    >>> optimal_interval(784, 15)
+    49
+    """
+    if steps is None:
+        raise ArgumentError("write_interval=None: the length of the sequences is unknown; give the number "
+                            "of steps between two writes to the memory")
+    return max(1, steps // (memory_slots + 1))
+
+
+@tf.keras.utils.register_keras_serializable("baselines")
+class UniformWritingCell(NTMCell):
+    """A block of L steps of an NTM that reads and writes at the last of them only.
+
+    `h_t, c_t = LSTM([x_t ; r_{t-1}]; h_{t-1}, c_{t-1})`,  `r_t, M_t = r_{t-1}, M_{t-1}`   between
+    `s_t = NTM(x_t, s_{t-1})`                                                              at the write
+
+    Le, Tran and Venkatesh 2019 (arXiv 1901.01347), equation 8 and algorithm 1. The loop over blocks has
+    the loop over a block's steps inside it, where r is constant, and so the memory costs T / L steps.
+    Arguments as of `NTMCell`.
+
+    Input `[B, L, d]`; output `[h_t ; r_t]` for the block's steps, `[B, L, H + R W]`; state `MemoryState`.
+
+    >>> import tensorflow as tf
+    >>> from baselines.uw_ntm import UniformWritingCell
+    >>> from santm_tf import Recurrent
+    >>> blocks = tf.zeros([2, 3, 4, 5])  # three blocks of four steps
+    >>> layer = Recurrent(UniformWritingCell(8, memory_slots=6, slot_width=4), return_sequences=True)
+    >>> layer(blocks).shape.as_list()
+    [2, 3, 4, 12]
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(units, **kwargs)
+        self.output_size = tf.TensorShape([None, self.output_size])
+
+    def call(self, inputs, states, projected=False):
+        inputs = swap_time(inputs)
+        z = inputs if projected else self.project(inputs)
+        old = MemoryState(*states)
+        read = tf.reshape(old.read, [-1, self.read_heads * self.slot_width])
+        hidden, held = self._between(z[:-1], old, read)
+        new = self._advance(z[-1], held._replace(h=self._previous(hidden, read)))
+        reads = [read] * (z.shape[0] - 1) + [tf.reshape(new.read, tf.shape(read))]
+        outputs = tf.concat([tf.concat([hidden[1:], new.h[None]], 0), tf.stack(reads)], -1)
+        return swap_time(outputs), list(new)
+
+    def _between(self, z, state, read):
+        """The controller alone over `z` `[L - 1, B, 4H]`: all its h `[L, B, H]`, the first its old one."""
+        if not z.shape[0]:
+            return state.h[None], state
+        kernel, read_kernel = self.recurrent_kernel[:self.units], self.recurrent_kernel[self.units:]
+
+        def step(x, s, kernel):
+            h, c = lstm(x + s[0] @ kernel, s[1])
+            return h, (h, c)
+
+        hidden, (h, c) = scan(step, z + read @ read_kernel, (state.h, state.c), constants=kernel)
+        return tf.concat([state.h[None], hidden], 0), state._replace(h=h, c=c)
+
+    def _previous(self, hidden, read):
+        """The h from which the controller goes on at the write."""
+        return hidden[-1]
+
+
+@tf.keras.utils.register_keras_serializable("baselines")
+class UniformWritingNTM(NTM):
+    """An NTM with Uniform Writing (Le, Tran and Venkatesh, ICLR 2019, arXiv 1901.01347).
+
+    At the steps t = L, 2L, ... it is an NTM; between them only its controller moves, with the vectors
+    last read (`UniformWritingCell` has the equations). Output as of `NTM`. With `write_interval=1` it is
+    the NTM.
+
+    From the paper: equation 8, and from algorithm 1 that reads keep the writes' interval. Our choice:
+    a read sees the memory before the write of its step, as the paper's equation 1 and `NTMCell` have it
+    (algorithm 1 lists the write first); NTM for the paper's DNC; the steps counted are the valid ones, so
+    that padding, wherever it is, leaves no trace.
+
+    Args:
+      units: H, of the controller and of the output.
+      write_interval: L, in steps (default: `optimal_interval` of the length of the sequences, which must
+        then be known; a built layer keeps it).
+      **kwargs: as of `NTM`.
+
+    Input `[B, T, d]`, T of any multiple or none of L, and an optional mask `[B, T]`. Output
+    `[B, T, units]` or `[B, units]`.
+
+    Raises:
+      ValueError: a size that cannot work, or no write_interval where T is unknown.
+
+    >>> import tensorflow as tf
+    >>> from baselines.uw_ntm import UniformWritingNTM
+    >>> layer = UniformWritingNTM(8, memory_slots=4, slot_width=4)
+    >>> layer(tf.zeros([2, 23, 3])).shape.as_list(), layer.write_interval
+    ([2, 8], 4)
+    """
+
+    cell_class = UniformWritingCell
+
+    def __init__(self, units, write_interval=None, **kwargs):
+        super().__init__(units, **kwargs)
+        if write_interval is not None and write_interval < 1:
+            raise ArgumentError(f"{type(self).__name__}: write_interval={write_interval}; "
+                                "it must be at least 1")
+        self.write_interval = write_interval
+
+    def build(self, input_shape):
+        if self.write_interval is None:
+            self.write_interval = optimal_interval(input_shape[1], self.recurrent.cell.memory_slots)
+        super().build(input_shape)
+
+    def _loop_shape(self, input_shape):
+        batch, _, features = input_shape
+        return [batch, None, self.write_interval, features]
+
+    def _features(self, inputs, mask):
+        length = self.write_interval
+        steps = inputs.shape[1] if inputs.shape[1] is not None else tf.shape(inputs)[1]
+        if mask is not None:
+            order, place = pack(tf.cast(mask, tf.bool))
+            inputs = take(inputs, order)
+        # What follows the last valid step, be it repeated or padded, moves only states that nobody sees.
+        inputs = tf.pad(inputs, [[0, 0], [0, -steps % length], [0, 0]])
+        outputs = self.recurrent(tf.reshape(inputs, [-1, -(-steps // length), length, inputs.shape[-1]]))
+        outputs = tf.reshape(outputs, [-1, -(-steps // length) * length, outputs.shape[-1]])
+        if mask is None:
+            return outputs[:, :steps] if self.return_sequences else outputs[:, steps - 1]
+        outputs = tf.pad(outputs, [[0, 0], [1, 0], [0, 0]])  # zeros, before the first valid step
+        return take(outputs, place) if self.return_sequences else take(outputs, place[:, -1:])[:, 0]
+
+    def _every_step(self):
+        return True
+
+    def get_config(self):
+        return {**super().get_config(), "write_interval": self.write_interval}
+
+
+def make(flags, *, steps, return_sequences, layer=UniformWritingNTM):
+    interval = flags.write_interval or optimal_interval(steps, flags.memory_slots)
+    return layer(write_interval=interval,
+                 **arguments(flags, steps=steps, return_sequences=return_sequences))
