@@ -16,8 +16,7 @@ FLAGS = flags.FLAGS
 
 def load_task():
     """The task that the flags name."""
-    options = {name: getattr(FLAGS, name) for name in
-               ("augment", "min_length", "max_length", "test_length", "bits", "steps_per_epoch")}
+    options = {name: getattr(FLAGS, name) for name in flags.TASK_OPTIONS}
     try:
         return tasks.load(FLAGS.task, batch_size=FLAGS.batch_size, seed=FLAGS.seed,
                           data_dir=FLAGS.data_dir, **options)
@@ -36,7 +35,7 @@ def results(task, model, epochs):
     rate = float(masks[0].rate) if masks else 1.0
     return {"task": FLAGS.task, "model": FLAGS.model, "seed": FLAGS.seed, "epochs": len(epochs),
             "seconds": round(sum(epoch["seconds"] for epoch in epochs), 1),
-            "parameters": model.count_params(), "access_rate": rate,
+            "parameters": models.parameters(model), "access_rate": rate,
             **{f"test_{name}": value for name, value in scores.items() if name != "access_rate"}}
 
 

@@ -2,12 +2,42 @@
 
 import inspect
 
-from tasks import copy, digits
+from tasks import (
+    adding,
+    associative_recall,
+    copy,
+    copy_memory,
+    digits,
+    frequency,
+    images,
+    language,
+    priority_sort,
+    repeat_copy,
+    speaker,
+    text,
+)
 from tasks.task import Task, TaskError
 
 __all__ = ["NAMES", "Task", "TaskError", "load"]
 
-_LOADERS = {"copy": copy.load, "digits": digits.load}
+_LOADERS = {
+    "copy": copy.load,
+    "repeat_copy": repeat_copy.load,
+    "associative_recall": associative_recall.load,
+    "priority_sort": priority_sort.load,
+    "copy_memory": copy_memory.load,
+    "adding": adding.load,
+    "frequency": frequency.load,
+    "digits": digits.load,
+    "mnist": images.mnist,
+    "pmnist": images.pmnist,
+    "fashion_mnist": images.fashion_mnist,
+    "cifar10": images.cifar10,
+    "text": text.load,
+    "speaker": speaker.load,
+    "words": language.load_words,
+    "chars": language.load_chars,
+}
 NAMES = tuple(_LOADERS)
 
 

@@ -2,13 +2,10 @@
 
 import tensorflow as tf
 
-from tasks.task import Task, TaskError, by_epoch
+from tasks import generated
+from tasks.generated import PADDING, SEQUENCES, Lengths, WrongBits, pick, random_bits
 
-PADDING = -1.0
-SEQUENCES = 320  # in the validation and in the test split
-
-# Random streams. Only training follows the run's seed, so that runs of several seeds compare.
-TRAIN, VALIDATION, TEST = range(3)
+__all__ = ["PADDING", "SEQUENCES", "WrongBits", "load", "sequences"]
 
 
 def sequences(lengths, max_length, bits, key):
@@ -37,59 +34,19 @@ def sequences(lengths, max_length, bits, key):
     """
     length = tf.convert_to_tensor(lengths, tf.int32)[:, None]
     step = tf.range(2 * max_length + 2)[None]
-    shape = [tf.shape(length)[0], max_length, bits]
-    vectors = tf.cast(tf.random.stateless_uniform(shape, key, 0, 2, tf.int32), tf.float32)
+    vectors = random_bits([tf.shape(length)[0], max_length, bits], key)
 
     def show(first):
-        """The vectors from step `first` on, zero elsewhere, and where they stand."""
+        """The vectors from step `first` on, and where they stand."""
         index = step - first
-        shown = tf.cast((index >= 0) & (index < length), tf.float32)
-        index = tf.clip_by_value(index, 0, max_length - 1)
-        index = tf.broadcast_to(index, tf.shape(shown))
-        return shown[..., None] * tf.gather(vectors, index, batch_dims=1), shown
+        shown = (index >= 0) & (index < length)
+        return pick(vectors, index, shown), tf.cast(shown, tf.float32)
 
     read, _ = show(tf.ones_like(length))
     target, weight = show(length + 2)
     start, end = (tf.cast(step == mark, tf.float32) for mark in (tf.zeros_like(length), length + 1))
     x = tf.concat([read, start[..., None], end[..., None]], -1)
     return tf.where((step < 2 * length + 2)[..., None], x, PADDING), target, weight
-
-
-@tf.keras.utils.register_keras_serializable("tasks")
-class WrongBits(tf.keras.metrics.Metric):
-    """Error in bits per sequence: the wrong bits at steps of weight 1, per sequence.
-
-    A bit is read as 1 where its logit is above 0. `update_state` takes y `[B, T, bits]`, logits of
-    the same shape and the weight `[B, T]`, without which every step counts.
-
-    >>> metric = WrongBits()
-    >>> metric.update_state([[[0.0, 1.0], [1.0, 1.0]]], [[[9.0, 9.0], [-9.0, 9.0]]], [[0.0, 1.0]])
-    >>> float(metric.result())
-    1.0
-    """
-
-    def __init__(self, name="wrong_bits", **kwargs):
-        super().__init__(name, **kwargs)
-        self.wrong = self.add_weight("wrong", initializer="zeros")
-        self.sequences = self.add_weight("sequences", initializer="zeros")
-
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
-        wrong = tf.cast((y_true > 0.5) != (y_pred > 0), self.dtype)
-        wrong = tf.reduce_sum(wrong, -1)
-        if sample_weight is not None:
-            wrong *= tf.cast(sample_weight, self.dtype)
-        self.wrong.assign_add(tf.reduce_sum(wrong))
-        self.sequences.assign_add(tf.cast(tf.shape(wrong)[0], self.dtype))
-
-    def result(self):
-        return tf.math.divide_no_nan(self.wrong, self.sequences)
-
-
-def _at_least_one(**options):
-    for option, value in options.items():
-        if value < 1:
-            raise TaskError(f"--{option}={value}: --task=copy needs at least 1")
 
 
 def load(
@@ -101,13 +58,13 @@ def load(
     test_length=None,
     bits=8,
     steps_per_epoch=200,
+    curriculum=False,
+    curriculum_epochs=10,
 ):
     """Copying random bits: lengths from a range in training and validation, one length in the test.
 
-    The loss that Keras reports for a model that masks the padding is the binary cross-entropy, mean
-    over bits, summed over recall steps and divided by *all unpadded* steps of the batch, since
-    weights scale the sum and not the count. Guessing therefore scores log(2) L / (2 L + 2), just
-    under 0.35. For a model that drops the mask the padded steps count as well.
+    The loss is that of `generated.bit_task`: guessing scores log(2) L / (2 L + 2), just under 0.35,
+    with the padding masked.
 
     Args:
       batch_size: sequences per batch.
@@ -118,59 +75,29 @@ def load(
       test_length: vectors in every test sequence, `max_length` by default.
       bits: width of a vector.
       steps_per_epoch: batches in an epoch.
+      curriculum: whether the longest length in training rises, see `generated.Lengths`.
+      curriculum_epochs: epochs until it is `max_length`.
 
     Raises:
       TaskError: a length, width or count that cannot work.
 
     >>> task = load(batch_size=4, seed=0, test_length=40)
     >>> [part.element_spec[0].shape for part in (task.train, task.test)]
-    [TensorShape([4, 42, 10]), TensorShape([None, 82, 10])]
+    [TensorShape([4, 42, 10]), TensorShape([4, 82, 10])]
     """
     del data_dir
     test_length = max_length if test_length is None else test_length
-    _at_least_one(
-        min_length=min_length,
-        max_length=max_length,
-        test_length=test_length,
-        bits=bits,
-        steps_per_epoch=steps_per_epoch,
-    )
-    if max_length < min_length:
-        raise TaskError(f"--max_length={max_length}: must be at least --min_length={min_length}")
+    generated.check("copy", min_length=min_length, max_length=max_length, test_length=test_length,
+                    bits=bits, steps_per_epoch=steps_per_epoch, curriculum_epochs=curriculum_epochs)
 
-    def draw(count, shortest, longest, key):
-        length_key, bit_key = tf.unstack(tf.random.split(key))
-        lengths = tf.random.stateless_uniform([count], length_key, shortest, longest + 1, tf.int32)
-        return sequences(lengths, longest, bits, bit_key)
+    def drawn_from(lengths):
+        def draw(count, key, epoch):
+            length_key, bit_key = tf.unstack(tf.random.split(key))
+            return sequences(lengths.draw(count, length_key, epoch), lengths.longest, bits, bit_key)
 
-    def batches(epoch):
-        key = tf.random.fold_in(tf.constant([seed, TRAIN], tf.int64), epoch)
-        steps = tf.data.Dataset.range(steps_per_epoch)
-        return steps.map(
-            lambda n: draw(batch_size, min_length, max_length, tf.random.fold_in(key, n))
-        )
+        return draw
 
-    def fixed(stream, shortest, longest):
-        drawn = draw(SEQUENCES, shortest, longest, tf.constant([0, stream], tf.int64))
-        return tf.data.Dataset.from_tensor_slices(drawn).batch(batch_size)
-
-    train, epoch = by_epoch(batches, steps_per_epoch)
-    return Task(
-        name="copy",
-        train=train.prefetch(2),
-        validation=fixed(VALIDATION, min_length, max_length),
-        test=fixed(TEST, test_length, test_length),
-        epoch=epoch,
-        steps_per_epoch=steps_per_epoch,
-        features=bits + 2,
-        length=None,
-        outputs=bits,
-        return_sequences=True,
-        padding=PADDING,
-        loss=tf.keras.losses.BinaryCrossentropy(from_logits=True),
-        metrics=[],
-        weighted_metrics=[tf.keras.metrics.BinaryAccuracy("accuracy", threshold=0.0), WrongBits()],
-        monitor="val_wrong_bits",
-        monitor_mode="min",
-        chance={"accuracy": 0.5, "wrong_bits": bits * test_length / 2},
-    )
+    lengths = generated.lengths("length", min_length, max_length, curriculum, curriculum_epochs)
+    data = generated.splits(drawn_from(lengths), drawn_from(Lengths(test_length, test_length)),
+                            seed=seed, batch_size=batch_size, steps_per_epoch=steps_per_epoch)
+    return generated.bit_task("copy", data, features=bits + 2, bits=bits, asked=test_length)

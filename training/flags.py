@@ -10,6 +10,11 @@ import tasks
 
 FLAGS = flags.FLAGS
 MODEL, OPTIMISER, TASK, RUN = GROUPS = ("model", "optimiser", "task", "run")
+TASK_OPTIONS = (
+    "augment", "min_length", "max_length", "test_length", "max_repeats", "test_repeats", "min_items",
+    "max_items", "test_items", "sorted", "bits", "curriculum", "curriculum_epochs", "delay", "length",
+    "sampling_period", "pixels_per_step", "train_size", "side", "level",
+    "vocabulary_size", "utterances", "window", "steps_per_epoch")
 UNSAVED = ("workdir", "resume")  # a flag file that reproduces a run may be run elsewhere
 
 
@@ -30,8 +35,8 @@ def define():
     _integer("read_heads", 1, "Read heads.", **group)
     _integer("write_heads", 1, "Write heads.", **group)
     _integer("shift_range", 1, "Furthest shift of a head, in slots.", least=0, **group)
-    flags.DEFINE_enum("memory_init", "learned", ["learned", "constant"],
-                      "The memory at the start of a sequence.", **group)
+    flags.DEFINE_enum("memory_init", None, ["learned", "constant"], "The memory at the start of a "
+                      "sequence (default: santm learned, the NTMs constant).", **group)
     _integer("attention_heads", 4, "Heads of the recall's attention; divides slot_width.", **group)
     _integer("cheb_order", 3, "Chebyshev terms of the recall's filter, K.", **group)
     _integer("locality", 4, "Half-width of a slot's neighbourhood, w.", **group)
@@ -48,6 +53,24 @@ def define():
             lambda v: v >= 0, "must be at least 0", **group)
     _number("dropout", 0.0, "Share of features dropped before the output.",
             lambda v: 0 <= v < 1, "must be in [0, 1)", **group)
+    _integer("match_parameters", None, "Choose units so that the model has so many weights, within 5 %.",
+             **group)
+    _integer("layers", None, "Layers of dilated_lstm (default 3), transformer (6), mamba (2).", **group)
+    _number("cost_per_sample", 0.0, "skip_lstm: what each step used adds to the loss.",
+            lambda v: v >= 0, "must be at least 0", **group)
+    _integer("routes", 4, "drr_lstm: among how many last states the cell picks.", **group)
+    _integer("rank", None, "drr_lstm: rank of the recurrent map (default: half the units).", **group)
+    _integer("write_interval", None, "uw_ntm, cuw_ntm: steps between writes (default: the optimum for "
+             "the length and the slots).", **group)
+    flags.DEFINE_enum("positions", "sinusoidal", ["sinusoidal", "learned"], "transformer: positions.",
+                      **group)
+    flags.DEFINE_bool("causal", False, "transformer: attend to earlier steps only.", **group)
+    _integer("feed_forward", None, "transformer: width of the feed-forward part (default: 4 units).",
+             **group)
+    _integer("patch", 1, "transformer: steps joined to one token.", **group)
+    _integer("state_size", 16, "mamba: states per channel.", **group)
+    _integer("conv_width", 4, "mamba: width of the convolution.", **group)
+    _integer("expand", 2, "mamba: inner width over units.", **group)
 
     group = {"module_name": OPTIMISER}
     flags.DEFINE_enum("optimizer", "adam", list(OPTIMIZERS), "Which optimiser.", **group)
@@ -61,12 +84,31 @@ def define():
     group = {"module_name": TASK}
     flags.DEFINE_enum("task", "digits", tasks.NAMES, "Which task.", **group)
     flags.DEFINE_string("data_dir", None, "Folder, or file, of the task's data.", **group)
-    flags.DEFINE_bool("augment", None, "digits: move training images by up to a pixel.", **group)
-    _integer("min_length", None, "copy: shortest sequence.", **group)
-    _integer("max_length", None, "copy: longest sequence in training.", **group)
-    _integer("test_length", None, "copy: length of the test sequences.", **group)
-    _integer("bits", None, "copy: width of a vector.", **group)
-    _integer("steps_per_epoch", None, "copy: batches an epoch.", **group)
+    flags.DEFINE_bool("augment", None, "digits: distort the training images.", **group)
+    _integer("min_length", None, "copy, repeat_copy, priority_sort: shortest sequence.", **group)
+    _integer("max_length", None, "The same: longest sequence in training. text: tokens read of a document "
+             "(400). speaker: frames at most.", **group)
+    _integer("test_length", None, "The same: length of the test sequences.", **group)
+    _integer("max_repeats", None, "repeat_copy: most repeats in training (10).", **group)
+    _integer("test_repeats", None, "repeat_copy: repeats in the test (max_repeats).", **group)
+    _integer("min_items", None, "associative_recall: fewest items (2).", least=2, **group)
+    _integer("max_items", None, "associative_recall: most items in training (6).", least=2, **group)
+    _integer("test_items", None, "associative_recall: items in the test (max_items).", least=2, **group)
+    _integer("sorted", None, "priority_sort: how many vectors to give back (16).", **group)
+    _integer("bits", None, "Width of a vector of the tasks from Graves et al. 2014.", **group)
+    flags.DEFINE_bool("curriculum", None, "The same tasks: begin with short sequences.", **group)
+    _integer("curriculum_epochs", None, "Epochs until the longest sequences come (10).", **group)
+    _integer("delay", None, "copy_memory: blank steps (200).", **group)
+    _integer("length", None, "adding: steps (50).", least=2, **group)
+    flags.DEFINE_float("sampling_period", None, "frequency: milliseconds between samples (1).", **group)
+    _integer("pixels_per_step", None, "Image tasks: pixels in one step (1).", **group)
+    _integer("train_size", None, "Image tasks: training images used (all).", **group)
+    _integer("side", None, "cifar10: side of the images, in pixels (32).", **group)
+    flags.DEFINE_enum("level", None, ["word", "char"], "text: what a token is (word).", **group)
+    _integer("vocabulary_size", None, "text, words: tokens at most (10000).", least=2, **group)
+    _integer("utterances", None, "speaker: recordings joined to one sequence (4).", **group)
+    _integer("window", None, "words, chars: steps of a batch (64, 128).", **group)
+    _integer("steps_per_epoch", None, "Generated tasks: batches an epoch (200).", **group)
 
     group = {"module_name": RUN}
     flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, flags.cfg, "

@@ -11,7 +11,8 @@ import tensorflow as tf
 from training import flags
 
 FLAGS = flags.FLAGS
-FREE = ("epochs", "max_steps", "data_dir", "test_length")  # may change when a run goes on
+# What may change when a run goes on.
+FREE = ("epochs", "max_steps", "data_dir", "test_length", "test_repeats", "test_items")
 
 
 class Workdir:

@@ -1,0 +1,82 @@
+"""The adding problem as in Skip RNN, Campos et al. 2018, arXiv 1708.06834, section 4.1.
+
+It is Hochreiter and Schmidhuber's (1997), with the markers placed as in Neil et al. 2016.
+"""
+
+import tensorflow as tf
+
+from tasks import generated
+from tasks.task import Task
+
+
+def sequences(count, length, key):
+    """Values and two markers; the target is the sum of the two marked values.
+
+    The values are uniform from -0.5 to 0.5. One marker is in the first tenth of the steps (its first
+    step where there are fewer than 20), the other in the second half.
+
+    Args:
+      count: sequences, B.
+      length: T, int, at least 2.
+      key: int `[2]`, the random key.
+
+    Returns:
+      x `[B, T, 2]`, value and marker, 1 at the two marked steps and 0 elsewhere; y `[B, 1]`.
+
+    >>> x, y = sequences(3, length=50, key=[0, 0])
+    >>> bool(tf.reduce_all(tf.reduce_sum(x[..., 0] * x[..., 1], 1) == y[:, 0]))
+    True
+    """
+    value_key, first_key, second_key = tf.unstack(tf.random.split(key, 3))
+    values = tf.random.stateless_uniform([count, length], value_key, -0.5, 0.5)
+
+    def marker(key, start, stop):
+        return tf.one_hot(tf.random.stateless_uniform([count], key, start, stop, tf.int32), length)
+
+    marked = marker(first_key, 0, max(1, length // 10)) + marker(second_key, length // 2, length)
+    return tf.stack([values, marked], -1), tf.reduce_sum(values * marked, 1, keepdims=True)
+
+
+def load(batch_size, seed, data_dir=None, length=50, steps_per_epoch=200):
+    """Adding two marked values out of `length`, one output, mean squared error.
+
+    The mean predictor's error is the target's variance, 1/6. Campos et al. take the task as solved
+    two orders of magnitude below it. The metric `mse` is the loss without what a model adds to it.
+
+    Args:
+      batch_size: sequences per batch.
+      seed: decides the training sequences; validation and test are always the same ones.
+      data_dir: not used.
+      length: steps of a sequence, T; 50 in the paper.
+      steps_per_epoch: batches in an epoch.
+
+    Raises:
+      TaskError: a length or count that cannot work.
+
+    >>> load(batch_size=4, seed=0, length=200).train.element_spec[0].shape
+    TensorShape([4, 200, 2])
+    """
+    del data_dir
+    generated.check("adding", 2, length=length)
+    generated.check("adding", steps_per_epoch=steps_per_epoch)
+
+    def draw(count, key, epoch):
+        del epoch
+        return sequences(count, length, key)
+
+    return Task(
+        name="adding",
+        **generated.splits(draw, draw, seed=seed, batch_size=batch_size,
+                           steps_per_epoch=steps_per_epoch, sequences=1280),
+        features=2,
+        length=length,
+        outputs=1,
+        return_sequences=False,
+        padding=None,
+        loss=tf.keras.losses.MeanSquaredError(),
+        metrics=[tf.keras.metrics.MeanSquaredError("mse")],
+        weighted_metrics=[],
+        monitor="val_mse",
+        monitor_mode="min",
+        chance={"mse": 1 / 6},
+    )

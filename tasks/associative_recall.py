@@ -1,0 +1,124 @@
+"""The associative recall task of Graves et al. 2014, arXiv 1410.5401, section 4.3."""
+
+import tensorflow as tf
+
+from tasks import generated
+from tasks.generated import PADDING, Lengths, pick, random_bits
+
+VECTORS = 3  # in an item
+
+
+def sequences(items, max_items, bits, key):
+    """Items of three random bit vectors, then one of them again: the answer is the item after it.
+
+    A sequence of n items takes 4 n + 8 steps: n times an item's delimiter and its three vectors; the
+    queried item's three vectors between two delimiters of another kind; three blank steps at which
+    the vectors of the item that followed the queried one are the target. What follows is padding.
+
+    The query is uniform over all items but the last, and it is never ambiguous: where an item
+    happens to equal the queried one, its bits are inverted (at 6 items of 18 bits in one of 52,000
+    sequences; at 10,000 items in one of 26).
+
+    Args:
+      items: n of each sequence, int32 `[B]`, from 2 to `max_items`.
+      max_items: int; sets T = 4 max_items + 8.
+      bits: width of a vector.
+      key: int `[2]`, the random key that decides the bits and the query.
+
+    Returns:
+      x `[B, T, bits + 2]`, the last two channels the items' and the query's delimiter, `PADDING` in
+      padded steps; y `[B, T, bits]`, 0 where nothing is asked; and the weight `[B, T]`, 1 at recall
+      steps and 0 elsewhere.
+
+    >>> x, y, weight = sequences([2, 3], max_items=3, bits=6, key=[0, 0])
+    >>> x.shape, y.shape
+    (TensorShape([2, 20, 8]), TensorShape([2, 20, 6]))
+    >>> print(weight.numpy().astype(int))
+    [[0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 1 0 0 0 0]
+     [0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 1]]
+    """
+    item_key, query_key = tf.unstack(tf.random.split(key))
+    count = tf.convert_to_tensor(items, tf.int32)[:, None]
+    batch = tf.shape(count)[0]
+    queried = tf.random.stateless_uniform([batch, 1], query_key) * tf.cast(count - 1, tf.float32)
+    queried = tf.cast(queried, tf.int32)
+    vectors = _unique(random_bits([batch, max_items, VECTORS * bits], item_key), queried)
+    vectors = tf.reshape(vectors, [batch, max_items * VECTORS, bits])
+
+    span = VECTORS + 1  # the steps of an item and its delimiter
+    step = tf.range(span * (max_items + 2))[None]
+    item, place = step // span, step % span
+    query = step - span * count  # the steps from the query's first delimiter on
+    answer = query - (span + 1)
+    index = tf.where(query < 0, item * VECTORS + place - 1, queried * VECTORS + query - 1)
+    read = pick(vectors, index, tf.where(query < 0, place > 0, (query > 0) & (query < span)))
+    asked = (answer >= 0) & (answer < VECTORS)
+    delimiters = [(query < 0) & (place == 0), (query == 0) | (query == span)]
+
+    x = tf.concat([read, tf.cast(tf.stack(delimiters, -1), tf.float32)], -1)
+    y = pick(vectors, (queried + 1) * VECTORS + answer, asked)
+    return tf.where((answer < VECTORS)[..., None], x, PADDING), y, tf.cast(asked, tf.float32)
+
+
+def _unique(items, queried):
+    """The items `[B, N, bits]` with those inverted that equal the queried one, `[B, 1]`."""
+    same = tf.reduce_all(items == tf.gather(items, queried, batch_dims=1), -1)
+    same &= tf.range(tf.shape(items)[1]) != queried
+    return tf.where(same[..., None], 1 - items, items)
+
+
+def load(
+    batch_size,
+    seed,
+    data_dir=None,
+    min_items=2,
+    max_items=6,
+    test_items=None,
+    bits=6,
+    steps_per_epoch=200,
+    curriculum=False,
+    curriculum_epochs=10,
+):
+    """Recalling the item that followed: 2 to 6 items in training and validation, as in the paper.
+
+    The loss is that of `generated.bit_task`: guessing scores log(2) 3 / (4 n + 8), with the padding
+    masked.
+
+    Args:
+      batch_size: sequences per batch.
+      seed: decides the training sequences; validation and test are always the same ones.
+      data_dir: not used.
+      min_items: fewest items in a sequence, in training and validation; at least 2.
+      max_items: most items in a sequence there. Counts are uniform between the two.
+      test_items: items in every test sequence, `max_items` by default.
+      bits: width of a vector, of which an item has three.
+      steps_per_epoch: batches in an epoch.
+      curriculum: whether the most items in training rise, see `generated.Lengths`.
+      curriculum_epochs: epochs until they are `max_items`.
+
+    Raises:
+      TaskError: a count or width that cannot work.
+
+    >>> task = load(batch_size=4, seed=0, test_items=10)
+    >>> [part.element_spec[0].shape for part in (task.train, task.test)]
+    [TensorShape([4, 32, 8]), TensorShape([4, 48, 8])]
+    """
+    del data_dir
+    test_items = max_items if test_items is None else test_items
+    generated.check("associative_recall", 2, min_items=min_items, max_items=max_items,
+                    test_items=test_items)
+    generated.check("associative_recall", bits=bits, steps_per_epoch=steps_per_epoch,
+                    curriculum_epochs=curriculum_epochs)
+
+    def drawn_from(items):
+        def draw(count, key, epoch):
+            count_key, key = tf.unstack(tf.random.split(key))
+            return sequences(items.draw(count, count_key, epoch), items.longest, bits, key)
+
+        return draw
+
+    items = generated.lengths("items", min_items, max_items, curriculum, curriculum_epochs)
+    data = generated.splits(drawn_from(items), drawn_from(Lengths(test_items, test_items)),
+                            seed=seed, batch_size=batch_size, steps_per_epoch=steps_per_epoch,
+                            at_once=16)  # one sequence of 10,000 items takes 2 MB
+    return generated.bit_task("associative_recall", data, features=bits + 2, bits=bits, asked=VECTORS)

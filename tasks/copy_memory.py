@@ -1,0 +1,114 @@
+"""The copying memory problem of Arjovsky et al. 2016, arXiv 1511.06464, section 4.1.
+
+Hochreiter and Schmidhuber's in its present form: ten symbols are to be kept over a long blank.
+"""
+
+import math
+
+import tensorflow as tf
+
+from tasks import generated
+from tasks.task import Task
+
+SYMBOLS = 8
+RECALL = 10  # symbols to keep
+BLANK, DELIMITER = SYMBOLS, SYMBOLS + 1
+
+
+def sequences(count, delay, key):
+    """Ten symbols, blanks, a delimiter; ten blanks at which the symbols are the target.
+
+    With a delay of D, T = D + 20: ten symbols uniform over eight, D - 1 blanks, the delimiter, ten
+    blanks. The target is blank for D + 10 steps, then the ten symbols in their order.
+
+    Args:
+      count: sequences, B.
+      delay: D, int.
+      key: int `[2]`, the random key that decides the symbols.
+
+    Returns:
+      x `[B, T, 10]` one-hot, symbols, blank, delimiter; y int32 `[B, T]`, 0 to 7 a symbol, 8 a blank.
+
+    >>> x, y = sequences(1, delay=2, key=[0, 0])
+    >>> tf.argmax(x, -1).numpy()[0, 10:], y.numpy()[0, :12]
+    (array([8, 9, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8]), array([8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8], ...))
+    >>> bool(tf.reduce_all(tf.cast(tf.argmax(x, -1)[:, :10], tf.int32) == y[:, 12:]))
+    True
+    """
+    symbols = tf.random.stateless_uniform([count, RECALL], key, 0, SYMBOLS, tf.int32)
+
+    def fill(steps, symbol):
+        return tf.fill([count, steps], symbol)
+
+    x = tf.concat([symbols, fill(delay - 1, BLANK), fill(1, DELIMITER), fill(RECALL, BLANK)], 1)
+    y = tf.concat([fill(delay + RECALL, BLANK), symbols], 1)
+    return tf.one_hot(x, SYMBOLS + 2), y
+
+
+@tf.keras.utils.register_keras_serializable("tasks")
+class RecallAccuracy(tf.keras.metrics.SparseCategoricalAccuracy):
+    """The share of the last ten steps, those of the recall, that are right.
+
+    >>> metric = RecallAccuracy()
+    >>> metric.update_state(tf.zeros([1, 50], tf.int32), tf.one_hot([50 * [1]], 9))
+    <...>
+    >>> float(metric.result())
+    0.0
+    """
+
+    def __init__(self, name="accuracy", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        if sample_weight is not None:
+            sample_weight = sample_weight[:, -RECALL:]
+        return super().update_state(y_true[:, -RECALL:], y_pred[:, -RECALL:], sample_weight)
+
+
+def load(batch_size, seed, data_dir=None, delay=200, steps_per_epoch=200):
+    """Recalling ten symbols after a blank of `delay` steps.
+
+    As in the paper the loss is the cross-entropy at every step, mean over all T = delay + 20 of them.
+    The memoryless baseline, which answers blank until the delimiter and guesses after it, scores
+    10 ln 8 / (delay + 20): 0.0945 at a delay of 200. It is `chance["cross_entropy"]`; the metric is
+    the loss without what a model adds to it.
+
+    Args:
+      batch_size: sequences per batch.
+      seed: decides the training sequences; validation and test are always the same ones.
+      data_dir: not used.
+      delay: D, the steps from the last symbol to the delimiter.
+      steps_per_epoch: batches in an epoch.
+
+    Raises:
+      TaskError: a delay or count that cannot work.
+
+    >>> task = load(batch_size=4, seed=0)
+    >>> task.train.element_spec[0].shape, round(task.chance["cross_entropy"], 4)
+    (TensorShape([4, 220, 10]), 0.0945)
+    """
+    del data_dir
+    generated.check("copy_memory", delay=delay, steps_per_epoch=steps_per_epoch)
+
+    def draw(count, key, epoch):
+        del epoch
+        return sequences(count, delay, key)
+
+    steps = delay + 2 * RECALL
+    return Task(
+        name="copy_memory",
+        **generated.splits(draw, draw, seed=seed, batch_size=batch_size,
+                           steps_per_epoch=steps_per_epoch),
+        features=SYMBOLS + 2,
+        length=steps,
+        outputs=SYMBOLS + 1,
+        return_sequences=True,
+        padding=None,
+        loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[RecallAccuracy(),
+                 tf.keras.metrics.SparseCategoricalCrossentropy("cross_entropy", from_logits=True)],
+        weighted_metrics=[],
+        monitor="val_cross_entropy",
+        monitor_mode="min",
+        chance={"accuracy": 1 / SYMBOLS, "cross_entropy": RECALL * math.log(SYMBOLS) / steps},
+    )

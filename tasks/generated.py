@@ -1,0 +1,192 @@
+"""What generated tasks share: random keys and splits, lengths that may rise, answers in bits."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from tasks.task import Task, TaskError, by_epoch
+
+PADDING = -1.0
+SEQUENCES = 320  # in the validation and in the test split
+
+# Random streams. Only training follows the run's seed, so that runs of several seeds compare.
+TRAIN, VALIDATION, TEST = range(3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """Lengths drawn uniformly from a range, the longest of an epoch rising with a curriculum.
+
+    Epoch e draws from shortest to shortest + (longest - shortest) min(e + 1, epochs) // epochs. What
+    is drawn stays padded to `longest`, so that no batch has a new shape.
+
+    Attributes:
+      shortest, longest: ends of the range, both drawn.
+      epochs: of the curriculum; 1 draws from the whole range in every epoch.
+
+    >>> rising = Lengths(1, 20, epochs=4)
+    >>> [int(rising.limit(tf.constant(epoch))) for epoch in range(6)]
+    [5, 10, 15, 20, 20, 20]
+    """
+
+    shortest: int
+    longest: int
+    epochs: int = 1
+
+    def limit(self, epoch):
+        """The longest length in an epoch, int32: `epoch` counts from 0, None stands for the last."""
+        if epoch is None:
+            return tf.constant(self.longest)
+        done = tf.minimum(tf.cast(epoch, tf.int32) + 1, self.epochs)
+        return self.shortest + (self.longest - self.shortest) * done // self.epochs
+
+    def draw(self, count, key, epoch):
+        """`count` lengths, int32 `[count]`."""
+        return tf.random.stateless_uniform(
+            [count], key, self.shortest, self.limit(epoch) + 1, tf.int32)
+
+
+def lengths(noun, shortest, longest, curriculum, curriculum_epochs):
+    """`Lengths` from flags `--min_NOUN` and `--max_NOUN`.
+
+    Raises:
+      TaskError: where the range is empty.
+    """
+    if longest < shortest:
+        raise TaskError(f"--max_{noun}={longest}: must be at least --min_{noun}={shortest}")
+    return Lengths(shortest, longest, curriculum_epochs if curriculum else 1)
+
+
+def check(task, least=1, **options):
+    """Raises a `TaskError` that names the first option below `least`."""
+    for option, value in options.items():
+        if value < least:
+            raise TaskError(f"--{option}={value}: --task={task} needs at least {least}")
+
+
+def splits(draw, draw_test, *, seed, batch_size, steps_per_epoch, sequences=SEQUENCES,
+           at_once=SEQUENCES):
+    """Training batches drawn anew in each epoch, and fixed sequences for validation and test.
+
+    Args:
+      draw: from a count, a random key int64 `[2]` and the epoch (None in validation) to the tensors
+        of a batch of so many sequences.
+      draw_test: the same for the test split, where the epoch is always None.
+      seed: decides the training batches, with the epoch; the other splits are always the same.
+      batch_size: sequences per batch.
+      steps_per_epoch: batches in an epoch.
+      sequences: in the validation and in the test split.
+      at_once: how many of those are in memory; a divisor of `sequences`, which it decides, too.
+
+    Returns:
+      A dictionary of the fields `train`, `validation`, `test`, `epoch` and `steps_per_epoch` of a
+      `Task`.
+
+    >>> def draw(count, key, epoch):
+    ...     return tf.random.stateless_uniform([count, 5], key), tf.ones([count])
+    >>> parts = splits(draw, draw, seed=0, batch_size=4, steps_per_epoch=2)
+    >>> parts["train"].element_spec[0].shape, len(list(parts["test"]))
+    (TensorShape([4, 5]), 80)
+    """
+    def batches(epoch):
+        key = tf.random.fold_in(tf.constant([seed, TRAIN], tf.int64), epoch)
+        steps = tf.data.Dataset.range(steps_per_epoch)
+        return steps.map(lambda n: draw(batch_size, tf.random.fold_in(key, n), epoch))
+
+    def fixed(draw, stream):
+        parts = tf.data.Dataset.range(sequences // at_once)
+        parts = parts.map(lambda n: draw(at_once, tf.stack([n, stream]), None))
+        parts = parts.rebatch(batch_size).prefetch(1)
+        # Without a cardinality Keras begins one batch too many, and `WrongBits` counts it.
+        return parts.apply(tf.data.experimental.assert_cardinality(-(-sequences // batch_size)))
+
+    train, epoch = by_epoch(batches, steps_per_epoch)
+    return {"train": train.prefetch(2), "validation": fixed(draw, VALIDATION),
+            "test": fixed(draw_test, TEST), "epoch": epoch, "steps_per_epoch": steps_per_epoch}
+
+
+def random_bits(shape, key):
+    """Zeros and ones of equal probability, float32."""
+    return tf.cast(tf.random.stateless_uniform(shape, key, 0, 2, tf.int32), tf.float32)
+
+
+def pick(vectors, index, shown):
+    """Vectors by index where they are shown, zero elsewhere.
+
+    Args:
+      vectors: `[B, N, bits]`.
+      index: int, broadcast to `[B, T]`; anything where nothing is shown.
+      shown: boolean `[B, T]`.
+
+    Returns:
+      `[B, T, bits]`.
+
+    >>> pick(tf.constant([[[1.0], [2.0]]]), [[7, 1, 0]], [[False, True, True]])[0, :, 0].numpy()
+    array([0., 2., 1.], dtype=float32)
+    """
+    index = tf.broadcast_to(index, tf.shape(shown))
+    index = tf.clip_by_value(index, 0, tf.shape(vectors)[1] - 1)
+    return tf.gather(vectors, index, batch_dims=1) * tf.cast(shown, vectors.dtype)[..., None]
+
+
+def bit_task(name, data, *, features, bits, asked):
+    """A `Task` that answers with bits at the steps of weight 1, sequences being padded.
+
+    The loss that Keras reports for a model that masks the padding is the binary cross-entropy, mean
+    over bits, summed over the steps of weight 1 and divided by *all unpadded* steps of the batch,
+    since weights scale the sum and not the count.
+
+    Args:
+      name: the task's name.
+      data: what `splits` returns; a batch is x `[B, T, features]`, `PADDING` in padded steps, y
+        `[B, T, bits]` and the weight `[B, T]`.
+      features: width of x.
+      bits: width of y.
+      asked: steps of weight 1 in a test sequence.
+    """
+    return Task(
+        name=name,
+        **data,
+        features=features,
+        length=None,
+        outputs=bits,
+        return_sequences=True,
+        padding=PADDING,
+        loss=tf.keras.losses.BinaryCrossentropy(from_logits=True),
+        metrics=[],
+        weighted_metrics=[tf.keras.metrics.BinaryAccuracy("accuracy", threshold=0.0), WrongBits()],
+        monitor="val_wrong_bits",
+        monitor_mode="min",
+        chance={"accuracy": 0.5, "wrong_bits": bits * asked / 2},
+    )
+
+
+@tf.keras.utils.register_keras_serializable("tasks")
+class WrongBits(tf.keras.metrics.Metric):
+    """Error in bits per sequence: the wrong bits at steps of weight 1, per sequence.
+
+    A bit is read as 1 where its logit is above 0. `update_state` takes y `[B, T, bits]`, logits of
+    the same shape and the weight `[B, T]`, without which every step counts.
+
+    >>> metric = WrongBits()
+    >>> metric.update_state([[[0.0, 1.0], [1.0, 1.0]]], [[[9.0, 9.0], [-9.0, 9.0]]], [[0.0, 1.0]])
+    >>> float(metric.result())
+    1.0
+    """
+
+    def __init__(self, name="wrong_bits", **kwargs):
+        super().__init__(name, **kwargs)
+        self.wrong = self.add_weight("wrong", initializer="zeros")
+        self.sequences = self.add_weight("sequences", initializer="zeros")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
+        wrong = tf.cast((y_true > 0.5) != (y_pred > 0), self.dtype)
+        wrong = tf.reduce_sum(wrong, -1)
+        if sample_weight is not None:
+            wrong *= tf.cast(sample_weight, self.dtype)
+        self.wrong.assign_add(tf.reduce_sum(wrong))
+        self.sequences.assign_add(tf.cast(tf.shape(wrong)[0], self.dtype))
+
+    def result(self):
+        return tf.math.divide_no_nan(self.wrong, self.sequences)

@@ -1,0 +1,115 @@
+"""The priority sort task of Graves et al. 2014, arXiv 1410.5401, section 4.5."""
+
+import tensorflow as tf
+
+from tasks import generated
+from tasks.generated import PADDING, Lengths, pick, random_bits
+
+
+def sequences(lengths, max_length, sorted, bits, key):
+    """Random bit vectors with priorities, of which the highest are to give back in falling order.
+
+    A sequence of length L takes L + 1 + min(sorted, L) steps: L vectors, each with its priority,
+    uniform from -1 to 1, beside it; the end mark; min(sorted, L) blank steps at which the vectors of
+    the highest priorities are the target, the highest first. What follows is padding.
+
+    Args:
+      lengths: L of each sequence, int32 `[B]`, at most `max_length`.
+      max_length: int; sets T = max_length + 1 + min(sorted, max_length).
+      sorted: how many vectors to give back.
+      bits: width of a vector.
+      key: int `[2]`, the random key that decides bits and priorities.
+
+    Returns:
+      x `[B, T, bits + 2]`, the last two channels the priority and the end mark, `PADDING` in padded
+      steps; y `[B, T, bits]`, 0 where nothing is asked; and the weight `[B, T]`, 1 at the steps to
+      answer and 0 elsewhere.
+
+    >>> x, y, weight = sequences([1, 3], max_length=3, sorted=2, bits=5, key=[0, 0])
+    >>> x.shape, y.shape
+    (TensorShape([2, 6, 7]), TensorShape([2, 6, 5]))
+    >>> print(weight.numpy())
+    [[0. 0. 1. 0. 0. 0.]
+     [0. 0. 0. 0. 1. 1.]]
+    """
+    bit_key, priority_key = tf.unstack(tf.random.split(key))
+    length = tf.convert_to_tensor(lengths, tf.int32)[:, None]
+    asked = tf.minimum(length, sorted)
+    place = tf.range(max_length)[None]
+    step = tf.range(max_length + 1 + min(sorted, max_length))[None]
+    vectors = random_bits([tf.shape(length)[0], max_length, bits], bit_key)
+    priorities = tf.random.stateless_uniform(tf.shape(vectors)[:2], priority_key, -1.0, 1.0)
+    priorities = tf.where(place < length, priorities, -2.0)  # the vectors not shown come last
+    order = tf.argsort(priorities, direction="DESCENDING", stable=True)
+
+    shown = step < length
+    rows = tf.concat([vectors, priorities[..., None]], -1)
+    read = pick(rows, step, shown)
+    answer = step - (length + 1)
+    recall = (answer >= 0) & (answer < asked)
+
+    x = tf.concat([read, tf.cast(step == length, tf.float32)[..., None]], -1)
+    y = pick(tf.gather(vectors, order, batch_dims=1), answer, recall)
+    return tf.where((answer < asked)[..., None], x, PADDING), y, tf.cast(recall, tf.float32)
+
+
+def load(
+    batch_size,
+    seed,
+    data_dir=None,
+    min_length=None,
+    max_length=20,
+    test_length=None,
+    sorted=16,
+    bits=8,
+    steps_per_epoch=200,
+    curriculum=False,
+    curriculum_epochs=10,
+):
+    """Sorting random bits by priority: 20 vectors in and the 16 highest out, as in the paper.
+
+    The loss is that of `generated.bit_task`: guessing scores log(2) s / (L + 1 + s) with
+    s = min(sorted, L), with the padding masked.
+
+    Args:
+      batch_size: sequences per batch.
+      seed: decides the training sequences; validation and test are always the same ones.
+      data_dir: not used.
+      min_length: fewest vectors in a sequence, in training and validation; by default `max_length`,
+        and 1 with a curriculum.
+      max_length: most vectors in a sequence there. Lengths are uniform between the two.
+      test_length: vectors in every test sequence, `max_length` by default.
+      sorted: how many vectors to give back; all of them where there are fewer.
+      bits: width of a vector.
+      steps_per_epoch: batches in an epoch.
+      curriculum: whether the longest length in training rises, see `generated.Lengths`.
+      curriculum_epochs: epochs until it is `max_length`.
+
+    Raises:
+      TaskError: a length, width or count that cannot work.
+
+    >>> task = load(batch_size=4, seed=0, test_length=40)
+    >>> [part.element_spec[0].shape for part in (task.train, task.test)]
+    [TensorShape([4, 37, 10]), TensorShape([4, 57, 10])]
+    """
+    del data_dir
+    if min_length is None:
+        min_length = 1 if curriculum else max_length
+    test_length = max_length if test_length is None else test_length
+    generated.check("priority_sort", max_length=max_length, min_length=min_length,
+                    test_length=test_length, sorted=sorted, bits=bits,
+                    steps_per_epoch=steps_per_epoch, curriculum_epochs=curriculum_epochs)
+
+    def drawn_from(lengths):
+        def draw(count, key, epoch):
+            length_key, key = tf.unstack(tf.random.split(key))
+            drawn = lengths.draw(count, length_key, epoch)
+            return sequences(drawn, lengths.longest, sorted, bits, key)
+
+        return draw
+
+    lengths = generated.lengths("length", min_length, max_length, curriculum, curriculum_epochs)
+    data = generated.splits(drawn_from(lengths), drawn_from(Lengths(test_length, test_length)),
+                            seed=seed, batch_size=batch_size, steps_per_epoch=steps_per_epoch)
+    return generated.bit_task("priority_sort", data, features=bits + 2, bits=bits,
+                              asked=min(sorted, test_length))

@@ -1,0 +1,128 @@
+"""The repeat copy task of Graves et al. 2014, arXiv 1410.5401, section 4.2."""
+
+import math
+
+import tensorflow as tf
+
+from tasks import generated
+from tasks.generated import PADDING, Lengths, pick, random_bits
+
+
+def sequences(lengths, repeats, max_length, max_repeats, bits, key, known_repeats=None):
+    """Random bit vectors and a count, to give back so many times, and then an end marker.
+
+    A sequence of L vectors and n repeats takes L (n + 1) + 3 steps: the start mark, L vectors, one
+    step with the end mark and the count, n times L blank steps at which the vectors are the target,
+    one blank step at which the target is the end marker. What follows is padding.
+
+    As in the paper the count is on a channel of its own, normalised to mean 0 and variance 1. The
+    end mark beside it is our choice: a count at the mean is 0 and would leave its step blank.
+
+    Args:
+      lengths: L of each sequence, int32 `[B]`, at most `max_length`.
+      repeats: n of each sequence, int32 `[B]`, at most `max_repeats`.
+      max_length, max_repeats: ints; they set T = max_length (max_repeats + 1) + 3.
+      bits: width of a vector.
+      key: int `[2]`, the random key that decides the bits.
+      known_repeats: the count is normalised as uniform on 1 ... known_repeats; `max_repeats` by
+        default.
+
+    Returns:
+      x `[B, T, bits + 3]`, the last three channels the start mark, the end mark and the count,
+      `PADDING` in padded steps; y `[B, T, bits + 1]`, the last channel the end marker, 0 where
+      nothing is asked; and the weight `[B, T]`, 1 at the steps to answer and 0 elsewhere.
+
+    >>> x, y, weight = sequences([1, 2], [2, 1], max_length=2, max_repeats=2, bits=3, key=[0, 0])
+    >>> x.shape, y.shape
+    (TensorShape([2, 9, 6]), TensorShape([2, 9, 4]))
+    >>> print(weight.numpy())
+    [[0. 0. 0. 1. 1. 1. 0. 0. 0.]
+     [0. 0. 0. 0. 1. 1. 1. 0. 0.]]
+    >>> print(x[0, :, -1].numpy(), y[0, :, -1].numpy())
+    [ 0.  0.  1.  0.  0.  0. -1. -1. -1.] [0. 0. 0. 0. 0. 1. 0. 0. 0.]
+    """
+    known_repeats = max_repeats if known_repeats is None else known_repeats
+    length, count = (tf.convert_to_tensor(n, tf.int32)[:, None] for n in (lengths, repeats))
+    step = tf.range(max_length * (max_repeats + 1) + 3)[None]
+    vectors = random_bits([tf.shape(length)[0], max_length, bits], key)
+
+    answer = step - (length + 2)
+    last = length * count
+    end = tf.cast(step == length + 1, tf.float32)
+    deviation = math.sqrt((known_repeats**2 - 1) / 12) or 1.0
+    number = (tf.cast(count, tf.float32) - (known_repeats + 1) / 2) / deviation
+    marks = [tf.cast(step == 0, tf.float32) * tf.ones_like(end), end, number * end]
+    read = pick(vectors, step - 1, (step >= 1) & (step <= length))
+    copies = pick(vectors, answer % length, (answer >= 0) & (answer < last))
+
+    x = tf.concat([read, tf.stack(marks, -1)], -1)
+    y = tf.concat([copies, tf.cast(answer == last, tf.float32)[..., None]], -1)
+    weight = tf.cast((answer >= 0) & (answer <= last), tf.float32)
+    return tf.where((answer <= last)[..., None], x, PADDING), y, weight
+
+
+def load(
+    batch_size,
+    seed,
+    data_dir=None,
+    min_length=1,
+    max_length=10,
+    test_length=None,
+    max_repeats=10,
+    test_repeats=None,
+    bits=8,
+    steps_per_epoch=200,
+    curriculum=False,
+    curriculum_epochs=10,
+):
+    """Repeating random bits: lengths and counts uniform from ranges, as in the paper.
+
+    The loss is that of `generated.bit_task`: guessing scores log(2) (L n + 1) / (L (n + 1) + 3), with
+    the padding masked.
+
+    Args:
+      batch_size: sequences per batch.
+      seed: decides the training sequences; validation and test are always the same ones.
+      data_dir: not used.
+      min_length: fewest vectors in a sequence, in training and validation.
+      max_length: most vectors in a sequence there.
+      test_length: vectors in every test sequence, `max_length` by default.
+      max_repeats: most repeats in training and validation, where the fewest are 1.
+      test_repeats: repeats in every test sequence, `max_repeats` by default. The paper tests on 20,
+        where the normalised count is larger than any in training.
+      bits: width of a vector.
+      steps_per_epoch: batches in an epoch.
+      curriculum: whether the longest length and the most repeats in training rise, see
+        `generated.Lengths`.
+      curriculum_epochs: epochs until they are `max_length` and `max_repeats`.
+
+    Raises:
+      TaskError: a length, width or count that cannot work.
+
+    >>> task = load(batch_size=4, seed=0, test_repeats=20)
+    >>> [part.element_spec[0].shape for part in (task.train, task.test)]
+    [TensorShape([4, 113, 11]), TensorShape([4, 213, 11])]
+    """
+    del data_dir
+    test_length = max_length if test_length is None else test_length
+    test_repeats = max_repeats if test_repeats is None else test_repeats
+    generated.check("repeat_copy", min_length=min_length, max_length=max_length,
+                    test_length=test_length, max_repeats=max_repeats, test_repeats=test_repeats,
+                    bits=bits, steps_per_epoch=steps_per_epoch, curriculum_epochs=curriculum_epochs)
+
+    def drawn_from(lengths, repeats):
+        def draw(count, key, epoch):
+            length_key, repeat_key, bit_key = tf.unstack(tf.random.split(key, 3))
+            return sequences(lengths.draw(count, length_key, epoch),
+                             repeats.draw(count, repeat_key, epoch),
+                             lengths.longest, repeats.longest, bits, bit_key, max_repeats)
+
+        return draw
+
+    lengths = generated.lengths("length", min_length, max_length, curriculum, curriculum_epochs)
+    data = generated.splits(
+        drawn_from(lengths, Lengths(1, max_repeats, lengths.epochs)),
+        drawn_from(Lengths(test_length, test_length), Lengths(test_repeats, test_repeats)),
+        seed=seed, batch_size=batch_size, steps_per_epoch=steps_per_epoch)
+    return generated.bit_task("repeat_copy", data, features=bits + 3, bits=bits + 1,
+                              asked=test_length * test_repeats + 1)

@@ -1,0 +1,234 @@
+"""Who speaks, from the log-mel frames of recordings."""
+
+import collections
+import functools
+import posixpath
+import re
+
+import numpy as np
+import tensorflow as tf
+
+from tasks.archive import TEST, TRAIN, VALIDATION, Archive, digest, report, split
+from tasks.task import Task, TaskError, by_epoch
+
+URL = "https://github.com/Jakobovski/free-spoken-digit-dataset"
+MELS, WINDOW, HOP = 40, 0.025, 0.010  # seconds
+LOWEST = 125.0  # Hz
+LIMIT = 10.0  # normalised frames lie within it either way
+PADDING = -100.0
+DIGITS = re.compile(r"\d+_(?P<speaker>.+)_(?P<index>\d+)\.wav", re.IGNORECASE)
+NAMED = re.compile(r"(?P<speaker>[^_-]+)[_-].*")
+
+
+def log_mel(samples, rate):
+    """`log(1e-6 + mel |STFT|)`: 40 mels from 125 Hz to half the rate, Hann windows of 25 ms each 10 ms.
+
+    Args:
+      samples: `[n]` float32 in [-1, 1].
+      rate: samples a second.
+
+    Returns:
+      `[frames, 40]` float32; no frame where the samples are shorter than a window.
+
+    >>> log_mel(tf.zeros([8000]), 8000).shape
+    TensorShape([98, 40])
+    """
+    spectrum = tf.signal.stft(samples, round(WINDOW * rate), round(HOP * rate))
+    mel = tf.signal.linear_to_mel_weight_matrix(MELS, spectrum.shape[-1], rate, LOWEST, rate / 2)
+    return tf.math.log(1e-6 + tf.abs(spectrum) @ mel)
+
+
+def joined(speakers, utterances, key):
+    """Recordings of one speaker put together at random, each at most once.
+
+    What is left over of a speaker, fewer than `utterances`, is another rest with each key.
+
+    Args:
+      speakers: of each recording, ints `[n]` in ascending order.
+      utterances: recordings in a sequence, k.
+      key: int `[2]`, the random key.
+
+    Returns:
+      int64 `[m, k]`, the recordings of each sequence. m follows from the speakers alone.
+
+    >>> pairs = joined([0, 0, 0, 1, 1], utterances=2, key=[0, 0])
+    >>> sorted(sorted(pair) for pair in pairs.numpy().tolist())[1]
+    [3, 4]
+    """
+    counts = np.bincount(speakers)
+    starts = np.cumsum(counts) - counts
+    groups = np.concatenate([start + np.arange(count - count % utterances).reshape(-1, utterances)
+                             for start, count in zip(starts, counts, strict=True)])
+    within, among = tf.unstack(tf.random.split(key))
+    noise = tf.random.stateless_uniform([len(speakers)], within, dtype=tf.float64)
+    order = tf.argsort(tf.cast(speakers, tf.float64) + noise, stable=True)
+    order = tf.cast(order, tf.int64)
+    return tf.random.experimental.stateless_shuffle(tf.gather(order, groups), among)
+
+
+def load(batch_size, seed, data_dir=None, utterances=4, max_length=None):
+    """The speaker of a sequence of log-mel frames, whose length varies with what was said.
+
+    x is float32 `[B, T, 40]`, `log_mel` less the training frames' mean and divided by their deviation
+    (per mel), kept within 10 either way and followed by `PADDING`; y int32 `[B]`, the speaker's place
+    in the order of names. T is the longest sequence that can be joined, or `max_length`.
+
+    Recordings are split per speaker before they are joined. The free spoken digit dataset has a
+    convention, names `digit_speaker_index.wav` with index 0 to 4 for the test; where all names are so,
+    5 to 9 are for validation. Otherwise a tenth of each is, by `archive.split`. Validation and test
+    hold as many rounds of fixed joins as there are utterances in one, so about one per recording.
+
+    Recordings that are damaged, or shorter than a window, are left out, and a warning counts them.
+
+    Args:
+      batch_size: sequences per batch.
+      seed: decides what is joined in each training epoch, and its order.
+      data_dir: folder or zip of 16-bit wav files at one sample rate, in one folder per speaker, or
+        all in one folder and named as above or `speaker_anything.wav`.
+      utterances: recordings of one speaker in a sequence.
+      max_length: frames of a sequence at most; what is beyond is cut off.
+
+    Raises:
+      TaskError: data that are missing, of several sample rates, or too few; an option that cannot
+        work.
+    """
+    if data_dir is None:
+        raise TaskError("--data_dir: --task=speaker needs a folder or zip of wav files, for instance the "
+                        f"free spoken digit dataset, {URL}")
+    for option, value in ("utterances", utterances), ("max_length", max_length):
+        if value is not None and value < 1:
+            raise TaskError(f"--{option}={value}: --task=speaker needs at least 1")
+    archive = Archive(data_dir)
+    names, speakers = _named(archive)
+    names, speakers, frames, digests = _recordings(archive, names, speakers)
+    classes, y = np.unique(speakers, return_inverse=True)
+    if len(classes) < 2:
+        raise TaskError(f"--data_dir={data_dir}: all recordings are of {classes[0]}; two speakers are needed")
+    order = np.argsort(y, kind="stable")
+    names, y, frames = [names[n] for n in order], y[order].astype(np.int32), [frames[n] for n in order]
+    parts = _parts(names, y, [digests[n] for n in order], classes)
+    for part, title in (TRAIN, "training"), (VALIDATION, "validation"), (TEST, "test"):
+        for n, count in enumerate(np.bincount(y[parts == part], minlength=len(classes))):
+            if count < utterances:
+                raise TaskError(f"--utterances={utterances}: {classes[n]} has {count} recordings for "
+                                f"{title}; give at most so many")
+
+    lengths = np.array([len(frame) for frame in frames])
+    steps = max(_longest(lengths[chosen], utterances) for chosen in
+                ((parts == part) & (y == n) for part in range(3) for n in range(len(classes))))
+    steps = min(steps, max_length or steps)
+    flat = np.concatenate(frames)
+    seen = flat[np.repeat(parts == TRAIN, lengths)]
+    flat -= seen.mean(0, np.float64).astype(np.float32)
+    flat /= np.maximum(seen.std(0, dtype=np.float64), 1e-3).astype(np.float32)
+    np.clip(flat, -LIMIT, LIMIT, out=flat)
+    with tf.device("CPU:0"):  # where tf.data runs
+        rows = tf.RaggedTensor.from_row_lengths(flat, lengths)
+        y_of = tf.constant(y)
+
+    def batches(part, keys, **options):
+        own = np.flatnonzero(parts == part)
+        sequences = tf.concat([tf.gather(own, joined(y[own], utterances, key)) for key in keys], 0)
+
+        def batch(recordings):
+            x = tf.gather(rows, recordings).merge_dims(1, 2).to_tensor(PADDING, shape=[None, steps, MELS])
+            return (tf.ensure_shape(x, [recordings.shape[0], steps, MELS]),
+                    tf.gather(y_of, recordings[:, 0]))
+
+        return tf.data.Dataset.from_tensor_slices(sequences).batch(batch_size, **options).map(batch)
+
+    def fixed(part):
+        return batches(part, [tf.constant([part, n], tf.int64) for n in range(utterances)]).prefetch(2)
+
+    def drawn(epoch):
+        return batches(TRAIN, [[tf.cast(seed, tf.int64), epoch]], drop_remainder=True)
+
+    sequences = int(sum(np.bincount(y[parts == TRAIN]) // utterances))
+    if batch_size > sequences:
+        raise TaskError(f"--batch_size={batch_size}: --task=speaker has {sequences} training sequences, "
+                        f"use at most {sequences}")
+    train, epoch = by_epoch(drawn, sequences // batch_size)
+    tested = np.bincount(y[parts == TEST]) // utterances
+    return Task(
+        name="speaker",
+        train=train.prefetch(2),
+        validation=fixed(VALIDATION),
+        test=fixed(TEST),
+        epoch=epoch,
+        steps_per_epoch=sequences // batch_size,
+        features=MELS,
+        length=None,
+        outputs=len(classes),
+        return_sequences=False,
+        padding=PADDING,
+        loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[tf.keras.metrics.SparseCategoricalAccuracy("accuracy")],
+        weighted_metrics=[],
+        monitor="val_loss",
+        monitor_mode="min",
+        chance={"accuracy": float(tested.max() / tested.sum())},
+    )
+
+
+def _named(archive):
+    """The wav files of an archive, and the speaker of each by its folder or its name."""
+    names = [name for name in archive.names if name.lower().endswith(".wav")]
+    if not names:
+        raise TaskError(f"--data_dir={archive.path}: no wav file in it{archive.hint()}")
+    if len({posixpath.dirname(name) for name in names}) > 1:
+        found = [(name, kind) for kind, files in archive.classes(".wav").items() for name in files]
+        return zip(*found, strict=True)
+    speakers = []
+    for name in names:
+        match = DIGITS.fullmatch(base := posixpath.basename(name)) or NAMED.fullmatch(base)
+        if not match:
+            raise TaskError(f"{archive.path}: {name} names no speaker; make a folder per speaker, or call it "
+                            "speaker_anything.wav")
+        speakers.append(match["speaker"])
+    return names, speakers
+
+
+def _recordings(archive, names, speakers):
+    """Names, speakers, frames and digests of the recordings that can be used."""
+    found, damaged, rates = [], [], {}
+    for name, speaker in zip(names, speakers, strict=True):
+        content = archive.read(name)
+        try:
+            audio, rate = tf.audio.decode_wav(content)
+        except tf.errors.InvalidArgumentError as error:
+            damaged.append(f"{name} ({error.message.split('}} ')[-1].split(' [Op')[0]})")
+            continue
+        rates[name] = int(rate)
+        frames = _compiled_log_mel(rates[name])(tf.reduce_mean(audio, 1)).numpy()
+        if not len(frames):
+            damaged.append(f"{name} (shorter than {WINDOW} s)")
+            continue
+        found.append((name, speaker, frames, digest(content)))
+    (usual, _), *others = collections.Counter(rates.values()).most_common() or [(None, 0)]
+    if others:
+        name = next(name for name, rate in rates.items() if rate != usual)
+        raise TaskError(f"{archive.path}: {name} has {rates[name]} Hz and most others {usual} Hz; resample "
+                        "them to one rate")
+    lost = sorted(set(speakers) - {speaker for _, speaker, *_ in found})
+    if lost:
+        raise TaskError(f"{archive.path}: no recording of {lost[0]} can be used, the first is {damaged[0]}")
+    report(damaged, len(names), "recordings", "cannot be used and are left out")
+    return zip(*found, strict=True)
+
+
+@functools.cache
+def _compiled_log_mel(rate):
+    return tf.function(lambda samples: log_mel(samples, rate), [tf.TensorSpec([None], tf.float32)])
+
+
+def _parts(names, y, digests, classes):
+    """The split of each recording: by the index in its name, or by `archive.split`."""
+    matches = [DIGITS.fullmatch(posixpath.basename(name)) for name in names]
+    if not all(matches):
+        return split(y, digests, classes)
+    index = np.array([int(match["index"]) for match in matches])
+    return np.where(index < 5, TEST, np.where(index < 10, VALIDATION, TRAIN))
+
+
+def _longest(lengths, utterances):
+    return int(np.sort(lengths)[-utterances:].sum())

@@ -1,0 +1,231 @@
+"""Documents to classify, by their words or characters."""
+
+import csv
+import os
+import pickle
+import re
+import socket
+import zipfile
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tasks import vocabulary
+from tasks.archive import TEST, TRAIN, VALIDATION, Archive, digest, report, split
+from tasks.task import Task, TaskError, by_epoch
+
+URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/imdb.npz"
+SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
+WORD = re.compile(r"\w+(?:'\w+)*")
+
+
+class Document(NamedTuple):
+    """One document as its source has it.
+
+    Attributes:
+      where: what to call it in an error: its file, or its file and line.
+      label: its class's name.
+      content: bytes of UTF-8, or the int32 numbers of its words.
+      test: whether it is of a test split that the source has.
+    """
+
+    where: str
+    label: str
+    content: bytes | np.ndarray
+    test: bool = False
+
+
+def load(batch_size, seed, data_dir=None, level="word", max_length=400, vocabulary_size=10_000):
+    """The class of a document, from its first `max_length` tokens.
+
+    x is int32 `[B, T]`, T being `max_length` or the longest document if that is shorter, and y int32
+    `[B]`, the class's place in the order of the classes' names. Words are runs of letters, digits and
+    inner apostrophes, in small letters; characters are taken as they are. Ids come from the training
+    split: 0 is padding, 1 an unknown token, the rest are the most frequent ones.
+
+    A tenth of each class is for validation and a tenth for the test, by `archive.split`; where there is
+    a test split (IMDB, test.csv), a tenth of the training documents is for validation. Documents
+    without a token are left out and bytes that are not UTF-8 are read as U+FFFD; a warning counts both.
+
+    Args:
+      batch_size: documents per batch.
+      seed: decides the order of the training documents.
+      data_dir: a folder or zip with one folder per class, such as NLTK's movie_reviews; a CSV file of
+        label,text, with or without that header (further columns are text, too); a folder with
+        train.csv and test.csv; imdb.npz, or its folder. Without it Keras downloads imdb.npz, or
+        finds it in ~/.keras/datasets. That file is read by pickle, as Keras does: use one you trust.
+      level: "word" or "char".
+      max_length: tokens read of a document.
+      vocabulary_size: ids at most, the unknown one counted.
+
+    Raises:
+      TaskError: a source that is missing or damaged, a class without examples, or an option that
+        cannot work.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+    ...     file.writelines(f"{'ham' if n % 2 else 'spam'},Mail {n}\\n" for n in range(40))
+    ...     file.flush()
+    ...     task = load(batch_size=4, seed=0, data_dir=file.name)
+    >>> task.train.element_spec[0], task.outputs
+    (TensorSpec(shape=(4, 2), dtype=tf.int32, name=None), 2)
+    """
+    if level not in ("word", "char"):
+        raise TaskError(f"--level={level}: must be word or char")
+    for option, value, least in (("max_length", max_length, 1), ("vocabulary_size", vocabulary_size, 2)):
+        if value < least:
+            raise TaskError(f"--{option}={value}: --task=text needs at least {least}")
+    found, numbers = _tokenised(_documents(data_dir), level, max_length)
+    where, labels, digests, test = zip(*found, strict=True)
+    own = np.array(test)
+    classes = {label: n for n, label in enumerate(sorted(set(np.array(labels)[~own].tolist())))}
+    for name, label in zip(where, labels, strict=True):
+        if label not in classes:
+            raise TaskError(f"{name}: label {label} is on no training document")
+    if len(classes) < 2:
+        raise TaskError(f"--data_dir={data_dir}: all documents are of class {labels[0]}, two are needed")
+    y = np.array([classes[label] for label in labels], np.int32)
+    parts = np.full(len(y), TEST)
+    parts[~own] = split(y[~own], np.array(digests, np.uint64)[~own], classes, test=not own.any())
+
+    lengths = np.array([len(tokens) for tokens in numbers])
+    flat, part_of = np.concatenate(numbers), np.repeat(parts, lengths)
+    counts = np.bincount(flat[part_of == TRAIN], minlength=flat.max() + 1)
+    table = vocabulary.ids(counts, vocabulary_size)
+    steps = int(lengths.max())
+    with tf.device("CPU:0"):  # where tf.data runs
+        rows = tf.RaggedTensor.from_row_lengths(table[flat], lengths)
+        y_of = tf.constant(y)
+    training = np.flatnonzero(parts == TRAIN)
+    if batch_size > len(training):
+        raise TaskError(f"--batch_size={batch_size}: --task=text has {len(training)} training "
+                        f"documents, use at most {len(training)}")
+
+    def batches(order, **options):
+        def batch(index):
+            x = tf.gather(rows, index).to_tensor(vocabulary.PADDING, shape=[None, steps])
+            return tf.ensure_shape(x, [index.shape[0], steps]), tf.gather(y_of, index)
+
+        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size, **options).map(batch)
+
+    def shuffled(epoch):
+        key = [tf.cast(seed, tf.int64), epoch]
+        order = tf.random.experimental.stateless_shuffle(tf.constant(training), key)
+        return batches(order, drop_remainder=True)
+
+    steps_per_epoch = len(training) // batch_size
+    train, epoch = by_epoch(shuffled, steps_per_epoch)
+    return Task(
+        name="text",
+        train=train.prefetch(2),
+        validation=batches(np.flatnonzero(parts == VALIDATION)).prefetch(2),
+        test=batches(np.flatnonzero(parts == TEST)).prefetch(2),
+        epoch=epoch,
+        steps_per_epoch=steps_per_epoch,
+        features=None,
+        length=None,
+        outputs=len(classes),
+        return_sequences=False,
+        padding=vocabulary.PADDING,
+        loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[tf.keras.metrics.SparseCategoricalAccuracy("accuracy")],
+        weighted_metrics=[],
+        monitor="val_loss",
+        monitor_mode="min",
+        chance={"accuracy": float(np.bincount(y[parts == TEST]).max() / (parts == TEST).sum())},
+        vocabulary=vocabulary.width(table),
+    )
+
+
+def _tokenised(documents, level, max_length):
+    """`(where, label, digest, test)` of each document that has a token, and its tokens' numbers."""
+    numbers, found, tokens, mended, empty, labels = vocabulary.numbering(), [], [], [], [], []
+    for where, label, content, test in documents:
+        labels.append(label)
+        if isinstance(content, bytes):
+            try:
+                text = content.decode("utf-8-sig")
+            except UnicodeDecodeError:
+                mended.append(where)
+                text = content.decode("utf-8", "replace")
+            text = text[:max_length] if level == "char" else WORD.findall(text.lower())[:max_length]
+            row = vocabulary.numbered(text, numbers)
+        elif level == "char":
+            raise TaskError("--level=char: imdb.npz holds words only, use --level=word")
+        else:
+            row, content = content[:max_length], content.tobytes()
+        if not len(row):
+            empty.append(where)
+            continue
+        found.append((where, label, digest(content), test))
+        tokens.append(row)
+    report(mended, len(labels), "documents", "have bytes that are not UTF-8 (read as U+FFFD)")
+    report(empty, len(labels), "documents", "have no token and are left out")
+    if not labels:
+        raise TaskError("--data_dir: there is no document in it")
+    if lost := sorted(set(labels) - {label for _, label, *_ in found}):
+        raise TaskError(f"--data_dir: class {lost[0]} has no example with a token")
+    return found, tokens
+
+
+def _documents(data_dir):
+    """Every `Document` of a source."""
+    if data_dir is None:
+        return _imdb(_downloaded())
+    in_folder = {name: os.path.join(data_dir, name) for name in ("imdb.npz", "train.csv", "test.csv")}
+    if data_dir.endswith(".npz") or os.path.isfile(in_folder["imdb.npz"]):
+        return _imdb(data_dir if data_dir.endswith(".npz") else in_folder["imdb.npz"])
+    if os.path.isfile(in_folder["train.csv"]) and os.path.isfile(in_folder["test.csv"]):
+        return [*_rows(in_folder["train.csv"], False), *_rows(in_folder["test.csv"], True)]
+    if os.path.isfile(data_dir) and not zipfile.is_zipfile(data_dir):
+        return _rows(data_dir)
+    archive = Archive(data_dir)
+    return (Document(f"{data_dir}:{name}", label, archive.read(name))
+            for label, names in archive.classes().items() for name in names)
+
+
+def _rows(path, test=False):
+    """The documents of a CSV file, whose rows are label,text."""
+    csv.field_size_limit(2 ** 31 - 1)
+    try:
+        file = open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    except OSError as error:
+        raise TaskError(f"--data_dir={path}: {error.strerror}") from error
+    with file:
+        rows, line = csv.reader(file), 1
+        try:
+            for row in rows:
+                where, first, line = f"{path}, line {line}", line == 1, rows.line_num + 1
+                if not row or first and row[0].strip().lower() == "label":
+                    continue
+                label = row[0].strip()
+                if len(row) < 2 or not label:
+                    raise TaskError(f"{where}: no label; every row is label,text")
+                yield Document(where, label, " ".join(row[1:]).encode("utf-8", "surrogateescape"), test)
+        except csv.Error as error:
+            raise TaskError(f"{path}, line {rows.line_num}: {error}; every row is label,text") from error
+
+
+def _imdb(path):
+    """The documents of imdb.npz: lists of words' numbers, and two splits."""
+    try:
+        with np.load(path, allow_pickle=True) as file:
+            parts = [(part, file[f"x_{part}"], file[f"y_{part}"]) for part in ("train", "test")]
+    except (OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise TaskError(f"{path}: not the imdb.npz of {URL} ({error})") from error
+    return [Document(f"{path}, x_{part}[{n}]", str(label), np.asarray(review, np.int32), part == "test")
+            for part, x, y in parts for n, (review, label) in enumerate(zip(x, y, strict=True))]
+
+
+def _downloaded():
+    """The path of Keras' imdb.npz, which is fetched once."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(20)
+    try:
+        return tf.keras.utils.get_file("imdb.npz", URL, file_hash=SHA256)
+    except Exception as error:  # Keras raises a bare Exception
+        raise TaskError(f"--task=text: imdb.npz could not be downloaded; get it from {URL} and give its "
+                        "folder as --data_dir, or other documents") from error
+    finally:
+        socket.setdefaulttimeout(before)
