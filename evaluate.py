@@ -16,10 +16,9 @@ FLAGS = flags.FLAGS
 
 def load_task():
     """The task that the flags name."""
-    options = {name: getattr(FLAGS, name) for name in flags.TASK_OPTIONS}
     try:
         return tasks.load(FLAGS.task, batch_size=FLAGS.batch_size, seed=FLAGS.seed,
-                          data_dir=FLAGS.data_dir, **options)
+                          data_dir=FLAGS.data_dir, **flags.task_options())
     except tasks.TaskError as error:
         raise flags.UsageError(str(error)) from error
 

@@ -24,7 +24,7 @@ def main():
     model = models.compiled(task)
     workdir = Workdir(FLAGS.workdir)
     workdir.open(FLAGS.resume)
-    sparse = FLAGS.model == "santm" and FLAGS.access_rate < 1
+    sparse = FLAGS.model == "santm" and FLAGS.access_rate != FLAGS.initial_access_rate
     falling = max(1, round(FALL * FLAGS.epochs)) if sparse else 0
     keep = Checkpoints(workdir, task.monitor, task.monitor_mode,
                        ready=lambda epoch: epoch >= falling - 1)
@@ -37,7 +37,8 @@ def main():
     watch = [progress, callbacks.StartSequences(), callbacks.StopAfter(steps),
              callbacks.StopWhenNotFinite(lambda: keep.last.latest_checkpoint)]
     if sparse:
-        watch.append(santm_tf.L0Projection(FLAGS.access_rate, epochs=falling))
+        watch.append(santm_tf.L0Projection(FLAGS.access_rate, falling,
+                                           initial_rate=FLAGS.initial_access_rate))
     record = Record(workdir, done)
     watch += [record, keep, tf.keras.callbacks.TensorBoard(workdir.logs, write_graph=False)]
     with contextlib.closing(progress):

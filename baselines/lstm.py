@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from santm_tf import Recurrent
 from santm_tf.errors import ArgumentError
-from santm_tf.lstm import ChronoBias
+from santm_tf.lstm import ChronoBias, forget_one
 
 
 def gate_bias(units, max_steps=None):
@@ -25,7 +25,7 @@ def gate_bias(units, max_steps=None):
     [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
     """
     if max_steps is None:
-        return tf.keras.initializers.Constant([0.0] * units + [1.0] * units + [0.0] * 2 * units)
+        return forget_one(units)
     if max_steps < 1:
         raise ArgumentError(f"LSTM: max_steps={max_steps}; it must be at least 1")
     return ChronoBias(max_steps)

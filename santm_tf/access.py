@@ -68,10 +68,10 @@ class AccessMask(tf.keras.layers.Layer):
             raise ArgumentError(f"AccessMask: access_rate={access_rate}; it must be in (0, 1]")
         self.period, self.initial_rate, self.seed = period, access_rate, seed
         self.supports_masking = True
-        self.plan_size = plan_size or self._count(access_rate)
+        self.plan_size = plan_size or accesses(access_rate, period)
 
     def build(self, input_shape=None):
-        period, count = self.period, self._count(self.initial_rate)
+        period, count = self.period, accesses(self.initial_rate, self.period)
 
         def first_scores(shape, dtype=None):
             if count == period:
@@ -161,12 +161,14 @@ class AccessMask(tf.keras.layers.Layer):
         """The access rate, `mean(a)`, a scalar tensor."""
         return tf.reduce_mean(tf.cast(self.scores > 0, tf.float32))
 
-    def _count(self, rate):
-        return max(1, round(rate * self.period))
-
     def get_config(self):
         return {**super().get_config(), "period": self.period, "access_rate": self.initial_rate,
                 "plan_size": self.plan_size, "seed": self.seed}
+
+
+def accesses(rate, period):
+    """How many of a period's steps an access rate is: `max(1, round(rate P))`."""
+    return max(1, round(rate * period))
 
 
 def accessed_at_equal_gaps(period, count):

@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 
 from santm_tf.errors import ArgumentError
-from santm_tf.lstm import ChronoBias, lstm, product, sigmoid
+from santm_tf.lstm import ChronoBias, forget_one, lstm, product, sigmoid
 
 
 @tf.custom_gradient
@@ -75,9 +75,7 @@ class SegmentLSTMCell(_LSTMCell):
 
     def build(self, input_shape):
         features = input_shape[-1]
-        forget_one = tf.keras.initializers.Constant(
-            [0.0] * self.units + [1.0] * self.units + [0.0] * 2 * self.units)
-        self._build_lstm(features, forget_one)
+        self._build_lstm(features, forget_one(self.units))
         self.boundary_kernel = self.add_weight("boundary_kernel", [features, 1],
                                                initializer="glorot_uniform")
         self.boundary_recurrent_kernel = self.add_weight(

@@ -58,6 +58,14 @@ def lstm(z, c):
     return run(z, c)
 
 
+def forget_one(units):
+    """Initialiser of an LSTM's bias `[4H]`, gates in the order i, f, g, o: `b_f = 1`, the rest zero.
+
+    Gers, Schmidhuber and Cummins 2000; Jozefowicz, Zaremba and Sutskever 2015.
+    """
+    return tf.keras.initializers.Constant([0.0] * units + [1.0] * units + [0.0] * 2 * units)
+
+
 def is_plain(cell):
     """Whether a cell is Keras' `LSTMCell` as it comes: `keras_lstm` computes the same, faster."""
     plain = tf.keras.layers.LSTMCell(1)

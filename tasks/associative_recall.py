@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tasks import generated
-from tasks.generated import PADDING, Lengths, pick, random_bits
+from tasks.generated import PADDING, Lengths, of_lengths, pick, random_bits
 
 VECTORS = 3  # in an item
 
@@ -110,15 +110,11 @@ def load(
     generated.check("associative_recall", bits=bits, steps_per_epoch=steps_per_epoch,
                     curriculum_epochs=curriculum_epochs)
 
-    def drawn_from(items):
-        def draw(count, key, epoch):
-            count_key, key = tf.unstack(tf.random.split(key))
-            return sequences(items.draw(count, count_key, epoch), items.longest, bits, key)
-
-        return draw
+    def make(drawn, most, key):
+        return sequences(drawn, most, bits, key)
 
     items = generated.lengths("items", min_items, max_items, curriculum, curriculum_epochs)
-    data = generated.splits(drawn_from(items), drawn_from(Lengths(test_items, test_items)),
+    data = generated.splits(of_lengths(items, make), of_lengths(Lengths(test_items, test_items), make),
                             seed=seed, batch_size=batch_size, steps_per_epoch=steps_per_epoch,
                             at_once=16)  # one sequence of 10,000 items takes 2 MB
     return generated.bit_task("associative_recall", data, features=bits + 2, bits=bits, asked=VECTORS)

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tasks import generated
-from tasks.generated import PADDING, SEQUENCES, Lengths, WrongBits, pick, random_bits
+from tasks.generated import PADDING, SEQUENCES, Lengths, WrongBits, of_lengths, pick, random_bits
 
 __all__ = ["PADDING", "SEQUENCES", "WrongBits", "load", "sequences"]
 
@@ -90,14 +90,10 @@ def load(
     generated.check("copy", min_length=min_length, max_length=max_length, test_length=test_length,
                     bits=bits, steps_per_epoch=steps_per_epoch, curriculum_epochs=curriculum_epochs)
 
-    def drawn_from(lengths):
-        def draw(count, key, epoch):
-            length_key, bit_key = tf.unstack(tf.random.split(key))
-            return sequences(lengths.draw(count, length_key, epoch), lengths.longest, bits, bit_key)
-
-        return draw
+    def make(drawn, longest, key):
+        return sequences(drawn, longest, bits, key)
 
     lengths = generated.lengths("length", min_length, max_length, curriculum, curriculum_epochs)
-    data = generated.splits(drawn_from(lengths), drawn_from(Lengths(test_length, test_length)),
+    data = generated.splits(of_lengths(lengths, make), of_lengths(Lengths(test_length, test_length), make),
                             seed=seed, batch_size=batch_size, steps_per_epoch=steps_per_epoch)
     return generated.bit_task("copy", data, features=bits + 2, bits=bits, asked=test_length)

@@ -6,7 +6,7 @@ import tensorflow as tf
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from tasks.task import Task, TaskError, by_epoch
+from tasks.task import Task, TaskError, by_epoch, classification
 
 
 def splits():
@@ -97,13 +97,6 @@ def load(batch_size, seed, data_dir=None, augment=False):
         steps_per_epoch=steps,
         features=1,
         length=64,
-        outputs=10,
-        return_sequences=False,
         padding=None,
-        loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[tf.keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        weighted_metrics=[],
-        monitor="val_loss",
-        monitor_mode="min",
-        chance={"accuracy": 0.1},
+        **classification(10, chance=0.1),
     )

@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 
 from tasks import generated
-from tasks.task import Task, TaskError
+from tasks.task import Task, TaskError, classification
 
 DURATION = 100.0  # ms
 SHORTEST, LONGEST = 1.0, 100.0  # periods in ms
@@ -75,13 +75,6 @@ def load(batch_size, seed, data_dir=None, sampling_period=1.0, steps_per_epoch=2
                            steps_per_epoch=steps_per_epoch, sequences=1280),
         features=1,
         length=int(DURATION / sampling_period),
-        outputs=2,
-        return_sequences=False,
         padding=None,
-        loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[tf.keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        weighted_metrics=[],
-        monitor="val_loss",
-        monitor_mode="min",
-        chance={"accuracy": 0.5},
+        **classification(2, chance=0.5),
     )

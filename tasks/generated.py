@@ -105,6 +105,20 @@ def splits(draw, draw_test, *, seed, batch_size, steps_per_epoch, sequences=SEQU
             "test": fixed(draw_test, TEST), "epoch": epoch, "steps_per_epoch": steps_per_epoch}
 
 
+def of_lengths(lengths, make):
+    """A `draw` for `splits`: random lengths, and the sequences that are made of them.
+
+    Args:
+      lengths: `Lengths`.
+      make: from the lengths int32 `[B]`, the longest possible one and a random key to a batch.
+    """
+    def draw(count, key, epoch):
+        length_key, key = tf.unstack(tf.random.split(key))
+        return make(lengths.draw(count, length_key, epoch), lengths.longest, key)
+
+    return draw
+
+
 def random_bits(shape, key):
     """Zeros and ones of equal probability, float32."""
     return tf.cast(tf.random.stateless_uniform(shape, key, 0, 2, tf.int32), tf.float32)

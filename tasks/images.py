@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.model_selection import train_test_split
 
-from tasks.task import Task, TaskError, by_epoch
+from tasks.task import Task, TaskError, by_epoch, classification
 
 VALIDATION = 5000
 CLASSES = 10
@@ -234,13 +234,6 @@ def load(name, batch_size, seed, data_dir, pixels_per_step, train_size, side=Non
         steps_per_epoch=per_epoch,
         features=pixels_per_step * x.shape[-1],
         length=side * side // pixels_per_step,
-        outputs=CLASSES,
-        return_sequences=False,
         padding=None,
-        loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[tf.keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        weighted_metrics=[],
-        monitor="val_loss",
-        monitor_mode="min",
-        chance={"accuracy": 1 / CLASSES},
+        **classification(CLASSES, chance=1 / CLASSES),
     )

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tasks import generated
-from tasks.generated import PADDING, Lengths, pick, random_bits
+from tasks.generated import PADDING, Lengths, of_lengths, pick, random_bits
 
 
 def sequences(lengths, max_length, sorted, bits, key):
@@ -100,16 +100,11 @@ def load(
                     test_length=test_length, sorted=sorted, bits=bits,
                     steps_per_epoch=steps_per_epoch, curriculum_epochs=curriculum_epochs)
 
-    def drawn_from(lengths):
-        def draw(count, key, epoch):
-            length_key, key = tf.unstack(tf.random.split(key))
-            drawn = lengths.draw(count, length_key, epoch)
-            return sequences(drawn, lengths.longest, sorted, bits, key)
-
-        return draw
+    def make(drawn, longest, key):
+        return sequences(drawn, longest, sorted, bits, key)
 
     lengths = generated.lengths("length", min_length, max_length, curriculum, curriculum_epochs)
-    data = generated.splits(drawn_from(lengths), drawn_from(Lengths(test_length, test_length)),
+    data = generated.splits(of_lengths(lengths, make), of_lengths(Lengths(test_length, test_length), make),
                             seed=seed, batch_size=batch_size, steps_per_epoch=steps_per_epoch)
     return generated.bit_task("priority_sort", data, features=bits + 2, bits=bits,
                               asked=min(sorted, test_length))

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tasks.archive import TEST, TRAIN, VALIDATION, Archive, digest, report, split
-from tasks.task import Task, TaskError, by_epoch
+from tasks.task import Task, TaskError, by_epoch, classification
 
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 MELS, WINDOW, HOP = 40, 0.025, 0.010  # seconds
@@ -158,15 +158,8 @@ def load(batch_size, seed, data_dir=None, utterances=4, max_length=None):
         steps_per_epoch=sequences // batch_size,
         features=MELS,
         length=None,
-        outputs=len(classes),
-        return_sequences=False,
         padding=PADDING,
-        loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[tf.keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        weighted_metrics=[],
-        monitor="val_loss",
-        monitor_mode="min",
-        chance={"accuracy": float(tested.max() / tested.sum())},
+        **classification(len(classes), chance=float(tested.max() / tested.sum())),
     )
 
 

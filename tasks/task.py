@@ -64,6 +64,28 @@ class Task:
     stateful: bool = False
 
 
+def classification(classes, chance):
+    """The fields of a `Task` that names one class a sequence: outputs, loss, metrics, what to monitor.
+
+    Args:
+      classes: how many.
+      chance: the accuracy of guessing.
+
+    >>> classification(10, chance=0.1)["chance"]
+    {'accuracy': 0.1}
+    """
+    return {
+        "outputs": classes,
+        "return_sequences": False,
+        "loss": tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "metrics": [tf.keras.metrics.SparseCategoricalAccuracy("accuracy")],
+        "weighted_metrics": [],
+        "monitor": "val_loss",
+        "monitor_mode": "min",
+        "chance": {"accuracy": chance},
+    }
+
+
 def by_epoch(make, steps):
     """A dataset whose n-th pass is `make(n)`, and the variable that counts the passes begun.
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tasks import vocabulary
 from tasks.archive import TEST, TRAIN, VALIDATION, Archive, digest, report, split
-from tasks.task import Task, TaskError, by_epoch
+from tasks.task import Task, TaskError, by_epoch, classification
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/imdb.npz"
 SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
@@ -116,6 +116,7 @@ def load(batch_size, seed, data_dir=None, level="word", max_length=400, vocabula
 
     steps_per_epoch = len(training) // batch_size
     train, epoch = by_epoch(shuffled, steps_per_epoch)
+    tested = np.bincount(y[parts == TEST])
     return Task(
         name="text",
         train=train.prefetch(2),
@@ -125,15 +126,8 @@ def load(batch_size, seed, data_dir=None, level="word", max_length=400, vocabula
         steps_per_epoch=steps_per_epoch,
         features=None,
         length=None,
-        outputs=len(classes),
-        return_sequences=False,
         padding=vocabulary.PADDING,
-        loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[tf.keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        weighted_metrics=[],
-        monitor="val_loss",
-        monitor_mode="min",
-        chance={"accuracy": float(np.bincount(y[parts == TEST]).max() / (parts == TEST).sum())},
+        **classification(len(classes), chance=float(tested.max() / tested.sum())),
         vocabulary=vocabulary.width(table),
     )
 

@@ -4,9 +4,22 @@ import pytest  # noqa: I001  (santm_tf first: it chooses Keras 2)
 
 import santm_tf  # noqa: F401
 import tensorflow as tf
+from absl.testing import flagsaver
+
+from training import flags
 
 
 @pytest.fixture(autouse=True)
 def seed():
     """The same initial weights in every run, whatever ran before."""
     tf.keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def fresh_flags():
+    """Every flag as if no command line had been read, now and afterwards."""
+    flags.define()
+    with flagsaver.flagsaver():
+        yield
+    for name in flags.FLAGS:
+        flags.FLAGS[name].unparse()

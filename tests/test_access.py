@@ -182,6 +182,8 @@ def test_the_first_rate(period, rate):
     (lambda: L0Projection(0, 3), "L0Projection: access_rate=0"),
     (lambda: L0Projection(1.5, 3), "L0Projection: access_rate=1.5"),
     (lambda: L0Projection(0.5, 3, warmup=3), "L0Projection: warmup=3"),
+    (lambda: L0Projection(0.5, 3, initial_rate=0.4), "L0Projection: initial_rate=0.4"),
+    (lambda: L0Projection(0.5, 3, schedule="square"), "L0Projection: schedule='square'"),
     (lambda: L0Projection(0.5, 3).set_model(tf.keras.Sequential()), "no AccessMask")])
 def test_a_bad_value_is_named_in_one_line(make, message):
     with pytest.raises(ValueError, match=message) as error:
@@ -199,6 +201,23 @@ def test_a_bad_value_is_named_in_one_line(make, message):
 def test_the_schedule(rate, epochs, warmup, period, budgets):
     schedule = L0Projection(rate, epochs, warmup)
     assert [schedule.budget(e, period) for e in range(len(budgets))] == budgets
+
+
+def test_a_cubic_schedule_drops_most_at_first():
+    schedule = L0Projection(0.25, epochs=5, initial_rate=0.75, schedule="cubic")
+    assert [schedule.budget(e, period=128) for e in range(6)] == [96, 59, 40, 33, 32, 32]
+
+
+@hypothesis.given(rate=st.floats(0.01, 1), data=st.data(), schedule=st.sampled_from(["linear", "cubic"]))
+def test_every_schedule_falls_from_its_start_to_its_target(rate, data, schedule):
+    initial = data.draw(st.floats(rate, 1))
+    epochs, period = data.draw(st.integers(2, 30)), data.draw(st.integers(1, 500))
+    warmup = data.draw(st.integers(0, epochs - 2))
+    budgets = [L0Projection(rate, epochs, warmup, initial_rate=initial, schedule=schedule).budget(e, period)
+               for e in range(epochs + 3)]
+    assert set(budgets[:warmup + 1]) == {max(1, round(initial * period))}
+    assert set(budgets[epochs - 1:]) == {max(1, round(rate * period))}
+    assert budgets == sorted(budgets, reverse=True)
 
 
 class Watch(tf.keras.callbacks.Callback):

@@ -3,7 +3,6 @@
 import importlib.util
 
 import pytest
-from absl.testing import flagsaver
 
 import baselines
 import evaluate
@@ -13,13 +12,7 @@ NAMES = [name for name in baselines.NAMES
          if name != "lnlstm" or importlib.util.find_spec("tensorflow_addons")]
 
 
-@pytest.fixture(autouse=True)
-def fresh_flags():
-    flags.define()
-    with flagsaver.flagsaver():
-        yield
-    for name in flags.FLAGS:
-        flags.FLAGS[name].unparse()
+pytestmark = pytest.mark.usefixtures("fresh_flags")
 
 
 def compiled(*argv):

@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl.testing import flagsaver
 
 import evaluate
 import train
@@ -18,13 +17,7 @@ SMALL = ["--units=4", "--memory_slots=8", "--slot_width=4", "--attention_heads=2
          "--nojit_compile", "--batch_size=256", "--epochs=2", "--access_rate=0.25"]
 
 
-@pytest.fixture(autouse=True)
-def fresh_flags():
-    flags.define()
-    with flagsaver.flagsaver():
-        yield
-    for name in flags.FLAGS:
-        flags.FLAGS[name].unparse()
+pytestmark = pytest.mark.usefixtures("fresh_flags")
 
 
 def run(program, *argv):
@@ -109,6 +102,7 @@ def test_resuming_goes_on_where_the_run_stopped(tmp_path, capsys):
     (["--no_such_flag=1"], "no_such_flag"),
     (["--access_rate=0"], "--access_rate"),
     (["--access_rate=1.5"], "--access_rate"),
+    (["--access_rate=0.5", "--initial_access_rate=0.2"], "--access_rate"),
     (["--locality=0"], "--locality"),
     (["--attention_heads=5"], "--attention_heads"),
     (["--shift_range=9", "--memory_slots=8"], "--shift_range"),

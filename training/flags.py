@@ -10,11 +10,6 @@ import tasks
 
 FLAGS = flags.FLAGS
 MODEL, OPTIMISER, TASK, RUN = GROUPS = ("model", "optimiser", "task", "run")
-TASK_OPTIONS = (
-    "augment", "min_length", "max_length", "test_length", "max_repeats", "test_repeats", "min_items",
-    "max_items", "test_items", "sorted", "bits", "curriculum", "curriculum_epochs", "delay", "length",
-    "sampling_period", "pixels_per_step", "train_size", "side", "level",
-    "vocabulary_size", "utterances", "window", "steps_per_epoch")
 UNSAVED = ("workdir", "resume")  # a flag file that reproduces a run may be run elsewhere
 
 
@@ -42,6 +37,11 @@ def define():
     _integer("locality", 4, "Half-width of a slot's neighbourhood, w.", **group)
     _number("access_rate", 1.0, "Share of steps that access the memory at the end of training, in (0, 1].",
             lambda v: 0 < v <= 1, "must be in (0, 1]", **group)
+    _number("initial_access_rate", 1.0, "The same at the start: where it is access_rate, the mask stays "
+            "uniform.", lambda v: 0 < v <= 1, "must be in (0, 1]", **group)
+    flags.register_multi_flags_validator(
+        ["access_rate", "initial_access_rate"], lambda v: v["access_rate"] <= v["initial_access_rate"],
+        "--access_rate: must be at most --initial_access_rate")
     _integer("mask_period", None, "Steps after which the access mask repeats (default: the length "
              "of a training sequence).", **group)
     _number("segment_length", 4.0, "Expected length of a segment, in steps.",
@@ -157,6 +157,12 @@ def run(main, argv):
 def with_flags_named(message):
     """A library's `name=value` as the flag `--name=value` that the user gave."""
     return re.sub(r"(?<![\w-])(\w+)=", lambda m: f"--{m[0]}" if m[1] in FLAGS else m[0], message)
+
+
+def task_options():
+    """The flags that only some tasks take, as `{name: value}`."""
+    return {flag.name: flag.value for flag in FLAGS.flags_by_module_dict()[TASK]
+            if flag.name not in ("task", "data_dir")}
 
 
 def serialized(group):
