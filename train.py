@@ -22,10 +22,14 @@ def main():
     tf.keras.utils.set_random_seed(FLAGS.seed)
     task = load_task()
     model = models.compiled(task)
+    sparse = (FLAGS.model == "santm" and FLAGS.mask == "learned"
+              and FLAGS.access_rate < FLAGS.initial_access_rate)
+    falling = max(1, round(FALL * FLAGS.epochs)) if sparse else 0
+    if sparse and FLAGS.mask_warmup >= falling:
+        raise flags.UsageError(f"--mask_warmup={FLAGS.mask_warmup}: the rate falls over the first {falling} "
+                               "epochs; give fewer")
     workdir = Workdir(FLAGS.workdir)
     workdir.open(FLAGS.resume)
-    sparse = FLAGS.model == "santm" and FLAGS.access_rate != FLAGS.initial_access_rate
-    falling = max(1, round(FALL * FLAGS.epochs)) if sparse else 0
     keep = Checkpoints(workdir, task.monitor, task.monitor_mode,
                        ready=lambda epoch: epoch >= falling - 1)
     keep.set_model(model)
@@ -37,8 +41,9 @@ def main():
     watch = [progress, callbacks.StartSequences(), callbacks.StopAfter(steps),
              callbacks.StopWhenNotFinite(lambda: keep.last.latest_checkpoint)]
     if sparse:
-        watch.append(santm_tf.L0Projection(FLAGS.access_rate, falling,
-                                           initial_rate=FLAGS.initial_access_rate))
+        watch.append(santm_tf.L0Projection(
+            FLAGS.access_rate, falling, FLAGS.mask_warmup, initial_rate=FLAGS.initial_access_rate,
+            schedule=FLAGS.mask_schedule))
     record = Record(workdir, done)
     watch += [record, keep, tf.keras.callbacks.TensorBoard(workdir.logs, write_graph=False)]
     with contextlib.closing(progress):

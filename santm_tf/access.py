@@ -7,11 +7,34 @@ from santm_tf.errors import ArgumentError
 from santm_tf.lstm import sigmoid
 
 
-@tf.custom_gradient
-def _accessed(scores):
-    """`1[s > 0]` forward, the gradient of `sigmoid(s)` backward."""
-    p = sigmoid(scores)
-    return tf.cast(scores > 0, scores.dtype), lambda upstream: upstream * p * (1 - p)
+def _sigmoid_slope(s):
+    p = sigmoid(s)
+    return p * (1 - p)
+
+
+def _double_tanh_slope(s, u=1.0):
+    far, near = tf.tanh(2 * u - s), tf.tanh(-s)
+    return tf.where(s < u, 0.5 * ((1 - far ** 2) + (1 - near ** 2)), 0.0)
+
+
+SURROGATES = {"sigmoid": _sigmoid_slope, "double_tanh": _double_tanh_slope}
+
+
+def accessed(scores, surrogate="sigmoid"):
+    """`1[s > 0]` forward, the slope of a smooth step backward.
+
+    `sigmoid`: that of `sigma(s)`. `double_tanh`: that of the paper's
+    `1 - relu(0.5 (tanh(x + u) + tanh(x - u)))`, which is on for small x, at x = u - s and u = 1: it is
+    steeper at 0, and flat from u on, so that steps well inside the support stay there.
+
+    >>> accessed(tf.constant([-1.0, 0.0, 2.0])).numpy().tolist()
+    [0.0, 0.0, 1.0]
+    """
+    @tf.custom_gradient
+    def step(s):
+        return tf.cast(s > 0, s.dtype), lambda upstream: upstream * SURROGATES[surrogate](s)
+
+    return step(scores)
 
 
 class AtMost(tf.keras.constraints.Constraint):
@@ -46,6 +69,8 @@ class AccessMask(tf.keras.layers.Layer):
       period: P, in steps. Shorter than a sequence, the mask repeats.
       access_rate: the share of a period's steps accessed at first, in (0, 1], at equal gaps. At 1
         the scores start random, so that what `L0Projection` drops first is not a matter of order.
+      support: "learned"; or fixed, "uniform" at equal gaps or "random", for comparison.
+      surrogate: "sigmoid" or "double_tanh", see `accessed`.
       plan_size: steps per period in a plan (default: as few as hold the budget; see `plan`).
 
     As a layer it gates a sequence: input and output `[B, T, d]`.
@@ -60,13 +85,19 @@ class AccessMask(tf.keras.layers.Layer):
     [0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0]
     """
 
-    def __init__(self, period, access_rate=1.0, plan_size=None, seed=None, **kwargs):
+    def __init__(self, period, access_rate=1.0, plan_size=None, seed=None, support="learned",
+                 surrogate="sigmoid", **kwargs):
         super().__init__(**kwargs)
         if period < 1:
             raise ArgumentError(f"AccessMask: period={period}; it must be at least 1")
         if not 0 < access_rate <= 1:
             raise ArgumentError(f"AccessMask: access_rate={access_rate}; it must be in (0, 1]")
+        if support not in ("learned", "uniform", "random"):
+            raise ArgumentError(f"AccessMask: support={support!r}; use 'learned', 'uniform' or 'random'")
+        if surrogate not in SURROGATES:
+            raise ArgumentError(f"AccessMask: surrogate={surrogate!r}; use one of {', '.join(SURROGATES)}")
         self.period, self.initial_rate, self.seed = period, access_rate, seed
+        self.support, self.surrogate = support, surrogate
         self.supports_masking = True
         self.plan_size = plan_size or accesses(access_rate, period)
 
@@ -76,14 +107,18 @@ class AccessMask(tf.keras.layers.Layer):
         def first_scores(shape, dtype=None):
             if count == period:
                 return tf.random.uniform(shape, 0.5, 1.5, dtype, seed=self.seed)
+            on = accessed_at_equal_gaps(period, count)
+            if self.support == "random":
+                on = np.random.RandomState(self.seed).permutation(period)[:count]
             scores = np.full(period, -0.5, np.float32)
-            scores[accessed_at_equal_gaps(period, count)] = 0.5
+            scores[on] = 0.5
             return tf.cast(scores, dtype)
 
         self.budget = self.add_weight("budget", [], tf.int32, trainable=False,
                                       initializer=tf.keras.initializers.Constant(count))
         self.draws = self.add_weight("draws", [], tf.int32, trainable=False, initializer="zeros")
         self.scores = self.add_weight("scores", [period], initializer=first_scores,
+                                      trainable=self.support == "learned",
                                       constraint=AtMost(self.budget))
         self.step_weight = self.add_weight("step_weight", [period], initializer="ones")
         super().build(input_shape)
@@ -95,7 +130,7 @@ class AccessMask(tf.keras.layers.Layer):
 
     def gates(self, t):
         """`(a_t, d_t)` at the steps t, each of t's shape; a_t straight-through."""
-        a = _accessed(tf.convert_to_tensor(self.scores))
+        a = accessed(tf.convert_to_tensor(self.scores), self.surrogate)
         a_and_d = tf.stack([a, tf.convert_to_tensor(self.step_weight)], -1)
         return tf.unstack(tf.gather(a_and_d, t % self.period), axis=-1)
 
@@ -163,7 +198,8 @@ class AccessMask(tf.keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "period": self.period, "access_rate": self.initial_rate,
-                "plan_size": self.plan_size, "seed": self.seed}
+                "plan_size": self.plan_size, "seed": self.seed, "support": self.support,
+                "surrogate": self.surrogate}
 
 
 def accesses(rate, period):

@@ -1,4 +1,10 @@
-"""How often to access the memory: the capacity of an idealised controller and memory."""
+"""How often to access the memory: the capacity of an idealised controller and memory.
+
+`python -m santm_tf.capacity --steps=784 --slots=32 --retention=0.99` prints the optimal access rate and
+draws the curve.
+"""
+
+import argparse
 
 import numpy as np
 
@@ -98,3 +104,42 @@ def optimal_access_rate(steps, retention, slots):
     0.046
     """
     return optimal_accesses(steps, retention, slots) / steps
+
+
+def curve(steps, retention, slots, points=16, width=50):
+    """I over the access rate as lines of text, at rates from 1/T to 1 that are equal factors apart.
+
+    >>> print(curve(steps=8, retention=0.5, slots=2, points=3, width=10))
+    access rate  recallable
+          0.125        1.99  #######
+          0.375        2.95  ##########
+          1.000        1.99  #######
+    """
+    accesses = np.unique(np.rint(np.geomspace(1, steps, points)))
+    held = recallable(steps, accesses, retention, slots)
+    bars = ["#" * round(width * share) for share in held / held.max()]
+    return "\n".join(["access rate  recallable"] + [
+        f"{rate:11.3f}{value:12.2f}  {bar}" for rate, value, bar in zip(accesses / steps, held, bars,
+                                                                       strict=True)])
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m santm_tf.capacity",
+                                     description="The access rate at which an idealised memory holds most.")
+    parser.add_argument("--steps", type=int, required=True, help="T, the length of a sequence")
+    parser.add_argument("--slots", type=float, required=True, help="N, the memory's slots (inf: no limit)")
+    parser.add_argument("--retention", type=float, required=True,
+                        help="lambda, in [0, 1]: what the controller keeps of its state in one step")
+    sizes = vars(parser.parse_args(argv))
+    try:
+        best = optimal_accesses(**sizes)
+    except ValueError as error:
+        parser.error(f"--{error}")
+    held = float(recallable(accesses=best, **sizes))
+    print(f"optimal access rate {best / sizes['steps']:.4g}: {best} accesses in {sizes['steps']} steps, one "
+          f"each {sizes['steps'] / best:.3g}; {held:.4g} steps' worth can be recalled\n")
+    print(curve(**sizes))
+
+
+if __name__ == "__main__":
+    main()

@@ -36,7 +36,8 @@ class SANTM(tf.keras.layers.Layer):
         external memory's, see `NTMCell`.
       attention_heads: A, divides W. cheb_order: K. locality: w. See `ChebAttention`.
       mask_period: P, in steps (default: the length of the sequences, which must then be known).
-      access_rate: the access mask's first rate, in (0, 1]. See `AccessMask`.
+      access_rate: the access mask's first rate, in (0, 1]; mask_support; mask_surrogate. See
+        `AccessMask`.
       segment_length: L, the expected length of a segment. See `SegmentLSTMCell`.
       max_steps: the longest memory wanted of the middle level and of the top's controller, in steps
         (`ChronoBias`; default P). Small where the external memory is to do all the remembering.
@@ -76,7 +77,7 @@ class SANTM(tf.keras.layers.Layer):
                  memory_init="learned", segment_length=4.0, boundary_penalty=1.0, max_steps=None,
                  dropout=0.0,
                  recall="attention", jit_compile=True, seed=None, plan_size=None, return_state=False,
-                 stateful=False, **kwargs):
+                 stateful=False, mask_support="learned", mask_surrogate="sigmoid", **kwargs):
         super().__init__(**kwargs)
         if memory != "dense" or top_k is not None:
             raise ArgumentError(f"SANTM: memory={memory!r}, top_k={top_k}; only memory='dense' is built")
@@ -97,7 +98,7 @@ class SANTM(tf.keras.layers.Layer):
             memory_init=memory_init, segment_length=segment_length, max_steps=max_steps,
             boundary_penalty=boundary_penalty, dropout=dropout, recall=recall,
             jit_compile=jit_compile, seed=seed, plan_size=plan_size, return_state=return_state,
-            stateful=stateful)
+            stateful=stateful, mask_support=mask_support, mask_surrogate=mask_surrogate)
         self.units, self.return_sequences = units, return_sequences
         self.return_state, self.stateful = return_state, stateful
         self.mask_period, self.boundary_penalty = mask_period, boundary_penalty
@@ -105,7 +106,8 @@ class SANTM(tf.keras.layers.Layer):
         self.bottom = SegmentLSTMCell(units, segment_length, name="bottom", dtype=self.dtype_policy)
         self.dropout = tf.keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy)
         self.readout = tf.keras.layers.Dense(units, name="readout", dtype=self.dtype_policy)
-        # Built now, so that a size which cannot work is named here and not at the first batch.
+        # Built now, so that a choice which cannot work is named here and not at the first batch.
+        AccessMask(1, support=mask_support, surrogate=mask_surrogate)
         self._top_sizes = dict(
             memory_slots=memory_slots, slot_width=slot_width, read_heads=read_heads,
             write_heads=write_heads, shift_range=shift_range, memory_init=memory_init)
@@ -124,7 +126,8 @@ class SANTM(tf.keras.layers.Layer):
             raise ArgumentError("SANTM: the length of the sequences is unknown; give mask_period, the "
                              "number of steps after which the access mask repeats")
         self.access = AccessMask(period, config["access_rate"], config["plan_size"], config["seed"],
-                                 name="access", dtype=self.dtype_policy)
+                                 config["mask_support"], config["mask_surrogate"], name="access",
+                                 dtype=self.dtype_policy)
         longest = config["max_steps"] or period
         self.middle = CascadeLSTMCell(units, longest, name="middle", dtype=self.dtype_policy)
         self.top = MemoryCell(units, max_steps=longest, name="top", dtype=self.dtype_policy,

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from santm_tf import AccessMask, L0Projection
-from santm_tf.access import AtMost, accessed_at_equal_gaps
+from santm_tf.access import AtMost, accessed, accessed_at_equal_gaps
 
 few = hypothesis.settings(max_examples=40, deadline=None)
 scores = hypothesis.extra.numpy.arrays(
@@ -25,7 +25,7 @@ def mask(period, on=None, **options):
     return layer
 
 
-def accessed(layer, steps):
+def steps_on(layer, steps):
     on = layer.scores.numpy() > 0
     return {t for t in range(steps) if on[t % layer.period]}
 
@@ -75,6 +75,38 @@ def test_a_step_is_on_where_its_score_is_positive_and_its_gradient_is_the_sigmoi
                                p * (1 - p) * [2, 0, 4, 3 + 5, 1], atol=1e-6)
 
 
+def test_the_double_tanh_has_the_slope_of_the_papers_surrogate():
+    u, scores = 1.0, np.linspace(-4, 4, 81).astype(np.float64)
+    x = u - scores
+
+    def surrogate(x):
+        return 1 - np.maximum(0.5 * (np.tanh(x + u) + np.tanh(x - u)), 0)
+
+    slope = -(surrogate(x + 1e-6) - surrogate(x - 1e-6)) / 2e-6
+    s = tf.constant(scores)
+    with tf.GradientTape() as tape:
+        tape.watch(s)
+        a = accessed(s, "double_tanh")
+    smooth = np.abs(x) > 1e-3
+    np.testing.assert_allclose(tape.gradient(a, s)[smooth], slope[smooth], atol=1e-6)
+    np.testing.assert_array_equal(a, scores > 0)
+
+
+@pytest.mark.parametrize("support", ["uniform", "random"])
+def test_a_fixed_support_is_kept_and_its_weights_are_learned(support):
+    layer = AccessMask(12, 0.25, seed=3, support=support)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(tf.ones([2, 12, 3])) ** 2)
+    assert [w.name for w in layer.trainable_weights] == [layer.step_weight.name]
+    gradient = tape.gradient(loss, layer.step_weight)
+    on = np.flatnonzero(gradient)
+    assert len(on) == 3
+    assert (on.tolist() == [3, 7, 11]) == (support == "uniform")
+    again = AccessMask(12, 0.25, seed=3, support=support)
+    again.build()
+    np.testing.assert_array_equal(again.scores, layer.scores)
+
+
 def test_the_layer_gates_a_sequence_longer_than_its_period():
     layer = mask(3, [True, False, True])
     layer.step_weight.assign([2.0, 3.0, 4.0])
@@ -90,7 +122,7 @@ def test_a_plan_of_any_size_holds_every_accessed_step_in_order(on, steps, spare,
     layer.plan_size = min(max(1, sum(on)) + spare, len(on))
     t, inside = layer.plan(tf.constant(steps) if dynamic else steps, training)
     t, inside = t.numpy(), inside.numpy()
-    assert accessed(layer, steps) <= set(t[inside])
+    assert steps_on(layer, steps) <= set(t[inside])
     assert np.all(np.diff(t) > 0) and np.all(t >= 0)
     np.testing.assert_array_equal(inside, t < steps)
     assert len(t) == layer.plan_size * -(-steps // layer.period)
@@ -150,7 +182,7 @@ def test_a_plan_is_fitted_to_loaded_weights():
     layer = mask(64, access_rate=0.25)
     layer.scores.assign(tf.where(tf.range(64) < 40, 1.0, -1.0))
     layer.fit_plan()
-    assert accessed(layer, 64) <= set(layer.plan(64)[0].numpy())
+    assert steps_on(layer, 64) <= set(layer.plan(64)[0].numpy())
     assert 40 <= layer.plan_size < 64
 
 
@@ -179,6 +211,8 @@ def test_the_first_rate(period, rate):
     (lambda: AccessMask(0), "AccessMask: period=0"),
     (lambda: AccessMask(4, 0.0), "AccessMask: access_rate=0.0"),
     (lambda: AccessMask(4, 1.1), "AccessMask: access_rate=1.1"),
+    (lambda: AccessMask(4, support="some"), "AccessMask: support='some'"),
+    (lambda: AccessMask(4, surrogate="step"), "AccessMask: surrogate='step'"),
     (lambda: L0Projection(0, 3), "L0Projection: access_rate=0"),
     (lambda: L0Projection(1.5, 3), "L0Projection: access_rate=1.5"),
     (lambda: L0Projection(0.5, 3, warmup=3), "L0Projection: warmup=3"),

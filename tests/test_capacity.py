@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from santm_tf.capacity import optimal_access_rate, optimal_accesses, recallable
+from santm_tf.capacity import main, optimal_access_rate, optimal_accesses, recallable
 
 
 def content(gaps, retention, slots):
@@ -112,3 +112,20 @@ def test_arguments_broadcast():
 def test_a_value_out_of_range_is_named(arguments, name):
     with pytest.raises(ValueError, match=f"^{name} must be .*, got .*$"):
         recallable(*arguments)
+
+
+def test_the_program_prints_the_optimum_and_a_curve(capsys):
+    main(["--steps=784", "--slots=32", "--retention=0.99"])
+    first, _, _, *curve = capsys.readouterr().out.strip().split("\n")
+    assert first.startswith(f"optimal access rate {16 / 784:.4g}: 16 accesses in 784 steps")
+    values = [float(line.split()[1]) for line in curve]
+    bars = [line.count("#") for line in curve]
+    assert max(values) <= float(recallable(784, 16, 0.99, 32))
+    assert bars[values.index(max(values))] == max(bars)
+
+
+@pytest.mark.parametrize("argv", [["--steps=0"], ["--slots=0"], ["--retention=1.5"], ["--retention=-1"]])
+def test_the_program_names_what_is_wrong(argv, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--steps=10", "--slots=4", "--retention=0.9", *argv])
+    assert argv[0].split("=")[0] in capsys.readouterr().err.strip().split("\n")[-1]

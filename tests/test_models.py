@@ -2,10 +2,13 @@
 
 import importlib.util
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 import baselines
 import evaluate
+from santm_tf.capacity import optimal_access_rate
 from training import flags, models
 
 NAMES = [name for name in baselines.NAMES
@@ -44,3 +47,33 @@ def test_sizes_that_cannot_work_name_their_flag(argv, names):
     with pytest.raises(flags.UsageError, match=names) as error:
         compiled(*argv)
     assert "\n" not in str(error.value)
+
+
+def test_weight_decay_shrinks_kernels_and_spares_gates_and_masks():
+    model = compiled("--units=4", "--optimizer=adamw", "--weight_decay=0.5", "--learning_rate=0.1",
+                     "--schedule=constant")
+    before = {w.name: w.numpy() for w in model.trainable_weights}
+    model.optimizer.apply_gradients([(tf.zeros_like(w), w) for w in model.trainable_weights])
+    for w in model.trainable_weights:
+        spared = any(name in w.name for name in models.UNDECAYED)
+        np.testing.assert_allclose(w, before[w.name] * (1 if spared else 0.95), rtol=1e-5, err_msg=w.name)
+    assert {w.name.split("/")[-1] for w in model.trainable_weights} > {"kernel:0", "bias:0", "scores:0"}
+
+
+def test_token_dropout_drops_whole_tokens(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("to be or not to be that is the question\n" * 400)
+    model = compiled("--task=chars", "--units=4", f"--data_dir={path}", "--token_dropout=0.5",
+                     "--batch_size=2", "--mask_period=64")
+    embedding, tokens_dropped = model.layers[:2]
+    x = tokens_dropped(embedding(tf.ones([2, 128], tf.int32)), training=True)
+    kept = np.any(x != 0, -1)
+    np.testing.assert_array_equal(kept, np.all(x != 0, -1))
+    assert 0.3 < kept.mean() < 0.7
+    np.testing.assert_allclose(x[kept][0], 2 * embedding(tf.constant(1)), rtol=1e-6)
+
+
+def test_an_automatic_access_rate_is_the_optimum_of_the_idealised_memory():
+    compiled("--access_rate=auto", "--retention=0.9", "--memory_slots=16", "--units=4")
+    assert flags.FLAGS.access_rate == optimal_access_rate(64, 0.9, 16)
+    compiled(flags.FLAGS["access_rate"].serialize(), "--units=4")

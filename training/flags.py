@@ -13,6 +13,9 @@ MODEL, OPTIMISER, TASK, RUN = GROUPS = ("model", "optimiser", "task", "run")
 UNSAVED = ("workdir", "resume")  # a flag file that reproduces a run may be run elsewhere
 
 
+AUTO = "auto"
+
+
 class UsageError(Exception):
     """A user's mistake: one line that names the flag or file and what would be right."""
 
@@ -35,12 +38,23 @@ def define():
     _integer("attention_heads", 4, "Heads of the recall's attention; divides slot_width.", **group)
     _integer("cheb_order", 3, "Chebyshev terms of the recall's filter, K.", **group)
     _integer("locality", 4, "Half-width of a slot's neighbourhood, w.", **group)
-    _number("access_rate", 1.0, "Share of steps that access the memory at the end of training, in (0, 1].",
-            lambda v: 0 < v <= 1, "must be in (0, 1]", **group)
+    flags.DEFINE(_AccessRate(), "access_rate", 1.0, "Share of steps that access the memory at the end of "
+                 "training, in (0, 1]; or auto: the optimum of santm_tf.capacity.",
+                 serializer=flags.ArgumentSerializer(), **group)
+    _number("retention", 0.99, "For --access_rate=auto: what the controller keeps of its state in a step.",
+            lambda v: 0 < v < 1, "must be in (0, 1)", **group)
     _number("initial_access_rate", 1.0, "The same at the start: where it is access_rate, the mask stays "
             "uniform.", lambda v: 0 < v <= 1, "must be in (0, 1]", **group)
+    flags.DEFINE_enum("mask", "learned", ["learned", "uniform", "random"], "Which steps access the memory: "
+                      "learned, or fixed from the start, at equal gaps or random.", **group)
+    flags.DEFINE_enum("mask_surrogate", "sigmoid", ["sigmoid", "double_tanh"], "Whose slope the learned "
+                      "mask's scores get.", **group)
+    flags.DEFINE_enum("mask_schedule", "linear", ["linear", "cubic"], "How the access rate falls, over the "
+                      "first 60 % of the epochs.", **group)
+    _integer("mask_warmup", 0, "Epochs at the initial access rate before it falls.", least=0, **group)
     flags.register_multi_flags_validator(
-        ["access_rate", "initial_access_rate"], lambda v: v["access_rate"] <= v["initial_access_rate"],
+        ["access_rate", "initial_access_rate"],
+        lambda v: v["access_rate"] == AUTO or v["access_rate"] <= v["initial_access_rate"],
         "--access_rate: must be at most --initial_access_rate")
     _integer("mask_period", None, "Steps after which the access mask repeats (default: the length "
              "of a training sequence).", **group)
@@ -52,6 +66,8 @@ def define():
             "1/segment_length, squared.",
             lambda v: v >= 0, "must be at least 0", **group)
     _number("dropout", 0.0, "Share of features dropped before the output.",
+            lambda v: 0 <= v < 1, "must be in [0, 1)", **group)
+    _number("token_dropout", 0.0, "Share of tokens dropped whole (Iyyer et al. 2015).",
             lambda v: 0 <= v < 1, "must be in [0, 1)", **group)
     _integer("match_parameters", None, "Choose units so that the model has so many weights, within 5 %.",
              **group)
@@ -78,6 +94,9 @@ def define():
             **group)
     flags.DEFINE_enum("schedule", "cosine", ["cosine", "constant"],
                       "Learning rate over the run: down to 0 along a cosine, or constant.", **group)
+    _number("weight_decay", None, "Decoupled decay of kernels and embeddings (default: the "
+            "optimiser's own).",
+            lambda v: v is None or v >= 0, "must be at least 0", **group)
     _number("clip_norm", 1.0, "Gradients' global norm is clipped at this.", lambda v: v > 0,
             "must be above 0", **group)
 
@@ -120,6 +139,18 @@ def define():
     flags.DEFINE_bool("jit_compile", True, "Compile with XLA.", **group)
     flags.DEFINE_bool("resume", False, "Go on from the last checkpoint in workdir, if there is one.",
                       **group)
+
+
+class _AccessRate(flags.FloatParser):
+    """A float in (0, 1], or "auto"."""
+
+    syntactic_help = f'a number in (0, 1], or "{AUTO}"'
+
+    def convert(self, argument):
+        return AUTO if argument == AUTO else super().convert(argument)
+
+    def is_outside_bounds(self, value):
+        return value != AUTO and not 0 < value <= 1
 
 
 OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "nadam": "Nadam", "rmsprop": "RMSprop", "sgd": "SGD",

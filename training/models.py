@@ -5,15 +5,23 @@ import functools
 import tensorflow as tf
 
 import baselines
-from santm_tf import compat
+from santm_tf import capacity, compat
 from santm_tf.errors import ArgumentError
 from training import flags
 
 FLAGS = flags.FLAGS
+UNDECAYED = ["bias", "scores", "step_weight", "gamma", "initial"]  # decay would undo how these start
 
 
 def compiled(task):
     """A Keras model for the task: the model's layer, and a dense layer that gives the logits."""
+    if FLAGS.access_rate == flags.AUTO:
+        steps = FLAGS.mask_period or steps_of(task)
+        if steps is None:
+            raise flags.UsageError(f"--access_rate={flags.AUTO}: --task={task.name} has sequences of many "
+                                   "lengths; give --mask_period")
+        best = capacity.optimal_access_rate(steps, FLAGS.retention, FLAGS.memory_slots)
+        FLAGS.access_rate, FLAGS.initial_access_rate = best, max(best, FLAGS.initial_access_rate)
     try:
         if FLAGS.match_parameters:
             match(task, FLAGS.match_parameters)
@@ -26,7 +34,7 @@ def compiled(task):
 
 
 def build(task):
-    steps = task.train.element_spec[0].shape[1]
+    steps = steps_of(task)
     batch = FLAGS.batch_size if task.stateful else None
     padded = task.padding is not None
     if task.vocabulary is None:
@@ -37,11 +45,17 @@ def build(task):
         width = FLAGS.embedding or FLAGS.units
         layers = [tf.keras.Input([task.length], batch, dtype=tf.int32),
                   tf.keras.layers.Embedding(task.vocabulary, width, mask_zero=padded),
+                  tf.keras.layers.Dropout(FLAGS.token_dropout, noise_shape=(None, None, 1)),
                   tf.keras.layers.Dropout(FLAGS.dropout)]
     layers.append(baselines.make(FLAGS.model, FLAGS, steps=steps, stateful=task.stateful,
                                  return_sequences=task.return_sequences))
     layers.append(tf.keras.layers.Dense(task.outputs, name="logits"))
     return tf.keras.Sequential(layers)
+
+
+def steps_of(task):
+    """The steps of a training batch, None where batches differ."""
+    return task.train.element_spec[0].shape[1]
 
 
 def parameters(model):
@@ -90,10 +104,14 @@ def optimizer(steps):
     rate = FLAGS.learning_rate
     if FLAGS.schedule == "cosine":
         rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps)
-    name = flags.OPTIMIZERS[FLAGS.optimizer]
+    name, options = flags.OPTIMIZERS[FLAGS.optimizer], {"global_clipnorm": FLAGS.clip_norm}
+    if FLAGS.weight_decay is not None:
+        options["weight_decay"] = FLAGS.weight_decay
     if FLAGS.optimizer not in flags.FROM_ADDONS:
-        return getattr(tf.keras.optimizers, name)(rate, global_clipnorm=FLAGS.clip_norm)
+        made = getattr(tf.keras.optimizers, name)(rate, **options)
+        made.exclude_from_weight_decay(var_names=UNDECAYED)
+        return made
     try:
-        return getattr(compat.addons().optimizers, name)(rate, global_clipnorm=FLAGS.clip_norm)
+        return getattr(compat.addons().optimizers, name)(rate, **options)
     except ImportError as error:
         raise flags.UsageError(f"--optimizer={FLAGS.optimizer}: {error}") from error
