@@ -10,6 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import santm_tf  # noqa: E402, I001  (first: it chooses Keras 2)
 import tensorflow as tf  # noqa: E402
 
+from baselines.santm import FIXED  # noqa: E402
 from evaluate import load_task, results  # noqa: E402
 from training import callbacks, flags, models  # noqa: E402
 from training.workdir import Checkpoints, Record, Workdir, restore  # noqa: E402
@@ -22,7 +23,7 @@ def main():
     tf.keras.utils.set_random_seed(FLAGS.seed)
     task = load_task()
     model = models.compiled(task)
-    sparse = (FLAGS.model == "santm" and FLAGS.mask == "learned"
+    sparse = (FLAGS.model == "santm" and FLAGS.mask not in FIXED
               and FLAGS.access_rate < FLAGS.initial_access_rate)
     falling = max(1, round(FALL * FLAGS.epochs)) if sparse else 0
     if sparse and FLAGS.mask_warmup >= falling:

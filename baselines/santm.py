@@ -2,6 +2,8 @@
 
 from santm_tf import SANTM
 
+FIXED = ("uniform", "random")  # masks that are at their rate from the start
+
 
 def make(flags, *, steps, return_sequences, stateful=False):
     return SANTM(
@@ -9,8 +11,8 @@ def make(flags, *, steps, return_sequences, stateful=False):
         read_heads=flags.read_heads, write_heads=flags.write_heads, shift_range=flags.shift_range,
         memory_init=flags.memory_init or "learned", attention_heads=flags.attention_heads,
         cheb_order=flags.cheb_order, locality=flags.locality,
-        mask_period=flags.mask_period or steps, mask_support=flags.mask, mask_surrogate=flags.mask_surrogate,
-        access_rate=flags.initial_access_rate if flags.mask == "learned" else flags.access_rate,
+        mask_period=flags.mask_period or steps, access_mask=flags.mask, mask_surrogate=flags.mask_surrogate,
+        access_rate=flags.access_rate if flags.mask in FIXED else flags.initial_access_rate,
         segment_length=flags.segment_length, max_steps=flags.max_memory,
         boundary_penalty=flags.boundary_penalty, dropout=flags.dropout,
         return_sequences=return_sequences, stateful=stateful, jit_compile=flags.jit_compile, seed=flags.seed)

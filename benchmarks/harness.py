@@ -29,7 +29,7 @@ def main(name, cases, baseline, argv=None):
       name: of the benchmark, and its module `benchmarks.NAME`.
       cases: `{case: function}`; a function prepares, and returns `(step, facts)`: what to time, and a
         dict to report. It raises ImportError where a package is missing, and the case is left out.
-      baseline: the case that the ratios divide by.
+      baseline: the case that the ratios divide by, or a function from a case to that.
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
     parser.add_argument("--case", choices=list(cases), help="run one case here, print its JSON")
@@ -54,10 +54,11 @@ def main(name, cases, baseline, argv=None):
         results[case] = {**found[0], "seconds": statistics.median(seconds), "fastest": seconds[0],
                          "slowest": seconds[-1],
                          "peak_mib": statistics.median(run["peak_mib"] for run in found)}
-    for row in results.values():
-        if baseline in results:
-            row["ratio"] = row["seconds"] / results[baseline]["seconds"]
-    _write(name, results, baseline)
+    against = baseline if callable(baseline) else lambda case: baseline
+    for case, row in results.items():
+        if against(case) in results:
+            row["ratio"] = row["seconds"] / results[against(case)]["seconds"]
+    _write(name, results, sorted({against(case) for case in results}))
 
 
 def _one(case, repeats):
@@ -79,14 +80,14 @@ def _fresh(name, case, repeats):
     return json.loads(done.stdout.strip().split("\n")[-1])
 
 
-def _write(name, results, baseline):
+def _write(name, results, baselines):
     folder = os.path.join(os.path.dirname(__file__), "results")
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, f"{name}.json"), "w") as file:
         json.dump(results, file, indent=1)
     columns = ["ratio", "seconds", "fastest", "slowest", "peak_mib", "parameters"]
-    lines = [f"Ratios to *{baseline}*, medians over fresh processes; seconds a step on the machine "
-             "at hand.", "", "| case | " + " | ".join(columns) + " |",
+    lines = [f"Ratios to *{'* or *'.join(baselines)}*, medians over fresh processes; seconds a step "
+             "on the machine at hand.", "", "| case | " + " | ".join(columns) + " |",
              "| --- |" + " --- |" * len(columns)]
     for case, row in results.items():
         cells = [f"{row[c]:.3g}" if isinstance(row.get(c), float) else str(row.get(c, ""))

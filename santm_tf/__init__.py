@@ -7,6 +7,7 @@ from santm_tf import compat  # noqa: F401  (first: it chooses Keras 2 before any
 from santm_tf.access import AccessMask
 from santm_tf.attention import ChebAttention
 from santm_tf.cells import CascadeLSTMCell, SegmentLSTMCell
+from santm_tf.hard_concrete import HardConcreteMask
 from santm_tf.memory import MemoryCell, NTMCell
 from santm_tf.projection import L0Projection
 from santm_tf.recurrent import Recurrent
@@ -22,5 +23,5 @@ def __getattr__(name):
     raise AttributeError(f"module 'santm_tf' has no attribute {name!r}")
 
 
-__all__ = ["SANTM", "Recurrent", "scan", "ChebAttention", "AccessMask", "SegmentLSTMCell",
+__all__ = ["SANTM", "Recurrent", "scan", "ChebAttention", "AccessMask", "HardConcreteMask", "SegmentLSTMCell",
            "CascadeLSTMCell", "MemoryCell", "NTMCell", "L0Projection", "capacity", "load_model"]

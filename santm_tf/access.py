@@ -102,36 +102,45 @@ class AccessMask(tf.keras.layers.Layer):
         self.plan_size = plan_size or accesses(access_rate, period)
 
     def build(self, input_shape=None):
-        period, count = self.period, accesses(self.initial_rate, self.period)
-
-        def first_scores(shape, dtype=None):
-            if count == period:
-                return tf.random.uniform(shape, 0.5, 1.5, dtype, seed=self.seed)
-            on = accessed_at_equal_gaps(period, count)
-            if self.support == "random":
-                on = np.random.RandomState(self.seed).permutation(period)[:count]
-            scores = np.full(period, -0.5, np.float32)
-            scores[on] = 0.5
-            return tf.cast(scores, dtype)
-
+        count = accesses(self.initial_rate, self.period)
         self.budget = self.add_weight("budget", [], tf.int32, trainable=False,
                                       initializer=tf.keras.initializers.Constant(count))
         self.draws = self.add_weight("draws", [], tf.int32, trainable=False, initializer="zeros")
-        self.scores = self.add_weight("scores", [period], initializer=first_scores,
-                                      trainable=self.support == "learned",
-                                      constraint=AtMost(self.budget))
-        self.step_weight = self.add_weight("step_weight", [period], initializer="ones")
+        self.scores = self._add_scores(count)
+        self.step_weight = self.add_weight("step_weight", [self.period], initializer="ones")
         super().build(input_shape)
 
-    def call(self, inputs, mask=None):
+    def _add_scores(self, count):
+        def first(shape, dtype=None):
+            if count == self.period:
+                return tf.random.uniform(shape, 0.5, 1.5, dtype, seed=self.seed)
+            on = accessed_at_equal_gaps(self.period, count)
+            if self.support == "random":
+                on = np.random.RandomState(self.seed).permutation(self.period)[:count]
+            scores = np.full(shape, -0.5, np.float32)
+            scores[on] = 0.5
+            return tf.cast(scores, dtype)
+
+        return self.add_weight("scores", [self.period], initializer=first,
+                               trainable=self.support == "learned", constraint=AtMost(self.budget))
+
+    def call(self, inputs, mask=None, training=None):
         steps = inputs.shape[1] if inputs.shape[1] is not None else tf.shape(inputs)[1]
-        a, d = self.gates(tf.range(steps))
+        a, d = self.gates(tf.range(steps), bool(training))
         return inputs * tf.reshape(a * d, [1, -1] + [1] * (inputs.shape.rank - 2))
 
-    def gates(self, t):
-        """`(a_t, d_t)` at the steps t, each of t's shape; a_t straight-through."""
-        a = accessed(tf.convert_to_tensor(self.scores), self.surrogate)
-        a_and_d = tf.stack([a, tf.convert_to_tensor(self.step_weight)], -1)
+    def openings(self, training=False):
+        """a over a period, `[P]`, straight-through."""
+        del training
+        return accessed(tf.convert_to_tensor(self.scores), self.surrogate)
+
+    def penalty(self):
+        """What the mask adds to the loss, a scalar: nothing, as a projection holds the constraint."""
+        return tf.zeros([])
+
+    def gates(self, t, training=False):
+        """`(a_t, d_t)` at the steps t, each of t's shape."""
+        a_and_d = tf.stack([self.openings(training), tf.convert_to_tensor(self.step_weight)], -1)
         return tf.unstack(tf.gather(a_and_d, t % self.period), axis=-1)
 
     def plan(self, steps, training=False):
@@ -149,17 +158,19 @@ class AccessMask(tf.keras.layers.Layer):
           `(t, inside)`: int `[S]` ascending, S = plan_size * ceil(T / P), and bool `[S]`, False for
           places past the end of the sequence.
         """
-        on = tf.cast(self.scores > 0, tf.float32)
-        if training and self.plan_size < self.period:
+        spare = tf.zeros([self.period])
+        if training:
             self.draws.assign_add(1)
-            seed = tf.stack([tf.constant(self.seed or 0), self.draws])
-            spare = tf.random.stateless_uniform([self.period], seed)
-        else:
-            spare = tf.zeros([self.period])
-        chosen = tf.sort(tf.math.top_k(2.0 * on + spare, self.plan_size).indices)
+            spare = tf.random.stateless_uniform([self.period], self._key(0))
+        a = tf.cast(self.openings(training), tf.float32)
+        chosen = tf.sort(tf.math.top_k(tf.where(a > 0, 1 + a, spare), self.plan_size).indices)
         periods = -(-steps // self.period)
         t = tf.reshape(tf.range(periods)[:, None] * self.period + chosen, [-1])
         return t, t < steps
+
+    def _key(self, use):
+        """The key of this draw's random numbers for one use."""
+        return tf.stack([2 * (self.seed or 0) + use, self.draws])
 
     def limit(self, count, spare=0):
         """Sets k, projects the scores onto it, and resizes the plan.
@@ -184,7 +195,7 @@ class AccessMask(tf.keras.layers.Layer):
 
     def fit_plan(self):
         """Makes the plan as short as the present mask allows; call it after weights were loaded."""
-        self.plan_size = max(1, int(tf.reduce_sum(tf.cast(self.scores > 0, tf.int32))))
+        self.plan_size = max(1, int(tf.reduce_sum(tf.cast(self.openings() > 0, tf.int32))))
 
     def sparse(self, steps):
         """The mask over T steps as `tf.sparse.SparseTensor` `[T]`."""
@@ -193,8 +204,8 @@ class AccessMask(tf.keras.layers.Layer):
 
     @property
     def rate(self):
-        """The access rate, `mean(a)`, a scalar tensor."""
-        return tf.reduce_mean(tf.cast(self.scores > 0, tf.float32))
+        """The access rate, `mean(a > 0)`, a scalar tensor."""
+        return tf.reduce_mean(tf.cast(self.openings() > 0, tf.float32))
 
     def get_config(self):
         return {**super().get_config(), "period": self.period, "access_rate": self.initial_rate,

@@ -6,6 +6,7 @@ from santm_tf.access import AccessMask
 from santm_tf.attention import ChebAttention
 from santm_tf.cells import CascadeLSTMCell, SegmentLSTMCell
 from santm_tf.errors import ArgumentError
+from santm_tf.hard_concrete import HardConcreteMask
 from santm_tf.memory import MemoryCell, MemoryState
 from santm_tf.recurrent import split
 from santm_tf.scan import scan, swap_time
@@ -36,8 +37,9 @@ class SANTM(tf.keras.layers.Layer):
         external memory's, see `NTMCell`.
       attention_heads: A, divides W. cheb_order: K. locality: w. See `ChebAttention`.
       mask_period: P, in steps (default: the length of the sequences, which must then be known).
-      access_rate: the access mask's first rate, in (0, 1]; mask_support; mask_surrogate. See
-        `AccessMask`.
+      access_rate: the access mask's first rate, in (0, 1]. See `AccessMask`.
+      access_mask: "learned", "uniform", "random" (`AccessMask`'s support), or "hard_concrete"
+        (`HardConcreteMask`). mask_surrogate: see `accessed` in `santm_tf.access`.
       segment_length: L, the expected length of a segment. See `SegmentLSTMCell`.
       max_steps: the longest memory wanted of the middle level and of the top's controller, in steps
         (`ChronoBias`; default P). Small where the external memory is to do all the remembering.
@@ -77,7 +79,7 @@ class SANTM(tf.keras.layers.Layer):
                  memory_init="learned", segment_length=4.0, boundary_penalty=1.0, max_steps=None,
                  dropout=0.0,
                  recall="attention", jit_compile=True, seed=None, plan_size=None, return_state=False,
-                 stateful=False, mask_support="learned", mask_surrogate="sigmoid", **kwargs):
+                 stateful=False, access_mask="learned", mask_surrogate="sigmoid", **kwargs):
         super().__init__(**kwargs)
         if memory != "dense" or top_k is not None:
             raise ArgumentError(f"SANTM: memory={memory!r}, top_k={top_k}; only memory='dense' is built")
@@ -98,7 +100,7 @@ class SANTM(tf.keras.layers.Layer):
             memory_init=memory_init, segment_length=segment_length, max_steps=max_steps,
             boundary_penalty=boundary_penalty, dropout=dropout, recall=recall,
             jit_compile=jit_compile, seed=seed, plan_size=plan_size, return_state=return_state,
-            stateful=stateful, mask_support=mask_support, mask_surrogate=mask_surrogate)
+            stateful=stateful, access_mask=access_mask, mask_surrogate=mask_surrogate)
         self.units, self.return_sequences = units, return_sequences
         self.return_state, self.stateful = return_state, stateful
         self.mask_period, self.boundary_penalty = mask_period, boundary_penalty
@@ -107,7 +109,8 @@ class SANTM(tf.keras.layers.Layer):
         self.dropout = tf.keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy)
         self.readout = tf.keras.layers.Dense(units, name="readout", dtype=self.dtype_policy)
         # Built now, so that a choice which cannot work is named here and not at the first batch.
-        AccessMask(1, support=mask_support, surrogate=mask_surrogate)
+        if access_mask != "hard_concrete":
+            AccessMask(1, support=access_mask, surrogate=mask_surrogate)
         self._top_sizes = dict(
             memory_slots=memory_slots, slot_width=slot_width, read_heads=read_heads,
             write_heads=write_heads, shift_range=shift_range, memory_init=memory_init)
@@ -125,9 +128,12 @@ class SANTM(tf.keras.layers.Layer):
         if period is None:
             raise ArgumentError("SANTM: the length of the sequences is unknown; give mask_period, the "
                              "number of steps after which the access mask repeats")
-        self.access = AccessMask(period, config["access_rate"], config["plan_size"], config["seed"],
-                                 config["mask_support"], config["mask_surrogate"], name="access",
-                                 dtype=self.dtype_policy)
+        first = [period, config["access_rate"], config["plan_size"], config["seed"]]
+        if config["access_mask"] == "hard_concrete":
+            self.access = HardConcreteMask(*first, name="access", dtype=self.dtype_policy)
+        else:
+            self.access = AccessMask(*first, config["access_mask"], config["mask_surrogate"],
+                                     name="access", dtype=self.dtype_policy)
         longest = config["max_steps"] or period
         self.middle = CascadeLSTMCell(units, longest, name="middle", dtype=self.dtype_policy)
         self.top = MemoryCell(units, max_steps=longest, name="top", dtype=self.dtype_policy,
@@ -167,6 +173,7 @@ class SANTM(tf.keras.layers.Layer):
                 kept.assign(tf.cast(v, kept.dtype))
             self._starts.assign(False)
         boundary_rate = tf.reduce_mean(boundaries)
+        self.add_loss(self.access.penalty())
         self.add_metric(self.access.rate, name="access_rate")
         self.add_metric(boundary_rate, name="boundary_rate")
         if self.boundary_penalty:
@@ -193,7 +200,7 @@ class SANTM(tf.keras.layers.Layer):
         beta *= tf.cast(valid, beta.dtype)[..., None]
         middle_at, middle = self._middle(h, beta, list(state[2:4]), training)
         t, inside = plan
-        top = self._top(middle_at, valid, t, inside, MemoryState(*state[4:]))
+        top = self._top(middle_at, valid, plan, MemoryState(*state[4:]), training)
         if self.return_sequences:
             steps = tf.range(tf.shape(inputs)[1])
             visited = tf.searchsorted(tf.where(inside, t, tf.int32.max), steps, side="right")
@@ -231,10 +238,11 @@ class SANTM(tf.keras.layers.Layer):
         states = tf.concat([state[0][:, None], swap_time(states)], 1)
         return lambda t: take(states, tf.gather(place, t, axis=1)), last
 
-    def _top(self, middle_at, valid, t, inside, first):
+    def _top(self, middle_at, valid, plan, first, training):
         """The `MemoryState` at the end, or with sequences `[B, 1 + S, ...]`: first, then after each visit."""
+        t, inside = plan
         at = tf.where(inside, t, 0)
-        a, d = self.access.gates(at)
+        a, d = self.access.gates(at, training)
         a *= tf.cast(inside, a.dtype)
         m = middle_at(at) * (a * d)[None, :, None]
         open_ = tf.transpose(a * tf.cast(tf.gather(valid, at, axis=1), a.dtype))[..., None]

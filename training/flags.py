@@ -45,8 +45,9 @@ def define():
             lambda v: 0 < v < 1, "must be in (0, 1)", **group)
     _number("initial_access_rate", 1.0, "The same at the start: where it is access_rate, the mask stays "
             "uniform.", lambda v: 0 < v <= 1, "must be in (0, 1]", **group)
-    flags.DEFINE_enum("mask", "learned", ["learned", "uniform", "random"], "Which steps access the memory: "
-                      "learned, or fixed from the start, at equal gaps or random.", **group)
+    flags.DEFINE_enum("mask", "learned", ["learned", "hard_concrete", "uniform", "random"], "Which steps "
+                      "access the memory: learned by projection or as hard-concrete gates, or fixed from the "
+                      "start, at equal gaps or random.", **group)
     flags.DEFINE_enum("mask_surrogate", "sigmoid", ["sigmoid", "double_tanh"], "Whose slope the learned "
                       "mask's scores get.", **group)
     flags.DEFINE_enum("mask_schedule", "linear", ["linear", "cubic"], "How the access rate falls, over the "

@@ -10,7 +10,8 @@ from santm_tf.errors import ArgumentError
 from training import flags
 
 FLAGS = flags.FLAGS
-UNDECAYED = ["bias", "scores", "step_weight", "gamma", "initial"]  # decay would undo how these start
+# Decay would undo how these start.
+UNDECAYED = ["bias", "scores", "alpha", "multiplier", "step_weight", "gamma", "initial"]
 
 
 def compiled(task):
