@@ -2,7 +2,8 @@
 
 `python -m benchmarks.tasks_table --data_dir=../shared/data` works in `runs/`, where a run that is there
 already is taken as it is; `--tasks=adding;speaker` trains some, and keeps the other rows of the table as
-they were. The data are mnist.npz, fsdd.zip, movie_reviews.zip, brown/ and tinyshakespeare.txt.
+they were. The learning curves are in the JSON. The data are mnist.npz, fsdd.zip, movie_reviews.zip, brown/
+and tinyshakespeare.txt.
 """
 
 import argparse
@@ -34,9 +35,10 @@ def main():
     for task in options.tasks.split(";"):
         metric, goal, chance, data = TASKS[task]
         flags = [f"--data_dir={os.path.join(options.data_dir, data)}"] if data else []
-        line = trained.result(f"configs/{task}.cfg", f"runs/{task}", *flags)
+        workdir = f"runs/{task}"
+        line = trained.result(f"configs/{task}.cfg", workdir, *flags)
         rows[task] = {**line, "metric": metric.replace("_", " "), "score": line[f"test_{metric}"],
-                      "goal": goal, "chance": chance}
+                      "goal": goal, "chance": chance, "curve": trained.curve(workdir, f"val_{metric}")}
         trained.write("tasks_table", "SANTM by `configs/*.cfg`; seconds on the machine at hand.", "task",
                       {name: rows[name] for name in TASKS if name in rows}, COLUMNS)
 

@@ -15,6 +15,12 @@ def result(config, workdir, *flags):
     return json.loads(done.stdout.strip().split("\n")[-1])
 
 
+def curve(workdir, figure):
+    """A figure after each epoch of a run."""
+    with open(os.path.join(workdir, "metrics.json")) as file:
+        return [round(epoch[figure], 4) for epoch in json.load(file)["epochs"]]
+
+
 def rows(name):
     """The rows of `results/NAME.json`, or none."""
     path = os.path.join(FOLDER, f"{name}.json")

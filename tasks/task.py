@@ -64,12 +64,14 @@ class Task:
     stateful: bool = False
 
 
-def classification(classes, chance):
+def classification(classes, chance, monitor="val_loss"):
     """The fields of a `Task` that names one class a sequence: outputs, loss, metrics, what to monitor.
 
     Args:
       classes: how many.
       chance: the accuracy of guessing.
+      monitor: "val_loss", or "val_accuracy" where so few sequences validate that the loss picks an early
+        epoch, unsure of everything.
 
     >>> classification(10, chance=0.1)["chance"]
     {'accuracy': 0.1}
@@ -80,8 +82,8 @@ def classification(classes, chance):
         "loss": tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         "metrics": [tf.keras.metrics.SparseCategoricalAccuracy("accuracy")],
         "weighted_metrics": [],
-        "monitor": "val_loss",
-        "monitor_mode": "min",
+        "monitor": monitor,
+        "monitor_mode": "min" if monitor == "val_loss" else "max",
         "chance": {"accuracy": chance},
     }
 

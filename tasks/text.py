@@ -127,7 +127,7 @@ def load(batch_size, seed, data_dir=None, level="word", max_length=400, vocabula
         features=None,
         length=None,
         padding=vocabulary.PADDING,
-        **classification(len(classes), chance=float(tested.max() / tested.sum())),
+        **classification(len(classes), chance=float(tested.max() / tested.sum()), monitor="val_accuracy"),
         vocabulary=vocabulary.width(table),
     )
 

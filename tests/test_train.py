@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -13,6 +14,7 @@ import train
 from training import flags
 from training.callbacks import StopWhenNotFinite
 
+CONFIGS = pathlib.Path(__file__).parent.parent.joinpath("configs")
 SMALL = ["--units=4", "--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2",
          "--nojit_compile", "--batch_size=256", "--epochs=2", "--access_rate=0.25"]
 
@@ -209,3 +211,9 @@ def cut_off_in_the_second_epoch():
         return real(*args, **kwargs)
 
     return evaluate_once
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.cfg")), ids=lambda path: path.stem)
+def test_a_committed_flag_file_is_one_that_train_takes(path):
+    flags.parse(["train.py", "--workdir=unused", f"--flagfile={path}"])
+    assert path.stem == "-".join([flags.FLAGS.task] + [flags.FLAGS.model] * (flags.FLAGS.model != "santm"))
