@@ -15,7 +15,7 @@ RECALL = 10  # symbols to keep
 BLANK, DELIMITER = SYMBOLS, SYMBOLS + 1
 
 
-def sequences(count, delay, key):
+def sequences(count, delay, key, shown=None):
     """Ten symbols, blanks, a delimiter; ten blanks at which the symbols are the target.
 
     With a delay of D, T = D + 20: ten symbols uniform over eight, D - 1 blanks, the delimiter, ten
@@ -23,8 +23,10 @@ def sequences(count, delay, key):
 
     Args:
       count: sequences, B.
-      delay: D, int.
+      delay: D, int or scalar tensor.
       key: int `[2]`, the random key that decides the symbols.
+      shown: the delays, int32 `[B]`, each from 1 to D, where they are to be shorter; more blanks stand
+        before the symbols then, and T is the same.
 
     Returns:
       x `[B, T, 10]` one-hot, symbols, blank, delimiter; y int32 `[B, T]`, 0 to 7 a symbol, 8 a blank.
@@ -37,12 +39,23 @@ def sequences(count, delay, key):
     """
     symbols = tf.random.stateless_uniform([count, RECALL], key, 0, SYMBOLS, tf.int32)
 
-    def fill(steps, symbol):
-        return tf.fill([count, steps], symbol)
-
-    x = tf.concat([symbols, fill(delay - 1, BLANK), fill(1, DELIMITER), fill(RECALL, BLANK)], 1)
-    y = tf.concat([fill(delay + RECALL, BLANK), symbols], 1)
+    before = tf.zeros([count, 1], tf.int32) if shown is None else delay - shown[:, None]
+    step = tf.range(delay + 2 * RECALL)[None] - before  # from the first symbol on
+    kept = tf.gather(symbols, tf.clip_by_value(step, 0, RECALL - 1), axis=1, batch_dims=1)
+    asked = tf.where(step + before == delay + RECALL - 1, DELIMITER, BLANK)
+    x = tf.where((step >= 0) & (step < RECALL), kept, asked)
+    y = tf.concat([tf.fill([count, delay + RECALL], BLANK), symbols], 1)
     return tf.one_hot(x, SYMBOLS + 2), y
+
+
+def longest_delay(delay, epoch, epochs):
+    """The longest delay of an epoch, int32: a 32nd of D, and twice as long after each fifth of `epochs`.
+
+    >>> [int(longest_delay(200, tf.constant(epoch), epochs=10)) for epoch in (0, 1, 2, 4, 6, 8, 10, 99)]
+    [7, 7, 13, 25, 50, 100, 200, 200]
+    """
+    doublings = tf.minimum(5 * tf.cast(epoch, tf.int32) // epochs, 5)
+    return -(-delay // 2 ** (5 - doublings))
 
 
 @tf.keras.utils.register_keras_serializable("tasks")
@@ -65,7 +78,8 @@ class RecallAccuracy(tf.keras.metrics.SparseCategoricalAccuracy):
         return super().update_state(y_true[:, -RECALL:], y_pred[:, -RECALL:], sample_weight)
 
 
-def load(batch_size, seed, data_dir=None, delay=200, steps_per_epoch=200):
+def load(batch_size, seed, data_dir=None, delay=200, steps_per_epoch=200, curriculum=False,
+         curriculum_epochs=10):
     """Recalling ten symbols after a blank of `delay` steps.
 
     As in the paper the loss is the cross-entropy at every step, mean over all T = delay + 20 of them.
@@ -79,6 +93,9 @@ def load(batch_size, seed, data_dir=None, delay=200, steps_per_epoch=200):
       data_dir: not used.
       delay: D, the steps from the last symbol to the delimiter.
       steps_per_epoch: batches in an epoch.
+      curriculum: whether to train on delays uniform from 1 to a longest one that doubles until it is D
+        (`longest_delay`), in batches as long as that needs; what is validated and tested always has D.
+      curriculum_epochs: epochs until the longest delay is D.
 
     Raises:
       TaskError: a delay or count that cannot work.
@@ -88,11 +105,15 @@ def load(batch_size, seed, data_dir=None, delay=200, steps_per_epoch=200):
     (TensorShape([4, 220, 10]), 0.0945)
     """
     del data_dir
-    generated.check("copy_memory", delay=delay, steps_per_epoch=steps_per_epoch)
+    generated.check("copy_memory", delay=delay, steps_per_epoch=steps_per_epoch,
+                    curriculum_epochs=curriculum_epochs)
 
     def draw(count, key, epoch):
-        del epoch
-        return sequences(count, delay, key)
+        if epoch is None or not curriculum:
+            return sequences(count, delay, key)
+        longest = longest_delay(delay, epoch, curriculum_epochs)
+        drawn = tf.random.stateless_uniform([count], tf.random.fold_in(key, 1), 1, longest + 1, tf.int32)
+        return sequences(count, longest, key, drawn)
 
     steps = delay + 2 * RECALL
     return Task(
@@ -100,7 +121,7 @@ def load(batch_size, seed, data_dir=None, delay=200, steps_per_epoch=200):
         **generated.splits(draw, draw, seed=seed, batch_size=batch_size,
                            steps_per_epoch=steps_per_epoch),
         features=SYMBOLS + 2,
-        length=steps,
+        length=None if curriculum else steps,
         outputs=SYMBOLS + 1,
         return_sequences=True,
         padding=None,

@@ -294,6 +294,27 @@ def test_keras_counts_every_sequence_once(batch_size):
     assert scores["loss"] == pytest.approx(np.log(2) * 3 / (4 * 6 + 8), rel=1e-5)  # all masked alike
 
 
+def test_copy_memorys_curriculum_shortens_the_delay_in_training_alone():
+    task = copy_memory.load(batch_size=64, seed=0, delay=40, steps_per_epoch=2, curriculum=True,
+                            curriculum_epochs=5)
+    for longest in (2, 3, 5, 10, 20, 40, 40):
+        x, y = arrays(task.train)
+        tokens = x.argmax(-1)
+        first = (tokens < copy_memory.SYMBOLS).argmax(1)
+        assert tokens.shape[1] == longest + 20
+        assert first.min() <= longest // 8 and first.max() >= longest - 1 - longest // 8
+        for sequence, target, start in zip(tokens, y, first, strict=True):
+            symbols = sequence[start:start + 10]
+            assert (symbols < copy_memory.SYMBOLS).all()
+            blanks = [copy_memory.BLANK] * (longest - 1 - start)
+            expected = [copy_memory.BLANK] * start + [*symbols] + blanks
+            assert sequence.tolist() == expected + [copy_memory.DELIMITER] + [copy_memory.BLANK] * 10
+            assert target.tolist() == [copy_memory.BLANK] * (longest + 10) + symbols.tolist()
+    for part in (task.validation, task.test):
+        x, _ = arrays(part)
+        assert x.shape[1] == 60 and (x.argmax(-1)[:, :10] < copy_memory.SYMBOLS).all()
+
+
 def test_copy_memory_reads_as_in_the_paper():
     x, y = arrays(copy_memory.load(batch_size=50, seed=0, delay=7, steps_per_epoch=4).train)
     assert x.shape == (200, 27, 10) and y.shape == (200, 27) and y.dtype == np.int32

@@ -90,6 +90,17 @@ def test_resuming_a_finished_run_prints_its_figures_again(trained, tmp_path, cap
     assert again["test_accuracy"] == line["test_accuracy"] and again["epochs"] == 2
 
 
+def test_a_flag_that_the_saved_run_did_not_know_counts_as_not_given(trained, tmp_path, capsys):
+    folder = shutil.copytree(trained[0], tmp_path / "copy")
+    path = folder / "flags.cfg"
+    path.write_text("".join(line for line in path.read_text().splitlines(True)
+                            if "retention" not in line and "causal" not in line))
+    run(train, f"--workdir={folder}", "--resume", *SMALL)
+    assert json.loads(capsys.readouterr().out.strip().split("\n")[-1])["epochs"] == 2
+    for other in ("--retention=0.5", "--causal"):
+        assert other in refused(capsys, train, f"--workdir={folder}", "--resume", *SMALL, other)
+
+
 def test_resuming_goes_on_where_the_run_stopped(tmp_path, capsys):
     run(train, f"--workdir={tmp_path}/run", "--max_steps=4", *SMALL)
     run(train, f"--workdir={tmp_path}/run", "--resume", *SMALL)

@@ -1,5 +1,6 @@
 """The flags of train.py and evaluate.py, in four groups, and how a mistake in one is reported."""
 
+import copy
 import re
 import sys
 
@@ -201,6 +202,13 @@ def serialized(group):
     """The flags of a group as `{name: text}`, text being what a flag file holds."""
     return {flag.name: flag.serialize() for flag in FLAGS.flags_by_module_dict()[group]
             if flag.name not in UNSAVED}
+
+
+def default(name):
+    """What a flag file holds of a flag that is not given."""
+    flag = copy.deepcopy(FLAGS[name])
+    flag.unparse()
+    return flag.serialize()
 
 
 def _integer(name, default, text, least=1, **group):

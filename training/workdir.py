@@ -50,7 +50,8 @@ class Workdir:
                      for line in file.read().split("\n")}
         for group in groups:
             for name, text in flags.serialized(group).items():
-                before = saved.get(name, saved.get(name.removeprefix("no"), ""))
+                # What is not there was not given, or did not exist when the run was made.
+                before = saved.get(name, saved.get(name.removeprefix("no"), flags.default(name)))
                 if name not in FREE and text != before:
                     raise flags.UsageError(
                         f"{text or '--' + name}: the run in --workdir={self.path} was made with "
