@@ -9,7 +9,7 @@ from santm_tf.graph import chebyshev, ring
 from santm_tf.lstm import product
 
 # The banded form wins above this many slots per unit of locality (benchmarks/attention.py).
-_SLOTS_PER_OFFSET = 24
+SLOTS_PER_OFFSET = 24
 
 
 @tf.keras.utils.register_keras_serializable("santm_tf")
@@ -72,7 +72,7 @@ class ChebAttention(tf.keras.layers.Layer):
                              f"{slots} slots; use form='dense'")
         self.adjacency = ring(slots, self.locality)
         self._banded = self.form == "banded" or (
-            self.form == "auto" and fits and slots > _SLOTS_PER_OFFSET * self.locality)
+            self.form == "auto" and fits and slots > SLOTS_PER_OFFSET * self.locality)
         head, hidden = width // self.heads, self.feed_forward or width
         weight = self.add_weight
         self.qkv_kernel = weight("qkv_kernel", [width, 3 * width], initializer="glorot_uniform")

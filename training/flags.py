@@ -117,7 +117,7 @@ def define():
     _integer("test_items", None, "associative_recall: items in the test (max_items).", least=2, **group)
     _integer("sorted", None, "priority_sort: how many vectors to give back (16).", **group)
     _integer("bits", None, "Width of a vector of the tasks from Graves et al. 2014.", **group)
-    flags.DEFINE_bool("curriculum", None, "The same tasks: begin with short sequences.", **group)
+    flags.DEFINE_bool("curriculum", None, "The same tasks, copy_memory: begin with short sequences.", **group)
     _integer("curriculum_epochs", None, "Epochs until the longest sequences come (10).", **group)
     _integer("delay", None, "copy_memory: blank steps (200).", **group)
     _integer("length", None, "adding: steps (50).", least=2, **group)

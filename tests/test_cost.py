@@ -1,0 +1,210 @@
+"""The cost formulas against TensorFlow's profiler, on the graphs of the layers themselves."""
+
+import functools
+import operator
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+import baselines
+from baselines.cuw_ntm import CachedUniformWritingNTM
+from baselines.dilated_lstm import DilatedLSTM
+from baselines.drr_lstm import DRRLSTMCell
+from baselines.mamba import Mamba
+from baselines.ntm import NTM
+from baselines.skip_lstm import SkipLSTMCell
+from baselines.transformer import Transformer
+from baselines.uw_ntm import UniformWritingNTM
+from santm_tf import (
+    SANTM,
+    CascadeLSTMCell,
+    ChebAttention,
+    MemoryCell,
+    NTMCell,
+    Recurrent,
+    SegmentLSTMCell,
+    compat,
+    cost,
+)
+from santm_tf.errors import ArgumentError
+
+D, H = 8, 32
+SMALL = dict(slot_width=16, read_heads=2, write_heads=2, shift_range=2)
+CELLS = {
+    "segment_lstm": (lambda: SegmentLSTMCell(H), D, cost.segment_lstm(D, H)),
+    "cascade_lstm": (lambda: CascadeLSTMCell(H), (H, 1), cost.cascade_lstm(H, H)),
+    "ntm_step": (lambda: NTMCell(H), D, cost.ntm_step(D, H)),
+    "ntm_step, two heads each": (lambda: NTMCell(H, **SMALL), D, cost.ntm_step(D, H, **SMALL)),
+    "memory_step": (lambda: MemoryCell(H), (H, 1), cost.memory_step(H, H)),
+    "skip_lstm": (lambda: SkipLSTMCell(H), D, cost.skip_lstm(D, H, steps=1)),
+    "drr_lstm": (lambda: DRRLSTMCell(H), D, cost.drr_lstm(D, H, steps=1)),
+}
+PLAIN = dict(jit_compile=False)
+LAYERS = {
+    "lstm": (lambda: Recurrent(tf.keras.layers.LSTMCell(H)), [4, D], cost.lstm(D, H, 4)),
+    "dilated_lstm": (lambda: DilatedLSTM(H), [4, D], cost.dilated_lstm(D, H, 4)),
+    "ntm": (lambda: NTM(H, return_sequences=True, **PLAIN), [4, D],
+            cost.ntm(D, H, 4, return_sequences=True)),
+    "uw_ntm": (lambda: UniformWritingNTM(H, 4, **PLAIN), [8, D], cost.uw_ntm(D, H, 8, write_interval=4)),
+    "cuw_ntm": (lambda: CachedUniformWritingNTM(H, 4, **PLAIN), [8, D],
+                cost.cuw_ntm(D, H, 8, write_interval=4)),
+    "transformer": (lambda: Transformer(H, layers=2), [64, D], cost.transformer(D, H, 64, layers=2)),
+    "transformer, patches": (lambda: Transformer(H, layers=1, patch=4, feed_forward=16), [30, D],
+                             cost.transformer(D, H, 30, layers=1, patch=4, feed_forward=16)),
+    "mamba": (lambda: Mamba(H, **PLAIN), [4, D], cost.mamba(D, H, 4)),
+    "mamba, chunks": (lambda: Mamba(H, layers=1, chunk_length=8, **PLAIN), [24, D],
+                      cost.mamba(D, H, 24, layers=1, chunk_length=8)),
+    "cheb_attention": (lambda: ChebAttention(), [32, 32], cost.cheb_attention(32, 32)),
+    "cheb_attention, one term": (lambda: ChebAttention(order=1), [32, 32],
+                                 cost.cheb_attention(32, 32, cheb_order=1)),
+    "cheb_attention, banded": (lambda: ChebAttention(2, 4, 2, feed_forward=8), [64, 16],
+                               cost.cheb_attention(64, 16, 2, 4, 2, feed_forward=8)),
+}
+
+
+def unrolled(step, inputs, state, *, constants=(), mask=None, steps=None):
+    """`scan` without a loop, whose body the profiler would count once."""
+    constants = () if isinstance(constants, tuple) and not constants else (constants,)
+    outputs = []
+    for t in range(tf.nest.flatten(inputs)[0].shape[0]):
+        y, new = step(tf.nest.map_structure(operator.itemgetter(t), inputs), state, *constants)
+        state = tf.nest.pack_sequence_as(state, tf.nest.flatten(new))
+        outputs.append(y)
+    return tf.nest.map_structure(lambda *v: tf.stack(v), *outputs), state
+
+
+@pytest.fixture
+def countable(monkeypatch):
+    """Layers by operations that the profiler knows: no loops over time, and no Einsum."""
+    for module in ("santm_tf.santm", "santm_tf.recurrent", "baselines.uw_ntm", "baselines.associative_scan"):
+        monkeypatch.setattr(sys.modules[module], "scan", unrolled)
+    # Over so few chunks it is small; as it stands it is a loop.
+    monkeypatch.setattr(sys.modules["baselines.associative_scan"], "linear_recurrence", lambda a, b: b)
+    monkeypatch.setattr(tf, "einsum", lambda _, term, theta: tf.matmul(term, theta))
+
+
+def counted(function, *specs):
+    """FLOPs of a function by TensorFlow's profiler, all calls inlined."""
+    if isinstance(function, tf.keras.layers.Layer):
+        function.build(specs[0].shape)  # built while it is traced, it would be traced twice
+    graph = convert_variables_to_constants_v2(tf.function(function).get_concrete_function(*specs)).graph
+    for operation in graph.get_operations():
+        assert not any(kind in operation.type for kind in ("While", "Enter", "Call", "Einsum", "FusedBatch"))
+        assert all(v.shape.is_fully_defined() for v in operation.outputs), operation.name
+    builder = tf.compat.v1.profiler.ProfileOptionBuilder
+    options = builder(builder.float_operation()).with_empty_output().build()
+    return tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
+
+
+def counted_step(cell, features):
+    """FLOPs of one step, and how many numbers the cell's state and its weights for a step are."""
+    shapes = tf.nest.map_structure(lambda size: [1, size], features)
+    cell.build(shapes if isinstance(features, int) else list(shapes))
+    specs = [tf.TensorSpec([1, *tf.TensorShape(size)]) for size in cell.state_size]
+    inputs = tf.nest.map_structure(lambda size: tf.TensorSpec([1, size]), features)
+    weights = sum(np.prod(v.shape) for v in cell.weights if "initial_" not in v.name)
+    return counted(lambda x, s: cell(x, s), inputs, specs), sum(np.prod(s.shape) for s in specs), weights
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_step_costs_what_the_profiler_counts(name):
+    make, features, expected = CELLS[name]
+    flops, state, weights = counted_step(make(), features)
+    np.testing.assert_allclose(expected.flops, flops, rtol=0.05)
+    assert expected.bytes == 4 * weights + 8 * state
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_costs_what_the_profiler_counts(name, countable):
+    make, shape, expected = LAYERS[name]
+    np.testing.assert_allclose(expected.flops, counted(make(), tf.TensorSpec([1, *shape])), rtol=0.05)
+
+
+def test_a_layer_normalised_step_costs_what_the_profiler_counts():
+    try:
+        addons = compat.addons()
+    except ImportError as error:
+        pytest.skip(str(error))
+    cell = addons.rnn.LayerNormLSTMCell(H)
+    cell.build([1, D])
+    for norm in (cell.kernel_norm, cell.recurrent_norm, cell.state_norm):
+        norm._fused = False  # the profiler counts nothing for the fused operation
+    flops, state, weights = counted_step(cell, D)
+    np.testing.assert_allclose(cost.lnlstm(D, H).flops, flops, rtol=0.05)
+    assert cost.lnlstm(D, H).bytes == 4 * weights + 8 * state
+
+
+@pytest.mark.parametrize("name, state", [("transformer", 2 * 2 * 64 * H), ("mamba", 2 * 4 * 2 * H * 16)])
+def test_what_is_computed_for_all_steps_reads_its_weights_once(name, state):
+    make, shape, expected = LAYERS[name]
+    layer = make()
+    layer.build([1, *shape])
+    assert expected.bytes == 4 * layer.count_params() + 8 * state
+
+
+@functools.cache
+def counted_santm(rate, **options):
+    layer = SANTM(H, access_rate=rate, jit_compile=False, **options)
+    layer.add_metric = lambda *_, **__: None  # a metric's variables cannot be frozen
+    return counted(layer, tf.TensorSpec([1, 2, D]))
+
+
+@pytest.mark.parametrize("sequences", [False, True])
+def test_santm_costs_the_sum_of_its_levels(sequences, countable):
+    flops = {rate: counted_santm(rate, return_sequences=sequences) for rate in (1, 0.5)}
+    # Unrolled, the middle level visits every step.
+    expected = {rate: cost.santm(D, H, 2, rate, boundary_rate=1, return_sequences=sequences).flops
+                for rate in flops}
+    for rate, value in flops.items():
+        np.testing.assert_allclose(expected[rate], value, rtol=0.05)
+    np.testing.assert_allclose(expected[1] - expected[0.5], flops[1] - flops[0.5], rtol=0.05)
+
+
+def test_only_sizes_and_rates_count(countable):
+    learned = counted_santm(0.5, return_sequences=False)
+    assert counted_santm(0.5, return_sequences=False, access_mask="random", seed=3) == learned
+
+
+def test_santm_is_linear_in_both_rates():
+    def at(access_rate, boundary_rate):
+        return cost.santm(1, 32, 784, access_rate, boundary_rate)
+
+    assert at(1, 0.25).flops - at(0.5, 0.25).flops == 392 * cost.memory_step(32, 32).flops
+    assert at(0.5, 0.75).flops - at(0.5, 0.25).flops == 392 * cost.cascade_lstm(32, 32).flops
+    assert at(0.5, 0.25).accesses == at(1, 0.25).accesses / 2
+    assert at(0, 0.25).accesses == 0
+    assert at(0.25, 0.25).bytes < at(0.5, 0.25).bytes < at(1, 0.25).bytes
+
+
+def test_uniform_writing_saves_all_but_one_access_an_interval():
+    every, some = cost.ntm(1, 32, 784), cost.uw_ntm(1, 32, 784, write_interval=28)
+    assert some.accesses == every.accesses / 28
+    assert some.flops < cost.cuw_ntm(1, 32, 784, write_interval=28).flops < every.flops
+
+
+def test_every_model_has_its_formula():
+    assert all(callable(getattr(cost, name)) for name in baselines.NAMES)
+
+
+@pytest.mark.parametrize("count, arguments, message", [
+    (cost.santm, dict(access_rate=1.1), r"access_rate=1.1; it must be in \[0, 1\]"),
+    (cost.santm, dict(access_rate=0.5, boundary_rate=-1), r"boundary_rate=-1; it must be in \[0, 1\]"),
+    (cost.santm, dict(access_rate=float("nan")), r"access_rate=nan; it must be in \[0, 1\]"),
+    (cost.skip_lstm, dict(update_rate=2), r"update_rate=2; it must be in \[0, 1\]"),
+    (cost.ntm, dict(memory_slots=0), "memory_slots=0; it must be at least 1"),
+    (cost.ntm, dict(shift_range=-1), "shift_range=-1; it must be at least 0"),
+    (cost.uw_ntm, dict(write_interval=0), "write_interval=0; it must be at least 1"),
+    (cost.mamba, dict(layers=0), "layers=0; it must be at least 1"),
+    (cost.transformer, dict(patch=0), "patch=0; it must be at least 1"),
+])
+def test_what_cannot_be_is_named(count, arguments, message):
+    with pytest.raises(ArgumentError, match=f"^cost.{count.__name__}: {message}$"):
+        count(1, 32, 784, **arguments)
+
+
+def test_heads_that_do_not_divide_the_width_are_named():
+    with pytest.raises(ArgumentError, match="^cost.cheb_attention: attention_heads=5; .*slot_width=32$"):
+        cost.santm(1, 32, 784, access_rate=0.5, attention_heads=5)
