@@ -1,8 +1,7 @@
 """SANTM from flags."""
 
 from santm_tf import SANTM
-
-FIXED = ("uniform", "random")  # masks that are at their rate from the start
+from santm_tf.access import FIXED
 
 
 def make(flags, *, steps, return_sequences, stateful=False):

@@ -4,7 +4,7 @@
 pass of one sequence of permuted MNIST.
 """
 
-from benchmarks import trained
+from benchmarks import table
 from santm_tf import cost
 
 FEATURES, UNITS, STEPS, BOUNDARY_RATE = 1, 32, 784, 0.25
@@ -33,13 +33,13 @@ def main():
     rows = {name: {"mflops": c.flops / 1e6, "ratio": c.flops / ntm, "megabytes": c.bytes / 1e6,
                    "accesses": round(c.accesses)} for name, c in costs.items()}
     least, most = (rate_that_saves(share, ntm) for share in SAVED)
-    trained.write(
+    table.write(
         "cost",
         f"Forward pass of one sequence: T={STEPS}, d={FEATURES}, {UNITS} units, memory 32 x 32, one read and "
         f"one write head, boundary rate {BOUNDARY_RATE}; the rest by default. SANTM needs {SAVED[0]:.0%} to "
         f"{SAVED[1]:.0%} fewer FLOPs than the NTM, the paper's figures, at access rates of {least:.3f} to "
         f"{most:.3f}.",
-        "model", rows, COLUMNS)
+        "model", rows, COLUMNS, table.rounded)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ is; `--models=lstm;mamba` trains some, and keeps the other rows of the table as 
 import argparse
 
 import baselines
-from benchmarks import trained
+from benchmarks import table, trained
 
 COLUMNS = {"test_accuracy": "test accuracy", "parameters": "weights", "access_rate": "access rate",
            "epochs": "epochs", "seconds": "seconds", "seed": "seed"}
@@ -16,13 +16,14 @@ COLUMNS = {"test_accuracy": "test accuracy", "parameters": "weights", "access_ra
 def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks.digits_table")
     parser.add_argument("--models", default=";".join(baselines.NAMES), help="separated by semicolons")
-    rows = trained.rows("digits_table")
+    rows = table.read("digits_table")
     for model in parser.parse_args().models.split(";"):
         config = "configs/digits.cfg" if model == "santm" else f"configs/digits-{model}.cfg"
         rows[model] = trained.result(config, f"runs/digits-{model}")
-        trained.write("digits_table",
-                      "Digits, one pixel a step, by `configs/digits*.cfg`; seconds on the machine at hand.",
-                      "model", {name: rows[name] for name in baselines.NAMES if name in rows}, COLUMNS)
+        present = {name: rows[name] for name in baselines.NAMES if name in rows}
+        table.write("digits_table",
+                    "Digits, one pixel a step, by `configs/digits*.cfg`; seconds on the machine at hand.",
+                    "model", present, COLUMNS, table.rounded)
 
 
 if __name__ == "__main__":

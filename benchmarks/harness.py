@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 
+from benchmarks import table
+
 
 def measure(step, repeats, warmup=2):
     """Median seconds of `step()` after some warm-up calls, which compile."""
@@ -58,7 +60,10 @@ def main(name, cases, baseline, argv=None):
     for case, row in results.items():
         if against(case) in results:
             row["ratio"] = row["seconds"] / results[against(case)]["seconds"]
-    _write(name, results, sorted({against(case) for case in results}))
+    bases = "* or *".join(sorted({against(case) for case in results}))
+    columns = ["ratio", "seconds", "fastest", "slowest", "peak_mib", "parameters"]
+    table.write(name, f"Ratios to *{bases}*, medians over fresh processes; seconds a step on the machine at "
+                "hand.", "case", results, {column: column for column in columns}, "{:.3g}".format)
 
 
 def _one(case, repeats):
@@ -78,22 +83,3 @@ def _fresh(name, case, repeats):
     if done.returncode:
         raise RuntimeError(f"{case}: {done.stderr[-2000:]}")
     return json.loads(done.stdout.strip().split("\n")[-1])
-
-
-def _write(name, results, baselines):
-    folder = os.path.join(os.path.dirname(__file__), "results")
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, f"{name}.json"), "w") as file:
-        json.dump(results, file, indent=1)
-    columns = ["ratio", "seconds", "fastest", "slowest", "peak_mib", "parameters"]
-    lines = [f"Ratios to *{'* or *'.join(baselines)}*, medians over fresh processes; seconds a step "
-             "on the machine at hand.", "", "| case | " + " | ".join(columns) + " |",
-             "| --- |" + " --- |" * len(columns)]
-    for case, row in results.items():
-        cells = [f"{row[c]:.3g}" if isinstance(row.get(c), float) else str(row.get(c, ""))
-                 for c in columns]
-        lines.append(f"| {case} | " + " | ".join(cells) + " |")
-    text = "\n".join(lines) + "\n"
-    with open(os.path.join(folder, f"{name}.md"), "w") as file:
-        file.write(text)
-    print(text)

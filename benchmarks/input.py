@@ -7,10 +7,11 @@ with data take them from the folder `--data`.
 """
 
 import argparse
-import json
 import os
 import statistics
 import time
+
+from benchmarks import table
 
 CASES = {  # the task's data below --data (None: it has none), and its options
     "digits": (None, {}),
@@ -91,21 +92,15 @@ def main():
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each half of a pair, about")
     options = parser.parse_args()
-    lines = ["Train steps per second with a task's data, against the same batch again and again.", "",
-             "| task | ratio | with data | same batch | steps |", "| --- |" + " --- |" * 4]
     results = {}
     for name in options.only or CASES:
         results[name] = measured(name, options.data, options.pairs, options.seconds)
-        lines.append(f"| {name} | " + " | ".join(str(value) for value in results[name].values()) + " |")
-        print(lines[-1], flush=True)
-    if options.only:
-        return
-    base = os.path.join(os.path.dirname(__file__), "results", "input")
-    os.makedirs(os.path.dirname(base), exist_ok=True)
-    with open(f"{base}.json", "w") as file:
-        json.dump(results, file, indent=1)
-    with open(f"{base}.md", "w") as file:
-        file.write("\n".join(lines) + "\n")
+        print(name, results[name], flush=True)
+    if not options.only:
+        columns = ["ratio", "with data", "same batch", "steps"]
+        table.write("input",
+                    "Train steps per second with a task's data, against the same batch again and again.",
+                    "task", results, {column: column for column in columns})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ and tinyshakespeare.txt.
 import argparse
 import os
 
-from benchmarks import trained
+from benchmarks import table, trained
 
 TASKS = {  # the score, its goal, its chance, and the data
     "pmnist": ("accuracy", ">= 0.90", 0.1, "mnist.npz"),
@@ -31,7 +31,7 @@ def main():
     parser.add_argument("--data_dir", default="../shared/data", help="folder of the files named above")
     parser.add_argument("--tasks", default=";".join(TASKS), help="separated by semicolons")
     options = parser.parse_args()
-    rows = trained.rows("tasks_table")
+    rows = table.read("tasks_table")
     for task in options.tasks.split(";"):
         metric, goal, chance, data = TASKS[task]
         flags = [f"--data_dir={os.path.join(options.data_dir, data)}"] if data else []
@@ -39,8 +39,9 @@ def main():
         line = trained.result(f"configs/{task}.cfg", workdir, *flags)
         rows[task] = {**line, "metric": metric.replace("_", " "), "score": line[f"test_{metric}"],
                       "goal": goal, "chance": chance, "curve": trained.curve(workdir, f"val_{metric}")}
-        trained.write("tasks_table", "SANTM by `configs/*.cfg`; seconds on the machine at hand.", "task",
-                      {name: rows[name] for name in TASKS if name in rows}, COLUMNS)
+        present = {name: rows[name] for name in TASKS if name in rows}
+        table.write("tasks_table", "SANTM by `configs/*.cfg`; seconds on the machine at hand.", "task",
+                    present, COLUMNS, table.rounded)
 
 
 if __name__ == "__main__":

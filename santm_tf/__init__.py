@@ -16,7 +16,6 @@ from santm_tf.saving import load_model
 from santm_tf.scan import scan
 
 
-
 def __getattr__(name):
     if name == "capacity":  # on demand: it is a program too, which Python runs only if not yet imported
         return importlib.import_module("santm_tf.capacity")

@@ -17,6 +17,7 @@ def _double_tanh_slope(s, u=1.0):
     return tf.where(s < u, 0.5 * ((1 - far ** 2) + (1 - near ** 2)), 0.0)
 
 
+FIXED = ("uniform", "random")  # supports that are not learned
 SURROGATES = {"sigmoid": _sigmoid_slope, "double_tanh": _double_tanh_slope}
 
 
@@ -92,8 +93,8 @@ class AccessMask(tf.keras.layers.Layer):
             raise ArgumentError(f"AccessMask: period={period}; it must be at least 1")
         if not 0 < access_rate <= 1:
             raise ArgumentError(f"AccessMask: access_rate={access_rate}; it must be in (0, 1]")
-        if support not in ("learned", "uniform", "random"):
-            raise ArgumentError(f"AccessMask: support={support!r}; use 'learned', 'uniform' or 'random'")
+        if support not in ("learned", *FIXED):
+            raise ArgumentError(f"AccessMask: support={support!r}; use one of learned, {', '.join(FIXED)}")
         if surrogate not in SURROGATES:
             raise ArgumentError(f"AccessMask: surrogate={surrogate!r}; use one of {', '.join(SURROGATES)}")
         self.period, self.initial_rate, self.seed = period, access_rate, seed
@@ -158,10 +159,12 @@ class AccessMask(tf.keras.layers.Layer):
           `(t, inside)`: int `[S]` ascending, S = plan_size * ceil(T / P), and bool `[S]`, False for
           places past the end of the sequence.
         """
-        spare = tf.zeros([self.period])
         if training:
             self.draws.assign_add(1)
+        if training and self.plan_size < self.period:
             spare = tf.random.stateless_uniform([self.period], self._key(0))
+        else:
+            spare = tf.zeros([self.period])
         a = tf.cast(self.openings(training), tf.float32)
         chosen = tf.sort(tf.math.top_k(tf.where(a > 0, 1 + a, spare), self.plan_size).indices)
         periods = -(-steps // self.period)
@@ -185,11 +188,10 @@ class AccessMask(tf.keras.layers.Layer):
         """
         self.budget.assign(count)
         self.scores.assign(self.scores.constraint(self.scores))
-        size = count
-        if spare:
-            size = self.period
-            while size // 2 >= count + spare:
-                size //= 2
+        return self._resize(halved(self.period, count + spare) if spare else count)
+
+    def _resize(self, size):
+        """Sets the plan's size; returns whether it changed."""
         changed, self.plan_size = size != self.plan_size, size
         return changed
 
@@ -211,6 +213,17 @@ class AccessMask(tf.keras.layers.Layer):
         return {**super().get_config(), "period": self.period, "access_rate": self.initial_rate,
                 "plan_size": self.plan_size, "seed": self.seed, "support": self.support,
                 "surrogate": self.surrogate}
+
+
+def halved(period, wanted):
+    """The least of P, P/2, P/4, ... (rounded down) that is at least `wanted`, or P.
+
+    >>> halved(64, wanted=17)
+    32
+    """
+    while period // 2 >= wanted:
+        period //= 2
+    return period
 
 
 def accesses(rate, period):

@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from santm_tf.access import AccessMask
+from santm_tf.access import AccessMask, halved
 from santm_tf.lstm import sigmoid
 
 TEMPERATURE, BELOW, ABOVE = 2 / 3, -0.1, 1.1  # beta, gamma, zeta of Louizos et al. 2018, section 3
@@ -24,7 +24,8 @@ class HardConcreteMask(AccessMask):
     and lambda >= 0 climbs on it. `L0Projection` lowers rho as it lowers an `AccessMask`'s k. Where the
     gates drawn open are more than the plan has places, the least open stay shut.
 
-    Arguments, shapes and errors are `AccessMask`'s; `support` and `surrogate` have no meaning here.
+    Arguments, shapes and errors are `AccessMask`'s; `support` and `surrogate` have no meaning here. The plan
+    is the whole period until `L0Projection` or `fit_plan` shortens it: unlikely gates are open at rest too.
 
     >>> from santm_tf import HardConcreteMask
     >>> layer = HardConcreteMask(period=64, access_rate=0.25, seed=0)
@@ -33,6 +34,9 @@ class HardConcreteMask(AccessMask):
     >>> round(float(tf.reduce_mean(layer.chances())), 2)
     0.25
     """
+
+    def __init__(self, period, access_rate=1.0, plan_size=None, seed=None, **kwargs):
+        super().__init__(period, access_rate, plan_size or period, seed, **kwargs)
 
     def build(self, input_shape=None):
         super().build(input_shape)
@@ -74,15 +78,12 @@ class HardConcreteMask(AccessMask):
         return held(multiplier) * (excess - held(excess)) - (multiplier - held(multiplier)) * held(excess)
 
     def limit(self, count, spare=0):
-        """As `AccessMask.limit`; the plan holds what is expected to open and three deviations more."""
+        """As `AccessMask.limit`; the plan holds what is open at rest, and what is drawn to 3 deviations."""
         self.budget.assign(count)
         expected = max(count, float(tf.reduce_sum(self.chances())))
-        wanted = expected + 3 * math.sqrt(expected) + spare
-        size = self.period
-        while size // 2 >= wanted:
-            size //= 2
-        changed, self.plan_size = size != self.plan_size, size
-        return changed
+        at_rest = float(tf.reduce_sum(tf.cast(self.openings() > 0, tf.float32)))
+        wanted = max(expected + 3 * math.sqrt(expected), at_rest)
+        return self._resize(halved(self.period, wanted + spare))
 
 
 def _float32(weight):

@@ -47,6 +47,18 @@ def test_gates_at_rest_are_the_clipped_sigmoid_and_do_not_change():
     assert set(np.flatnonzero(expected)) == set(t.numpy())
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_a_plan_holds_every_gate_that_is_open_at_rest_before_and_after_a_limit(rate):
+    layer = HardConcreteMask(32, rate, seed=0)
+    layer.build()
+    layer.scores.assign(np.where(np.arange(32) < 16, -2.0, -6.0))  # 16 open at rest, each drawn at 0.4
+    for _ in range(2):
+        t, _ = layer.plan(32)
+        assert set(np.flatnonzero(layer.openings())) == set(range(16)) <= set(t.numpy())
+        layer.limit(2)
+    assert layer.plan_size == 16
+
+
 def test_a_draw_is_the_same_for_the_plan_and_the_gates_until_the_next():
     layer = mask(np.zeros(64, "float32"), plan_size=64)
     layer.plan(64, training=True)

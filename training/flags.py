@@ -8,12 +8,12 @@ from absl import flags
 
 import baselines
 import tasks
+from santm_tf.access import FIXED, SURROGATES
+from santm_tf.projection import L0Projection
 
 FLAGS = flags.FLAGS
 MODEL, OPTIMISER, TASK, RUN = GROUPS = ("model", "optimiser", "task", "run")
 UNSAVED = ("workdir", "resume")  # a flag file that reproduces a run may be run elsewhere
-
-
 AUTO = "auto"
 
 
@@ -39,20 +39,20 @@ def define():
     _integer("attention_heads", 4, "Heads of the recall's attention; divides slot_width.", **group)
     _integer("cheb_order", 3, "Chebyshev terms of the recall's filter, K.", **group)
     _integer("locality", 4, "Half-width of a slot's neighbourhood, w.", **group)
-    flags.DEFINE(_AccessRate(), "access_rate", 1.0, "Share of steps that access the memory at the end of "
+    flags.DEFINE(_AccessRate(), "access_rate", 1.0, "Share of steps that may access the memory at the end of "
                  "training, in (0, 1]; or auto: the optimum of santm_tf.capacity.",
                  serializer=flags.ArgumentSerializer(), **group)
     _number("retention", 0.99, "For --access_rate=auto: what the controller keeps of its state in a step.",
             lambda v: 0 < v < 1, "must be in (0, 1)", **group)
-    _number("initial_access_rate", 1.0, "The same at the start: where it is access_rate, the mask stays "
-            "uniform.", lambda v: 0 < v <= 1, "must be in (0, 1]", **group)
-    flags.DEFINE_enum("mask", "learned", ["learned", "hard_concrete", "uniform", "random"], "Which steps "
+    _number("initial_access_rate", 1.0, "The same at the start; below 1 they begin at equal gaps.",
+            lambda v: 0 < v <= 1, "must be in (0, 1]", **group)
+    flags.DEFINE_enum("mask", "learned", ["learned", "hard_concrete", *FIXED], "Which steps "
                       "access the memory: learned by projection or as hard-concrete gates, or fixed from the "
                       "start, at equal gaps or random.", **group)
-    flags.DEFINE_enum("mask_surrogate", "sigmoid", ["sigmoid", "double_tanh"], "Whose slope the learned "
+    flags.DEFINE_enum("mask_surrogate", "sigmoid", list(SURROGATES), "Whose slope the learned "
                       "mask's scores get.", **group)
-    flags.DEFINE_enum("mask_schedule", "linear", ["linear", "cubic"], "How the access rate falls, over the "
-                      "first 60 % of the epochs.", **group)
+    flags.DEFINE_enum("mask_schedule", "linear", list(L0Projection.POWERS), "How the access rate falls, "
+                      "over the first 60 % of the epochs.", **group)
     _integer("mask_warmup", 0, "Epochs at the initial access rate before it falls.", least=0, **group)
     flags.register_multi_flags_validator(
         ["access_rate", "initial_access_rate"],
