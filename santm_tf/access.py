@@ -38,13 +38,18 @@ def accessed(scores, surrogate="sigmoid"):
     return step(scores)
 
 
+LEAST = 2 ** -10  # the score at which the best step of a mask is kept that would else be empty
+
+
 class AtMost(tf.keras.constraints.Constraint):
     """Projection onto `||a||_0 <= k` for `a = 1[s > 0]`: keeps the k highest scores, others to <= 0.
 
-    A Keras constraint, so that the optimiser applies it after every update of the scores.
+    The highest is kept at `LEAST` or above, whatever the optimiser would: a memory that is never
+    accessed gets no gradient by which it could be. A Keras constraint, so that the optimiser applies it
+    after every update of the scores.
 
     Args:
-      budget: scalar int variable, k.
+      budget: scalar int variable, k, at least 1.
     """
 
     def __init__(self, budget):
@@ -52,7 +57,8 @@ class AtMost(tf.keras.constraints.Constraint):
 
     def __call__(self, scores):
         rank = tf.argsort(tf.argsort(scores, direction="DESCENDING", stable=True), stable=True)
-        return tf.where(rank < tf.cast(self.budget, rank.dtype), scores, tf.minimum(scores, 0.0))
+        kept = tf.where(rank < tf.cast(self.budget, rank.dtype), scores, tf.minimum(scores, 0.0))
+        return tf.where(rank == 0, tf.maximum(kept, LEAST), kept)
 
 
 @tf.keras.utils.register_keras_serializable("santm_tf")
@@ -194,6 +200,10 @@ class AccessMask(tf.keras.layers.Layer):
         """Sets the plan's size; returns whether it changed."""
         changed, self.plan_size = size != self.plan_size, size
         return changed
+
+    def emptied(self):
+        """Whether the optimiser would access no step, and the best is kept only as the last one."""
+        return float(tf.reduce_max(self.scores)) <= LEAST
 
     def fit_plan(self):
         """Makes the plan as short as the present mask allows; call it after weights were loaded."""

@@ -22,7 +22,8 @@ class HardConcreteMask(AccessMask):
     `s_t = sigma(log alpha_t)`, and gates may lie between 0 and 1. The access rate is held at most at
     rho = k / P by a Lagrangian: `penalty` adds `lambda (mean_t P(a_t > 0) - rho)` to what is minimised,
     and lambda >= 0 climbs on it. `L0Projection` lowers rho as it lowers an `AccessMask`'s k. Where the
-    gates drawn open are more than the plan has places, the least open stay shut.
+    gates drawn open are more than the plan has places, the least open stay shut; where none would be
+    open, the likeliest is, wholly.
 
     Arguments, shapes and errors are `AccessMask`'s; `support` and `surrogate` have no meaning here. The plan
     is the whole period until `L0Projection` or `fit_plan` shortens it: unlikely gates are open at rest too.
@@ -64,7 +65,11 @@ class HardConcreteMask(AccessMask):
             u = tf.random.stateless_uniform([self.period], self._key(1), 1e-6, 1 - 1e-6)
             location = (tf.math.log(u) - tf.math.log1p(-u) + location) / TEMPERATURE
         a = tf.clip_by_value(sigmoid(location) * (ABOVE - BELOW) + BELOW, 0.0, 1.0)
-        return tf.cast(a, self.compute_dtype)
+        best = tf.one_hot(tf.argmax(location), self.period)
+        return tf.cast(tf.where(tf.reduce_max(a) > 0, a, best), self.compute_dtype)
+
+    def emptied(self):
+        return float(tf.reduce_max(self.scores)) <= math.log(-BELOW / ABOVE)
 
     def chances(self):
         """`P(a_t > 0)`, `[P]`."""

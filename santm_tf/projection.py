@@ -1,6 +1,7 @@
 """The schedule that brings the access mask down to its rate while training."""
 
 import tensorflow as tf
+from absl import logging
 
 from santm_tf.access import AccessMask, accesses
 from santm_tf.errors import ArgumentError
@@ -25,7 +26,7 @@ class L0Projection(tf.keras.callbacks.Callback):
       initial_rate: the access rate at the start, `k_0 = round(initial_rate P)`: that of the masks.
       schedule: "linear" or "cubic".
 
-    Logs `access_rate` at the end of each epoch.
+    Logs `access_rate` at the end of each epoch, and warns where a mask was driven empty.
 
     Raises:
       ValueError: a rate outside (0, 1], a target above the start, an end before its start, or (on
@@ -85,5 +86,9 @@ class L0Projection(tf.keras.callbacks.Callback):
             self.model.make_test_function(force=True)
 
     def on_epoch_end(self, epoch, logs=None):
+        for mask in self.masks:
+            if mask.emptied():
+                logging.warning("%s: the optimiser has switched off every step of the access mask; the best "
+                                "one is kept. A lower learning rate or more warmup may help", mask.name)
         if logs is not None:
             logs["access_rate"] = sum(float(mask.rate) for mask in self.masks) / len(self.masks)

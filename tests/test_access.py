@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from santm_tf import AccessMask, L0Projection
-from santm_tf.access import AtMost, accessed, accessed_at_equal_gaps
+from santm_tf import AccessMask, HardConcreteMask, L0Projection
+from santm_tf.access import LEAST, AtMost, accessed, accessed_at_equal_gaps
 
 few = hypothesis.settings(max_examples=40, deadline=None)
 scores = hypothesis.extra.numpy.arrays(
@@ -31,23 +31,24 @@ def steps_on(layer, steps):
 
 
 @few
-@hypothesis.given(before=scores, budget=st.integers(0, 20))
+@hypothesis.given(before=scores, budget=st.integers(1, 20))
 def test_projection_keeps_the_highest_and_pushes_the_others_down(before, budget):
     after = AtMost(tf.Variable(budget))(tf.constant(before)).numpy()
     kept = after > 0
-    assert kept.sum() == min(budget, (before > 0).sum())
+    assert kept.sum() == max(1, min(budget, (before > 0).sum()))
+    before[np.argmax(before)] = max(before.max(), np.float32(LEAST))
     np.testing.assert_array_equal(after[kept], before[kept])
     np.testing.assert_array_equal(after[~kept], np.minimum(before[~kept], 0))
     np.testing.assert_array_equal(np.sort(after[kept]), np.sort(before)[len(before) - kept.sum():])
 
 
 @few
-@hypothesis.given(before=scores, budget=st.integers(0, 20))
+@hypothesis.given(before=scores, budget=st.integers(1, 20))
 def test_projection_is_idempotent_and_leaves_what_fits(before, budget):
     project = AtMost(tf.Variable(budget))
     once = project(tf.constant(before))
     np.testing.assert_array_equal(project(once), once)
-    if (before > 0).sum() <= budget:
+    if 0 < (before > 0).sum() <= budget and before.max() >= LEAST:
         np.testing.assert_array_equal(once, before)
 
 
@@ -315,6 +316,20 @@ def test_a_plan_is_never_too_short_while_fitting(fitted):
 def test_the_step_is_traced_once_per_plan_size(fitted):
     seen, _, traces = fitted
     assert 1 < traces <= len({size for _, _, size in seen})
+
+
+@pytest.mark.parametrize("make", [AccessMask, HardConcreteMask])
+def test_a_mask_driven_empty_keeps_its_best_step_and_says_so(make, caplog):
+    layer = make(8, seed=0)
+    layer.build([None, 8, 1])
+    layer.add_loss(lambda: tf.reduce_sum(layer.scores))
+    model = tf.keras.Sequential([tf.keras.Input([8, 1]), layer, tf.keras.layers.Flatten()])
+    model.compile(tf.keras.optimizers.Adam(0.3), "mse")
+    x = np.ones([64, 8, 1], np.float32)
+    model.fit(x, x[..., 0], epochs=4, batch_size=8, verbose=0, callbacks=[L0Projection(1.0, 2)])
+    assert float(layer.rate) == 1 / 8
+    assert any("switched off every step" in message for message in caplog.messages)
+    assert np.isfinite(model.predict(x, verbose=0)).all()
 
 
 def test_a_function_traced_before_does_not_keep_a_plan_that_is_too_short():

@@ -71,6 +71,8 @@ def define():
             lambda v: 0 <= v < 1, "must be in [0, 1)", **group)
     _number("token_dropout", 0.0, "Share of tokens dropped whole (Iyyer et al. 2015).",
             lambda v: 0 <= v < 1, "must be in [0, 1)", **group)
+    flags.DEFINE_enum("pooling", "last", ["last", "mean"], "Which outputs name a sequence's class: the last "
+                      "step's, or the mean of all.", **group)
     _integer("match_parameters", None, "Choose units so that the model has so many weights, within 5 %.",
              **group)
     _integer("layers", None, "Layers of dilated_lstm (default 3), transformer (6), mamba (2).", **group)

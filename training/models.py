@@ -48,8 +48,11 @@ def build(task):
                   tf.keras.layers.Embedding(task.vocabulary, width, mask_zero=padded),
                   tf.keras.layers.Dropout(FLAGS.token_dropout, noise_shape=(None, None, 1)),
                   tf.keras.layers.Dropout(FLAGS.dropout)]
+    pooled = FLAGS.pooling == "mean" and not task.return_sequences
     layers.append(baselines.make(FLAGS.model, FLAGS, steps=steps, stateful=task.stateful,
-                                 return_sequences=task.return_sequences))
+                                 return_sequences=task.return_sequences or pooled))
+    if pooled:
+        layers.append(tf.keras.layers.GlobalAveragePooling1D())
     layers.append(tf.keras.layers.Dense(task.outputs, name="logits"))
     return tf.keras.Sequential(layers)
 
