@@ -9,6 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import santm_tf  # noqa: E402, I001  (first: it chooses Keras 2)
 import tasks  # noqa: E402
 from training import callbacks, flags, models  # noqa: E402
+from training.dynamic import dynamic_evaluation  # noqa: E402
 from training.workdir import Workdir, best_weights, restore  # noqa: E402
 
 FLAGS = flags.FLAGS
@@ -17,10 +18,13 @@ FLAGS = flags.FLAGS
 def load_task():
     """The task that the flags name."""
     try:
-        return tasks.load(FLAGS.task, batch_size=FLAGS.batch_size, seed=FLAGS.seed,
+        task = tasks.load(FLAGS.task, batch_size=FLAGS.batch_size, seed=FLAGS.seed,
                           data_dir=FLAGS.data_dir, **flags.task_options())
     except tasks.TaskError as error:
         raise flags.UsageError(str(error)) from error
+    if FLAGS.dynamic_rate and not task.stateful:
+        raise flags.UsageError(f"--dynamic_rate: --task={task.name} is no language model; leave it out")
+    return task
 
 
 def results(task, model, epochs):
@@ -32,10 +36,24 @@ def results(task, model, epochs):
     scores = model.evaluate(task.test, verbose=0, return_dict=True,
                             callbacks=[callbacks.StartSequences()])
     rate = float(masks[0].rate) if masks else 1.0
+    if FLAGS.dynamic_rate:
+        scores |= {f"dynamic_{name}": value for name, value in dynamic_scores(model).items()}
     return {"task": FLAGS.task, "model": FLAGS.model, "seed": FLAGS.seed, "epochs": len(epochs),
             "seconds": round(sum(epoch["seconds"] for epoch in epochs), 1),
             "parameters": models.parameters(model), "access_rate": rate,
             **{f"test_{name}": value for name, value in scores.items() if name != "access_rate"}}
+
+
+def dynamic_scores(model):
+    """The scores of a copy of the model that goes on learning from the test split, read as one text."""
+    FLAGS.batch_size = 1
+    task = load_task()
+    copy = models.compiled(task)
+    for own, learned in zip(copy.weights, model.weights, strict=True):
+        if own.shape == learned.shape:  # all but the states
+            own.assign(learned)
+    metric = task.weighted_metrics[0].name
+    return {metric: dynamic_evaluation(copy, task.test, FLAGS.dynamic_rate)[metric]}
 
 
 def main():

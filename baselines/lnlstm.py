@@ -5,7 +5,7 @@ from santm_tf import Recurrent, compat
 from santm_tf.errors import ArgumentError
 
 
-def make(flags, *, steps, return_sequences):
+def make(flags, *, steps, return_sequences, stateful=False):
     """`Recurrent` over `tfa.rnn.LayerNormLSTMCell`.
 
     `z = LN(x W) + LN(h U) + b`, the gates as of an LSTM, `c' = LN(f c + i g)`, `h' = o tanh(c')`
@@ -23,4 +23,5 @@ def make(flags, *, steps, return_sequences):
     cell = addons.rnn.LayerNormLSTMCell(
         flags.units, bias_initializer=gate_bias(flags.units, flags.max_memory), unit_forget_bias=False)
     return with_dropout(
-        Recurrent(cell, return_sequences=return_sequences, jit_compile=flags.jit_compile), flags)
+        Recurrent(cell, return_sequences=return_sequences, stateful=stateful, jit_compile=flags.jit_compile),
+        flags)

@@ -43,9 +43,10 @@ def with_dropout(layer, flags):
     return tf.keras.Sequential([layer, tf.keras.layers.Dropout(flags.dropout, seed=flags.seed)])
 
 
-def make(flags, *, steps, return_sequences):
+def make(flags, *, steps, return_sequences, stateful=False):
     del steps
     cell = tf.keras.layers.LSTMCell(
         flags.units, bias_initializer=gate_bias(flags.units, flags.max_memory), unit_forget_bias=False)
     return with_dropout(
-        Recurrent(cell, return_sequences=return_sequences, jit_compile=flags.jit_compile), flags)
+        Recurrent(cell, return_sequences=return_sequences, stateful=stateful, jit_compile=flags.jit_compile),
+        flags)

@@ -73,6 +73,19 @@ def test_token_dropout_drops_whole_tokens(tmp_path):
     np.testing.assert_allclose(x[kept][0], 2 * embedding(tf.constant(1)), rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", [name for name in ("santm", "lstm", "lnlstm") if name in NAMES])
+def test_a_language_model_goes_on_from_window_to_window(name, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("to be or not to be that is the question\n" * 400)
+    model = compiled(f"--model={name}", "--task=chars", "--units=4", f"--data_dir={path}", "--batch_size=2",
+                     "--window=8")
+    x = tf.random.stateless_uniform([2, 8], [0, 0], 1, 9, tf.int32)
+    first, second = model(x), model(x)
+    model.reset_states()
+    np.testing.assert_array_equal(model(x), first)
+    assert np.abs(first - second)[:, 0].max() > 1e-4
+
+
 def test_an_automatic_access_rate_is_the_optimum_of_the_idealised_memory():
     compiled("--access_rate=auto", "--retention=0.9", "--memory_slots=16", "--units=4")
     assert flags.FLAGS.access_rate == optimal_access_rate(64, 0.9, 16)

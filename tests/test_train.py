@@ -90,6 +90,20 @@ def test_resuming_a_finished_run_prints_its_figures_again(trained, tmp_path, cap
     assert again["test_accuracy"] == line["test_accuracy"] and again["epochs"] == 2
 
 
+def test_dynamic_evaluation_is_one_more_score_and_changes_no_other(tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("to be or not to be, that is the question " * 60)
+    asked = [f"--workdir={tmp_path}/run", "--task=chars", f"--data_dir={text}", "--model=lstm", "--units=8",
+             "--window=16", "--batch_size=4", "--epochs=1"]
+    lines = []
+    for more in (["--dynamic_rate=0.01"], ["--dynamic_rate=0", "--resume"], ["--resume"]):
+        run(train, *asked, *more)
+        lines.append(json.loads(capsys.readouterr().out.strip().split("\n")[-1]))
+    dynamic, static, _ = lines
+    assert dynamic.pop("test_dynamic_bits_per_character") < dynamic["test_bits_per_character"]
+    assert dynamic == static
+
+
 def test_a_flag_that_the_saved_run_did_not_know_counts_as_not_given(trained, tmp_path, capsys):
     folder = shutil.copytree(trained[0], tmp_path / "copy")
     path = folder / "flags.cfg"
@@ -117,6 +131,7 @@ def test_resuming_goes_on_where_the_run_stopped(tmp_path, capsys):
     (["--access_rate=1.5"], "--access_rate"),
     (["--access_rate=often"], "--access_rate"),
     (["--retention=1"], "--retention"),
+    (["--dynamic_rate=0.1"], "--dynamic_rate"),
     (["--access_rate=0.5", "--mask_warmup=9", "--epochs=5"], "--mask_warmup=9"),
     (["--access_rate=0.5", "--initial_access_rate=0.2"], "--access_rate"),
     (["--locality=0"], "--locality"),

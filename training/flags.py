@@ -139,6 +139,8 @@ def define():
     _integer("epochs", 30, "Passes over the training data.", **group)
     _integer("batch_size", 32, "Sequences a step.", **group)
     _integer("max_steps", None, "Stop after so many steps, whatever the epochs.", **group)
+    _number("dynamic_rate", 0.0, "words, chars: also score by dynamic evaluation, learning at this rate from "
+            "what has been scored.", lambda v: v >= 0, "must be at least 0", **group)
     flags.DEFINE_integer("seed", 0, "Fixes data, initialisation and order.", lower_bound=0, **group)
     flags.DEFINE_bool("jit_compile", True, "Compile with XLA.", **group)
     flags.DEFINE_bool("resume", False, "Go on from the last checkpoint in workdir, if there is one.",

@@ -12,7 +12,7 @@ from training import flags
 
 FLAGS = flags.FLAGS
 # What may change when a run goes on.
-FREE = ("epochs", "max_steps", "data_dir", "test_length", "test_repeats", "test_items")
+FREE = ("epochs", "max_steps", "data_dir", "test_length", "test_repeats", "test_items", "dynamic_rate")
 
 
 class Workdir:
