@@ -12,6 +12,6 @@ def make(flags, *, steps, return_sequences, stateful=False):
         cheb_order=flags.cheb_order, locality=flags.locality,
         mask_period=flags.mask_period or steps, access_mask=flags.mask, mask_surrogate=flags.mask_surrogate,
         access_rate=flags.access_rate if flags.mask in FIXED else flags.initial_access_rate,
-        segment_length=flags.segment_length, max_steps=flags.max_memory,
+        segment_length=flags.segment_length, boundaries=flags.boundaries, max_steps=flags.max_memory,
         boundary_penalty=flags.boundary_penalty, dropout=flags.dropout,
         return_sequences=return_sequences, stateful=stateful, jit_compile=flags.jit_compile, seed=flags.seed)

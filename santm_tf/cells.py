@@ -56,8 +56,10 @@ class SegmentLSTMCell(_LSTMCell):
       segment_length: L >= 1, the expected length of a segment in steps. It sets the boundaries'
         first bias, `b = log((1/L) / (1 - 1/L))` (clipped to 1 at L = 1), so that p starts at 1/L.
         The paper's authors start b at 1 (L = 1.4), at which nearly every step is a boundary.
+      boundaries: "learned" as above, or "given": beta is an input, and u, v and b do not exist.
 
-    Input `[B, d]`; output `(h, beta)`, `[B, H]` and `[B, 1]`; state `[h, c]`.
+    Input `[B, d]`, or `(x, beta)` of `[B, d]` and `[B, 1]` where boundaries are given; output `(h, beta)`,
+    `[B, H]` and `[B, 1]`; state `[h, c]`.
 
     >>> import tensorflow as tf
     >>> from santm_tf import Recurrent, SegmentLSTMCell
@@ -66,16 +68,25 @@ class SegmentLSTMCell(_LSTMCell):
     ([2, 5, 8], [2, 5, 1])
     """
 
-    def __init__(self, units, segment_length=4.0, **kwargs):
+    def __init__(self, units, segment_length=4.0, boundaries="learned", **kwargs):
         super().__init__(units, **kwargs)
         if not segment_length >= 1:
             raise ArgumentError(f"SegmentLSTMCell: segment_length={segment_length}; it must be at least 1")
-        self.segment_length = segment_length
+        if boundaries not in ("learned", "given"):
+            raise ArgumentError(f"SegmentLSTMCell: boundaries={boundaries!r}; use 'learned' or 'given'")
+        self.segment_length, self.boundaries = segment_length, boundaries
+        self.input_count = 1 if boundaries == "learned" else 2  # for Recurrent
         self.output_size = [units, 1]
 
     def build(self, input_shape):
-        features = input_shape[-1]
+        given = self.boundaries == "given"
+        features = (input_shape[0] if given else input_shape)[-1]
         self._build_lstm(features, forget_one(self.units))
+        if not given:
+            self._build_boundaries(features)
+        super().build(input_shape)
+
+    def _build_boundaries(self, features):
         self.boundary_kernel = self.add_weight("boundary_kernel", [features, 1],
                                                initializer="glorot_uniform")
         self.boundary_recurrent_kernel = self.add_weight(
@@ -84,22 +95,25 @@ class SegmentLSTMCell(_LSTMCell):
         logit = 1.0 if p >= 1.0 else min(1.0, math.log(p / (1.0 - p)))
         self.boundary_bias = self.add_weight(
             "boundary_bias", [1], initializer=tf.keras.initializers.Constant(logit))
-        super().build(input_shape)
 
     def project(self, inputs):
-        """`(x W + b, u.x + b_beta)` for any leading axes: what depends on the input alone."""
+        """`(x W + b, u.x + b_beta)`, or `(x W + b, beta)`, for any leading axes: all that needs no state."""
+        if self.boundaries == "given":
+            x, beta = inputs
+            return product(x, self.kernel) + self.bias, beta
         return (product(inputs, self.kernel) + self.bias,
                 product(inputs, self.boundary_kernel) + self.boundary_bias)
 
     def call(self, inputs, states, projected=False):
-        z, score = inputs if projected else self.project(inputs)
+        z, beta = inputs if projected else self.project(inputs)
         h, c = states
-        beta = straight_through(sigmoid(score + c @ self.boundary_recurrent_kernel))
+        if self.boundaries == "learned":
+            beta = straight_through(sigmoid(beta + c @ self.boundary_recurrent_kernel))
         h, c = lstm(z + h @ self.recurrent_kernel, c)
         return (h, beta), [h, (1 - beta) * c]
 
     def get_config(self):
-        return {**super().get_config(), "segment_length": self.segment_length}
+        return {**super().get_config(), "segment_length": self.segment_length, "boundaries": self.boundaries}
 
 
 @tf.keras.utils.register_keras_serializable("santm_tf")

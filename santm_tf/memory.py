@@ -165,6 +165,21 @@ class NTMCell(tf.keras.layers.Layer):
         """`x W + b` for any leading axes: what depends on the input alone."""
         return product(inputs, self.kernel) + self.bias
 
+    def heads(self, h):
+        """What the heads make of the controller's output `[B, H]`.
+
+        Returns:
+          `(addressing, erase, add)`: `[B, R + writes, head_width]` as `address` takes it, and
+          `[B, writes, W]` twice, in [0, 1] and [-1, 1].
+        """
+        width, writes = self.slot_width, self.write_heads
+        heads, head_size = self.read_heads + writes, head_width(width, self.shift_range)
+        raw = tf.clip_by_value(h @ self.head_kernel + self.head_bias, -HEAD_CLIP, HEAD_CLIP)
+        addressing, erase, add = tf.split(raw, [heads * head_size, writes * width, writes * width], -1)
+        return (tf.reshape(addressing, [-1, heads, head_size]),
+                sigmoid(tf.reshape(erase, [-1, writes, width])),
+                tf.tanh(tf.reshape(add, [-1, writes, width])))
+
     def call(self, inputs, states, projected=False):
         new = self._advance(inputs if projected else self.project(inputs), MemoryState(*states))
         read = tf.reshape(new.read, [-1, self.read_heads * self.slot_width])
@@ -177,19 +192,14 @@ class NTMCell(tf.keras.layers.Layer):
         whole of it would be the dearest part of a step.
         """
         reads, width = self.read_heads, self.slot_width
-        heads, head_size = reads + self.write_heads, head_width(self.slot_width, self.shift_range)
         carried = tf.concat([state.h, tf.reshape(state.read, [-1, reads * width])], -1)
         h, c = lstm(z + carried @ self.recurrent_kernel, state.c)
-        raw = tf.clip_by_value(h @ self.head_kernel + self.head_bias, -HEAD_CLIP, HEAD_CLIP)
-        addressing, erase, add = tf.split(
-            raw, [heads * head_size, self.write_heads * width, self.write_heads * width], -1)
-        weights = address(tf.reshape(addressing, [-1, heads, head_size]), state.memory,
+        addressing, erase, add = self.heads(h)
+        weights = address(addressing, state.memory,
                           tf.concat([state.read_weights, state.write_weights], 1))
         read_weights, write_weights = weights[:, :reads], weights[:, reads:]
         written = write_weights if a is None else a[..., None] * write_weights
-        memory = write(state.memory, written,
-                       sigmoid(tf.reshape(erase, [-1, self.write_heads, width])),
-                       tf.tanh(tf.reshape(add, [-1, self.write_heads, width])))
+        memory = write(state.memory, written, erase, add)
         return MemoryState(h, c, tf.matmul(read_weights, state.memory), read_weights,
                            write_weights, memory)
 

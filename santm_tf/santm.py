@@ -41,6 +41,9 @@ class SANTM(tf.keras.layers.Layer):
       access_mask: "learned", "uniform", "random" (`AccessMask`'s support), or "hard_concrete"
         (`HardConcreteMask`). mask_surrogate: see `accessed` in `santm_tf.access`.
       segment_length: L, the expected length of a segment. See `SegmentLSTMCell`.
+      boundaries: "learned", or "fixed": a boundary at every L-th step, `beta_t = 1[(t + 1) mod L = 0]`, L
+        being whole. t counts from the first step of each call: windows of a sequence whose state is
+        handed on should hold a multiple of L steps. The boundary penalty does not apply.
       max_steps: the longest memory wanted of the middle level and of the top's controller, in steps
         (`ChronoBias`; default P). Small where the external memory is to do all the remembering.
       boundary_penalty: weight of `(mean(beta) - 1/L)^2` in the loss, which holds the boundary rate
@@ -79,12 +82,18 @@ class SANTM(tf.keras.layers.Layer):
                  memory_init="learned", segment_length=4.0, boundary_penalty=1.0, max_steps=None,
                  dropout=0.0,
                  recall="attention", jit_compile=True, seed=None, plan_size=None, return_state=False,
-                 stateful=False, access_mask="learned", mask_surrogate="sigmoid", **kwargs):
+                 stateful=False, access_mask="learned", mask_surrogate="sigmoid",
+                 boundaries="learned", **kwargs):
         super().__init__(**kwargs)
         if memory != "dense" or top_k is not None:
             raise ArgumentError(f"SANTM: memory={memory!r}, top_k={top_k}; only memory='dense' is built")
         if recall not in ("attention", "read"):
             raise ArgumentError(f"SANTM: recall={recall!r}; use 'attention' or 'read'")
+        if boundaries not in ("learned", "fixed"):
+            raise ArgumentError(f"SANTM: boundaries={boundaries!r}; use 'learned' or 'fixed'")
+        if boundaries == "fixed" and segment_length % 1 != 0:
+            raise ArgumentError(f"SANTM: segment_length={segment_length}; boundaries='fixed' needs a whole "
+                                "number of steps")
         if attention_heads < 1 or slot_width % attention_heads:
             raise ArgumentError(f"SANTM: attention_heads={attention_heads} does not divide "
                              f"slot_width={slot_width}")
@@ -100,12 +109,14 @@ class SANTM(tf.keras.layers.Layer):
             memory_init=memory_init, segment_length=segment_length, max_steps=max_steps,
             boundary_penalty=boundary_penalty, dropout=dropout, recall=recall,
             jit_compile=jit_compile, seed=seed, plan_size=plan_size, return_state=return_state,
-            stateful=stateful, access_mask=access_mask, mask_surrogate=mask_surrogate)
+            stateful=stateful, access_mask=access_mask, mask_surrogate=mask_surrogate, boundaries=boundaries)
         self.units, self.return_sequences = units, return_sequences
         self.return_state, self.stateful = return_state, stateful
         self.mask_period, self.boundary_penalty = mask_period, boundary_penalty
+        self.boundaries = boundaries
         self.supports_masking = True
-        self.bottom = SegmentLSTMCell(units, segment_length, name="bottom", dtype=self.dtype_policy)
+        self.bottom = SegmentLSTMCell(units, segment_length, "given" if boundaries == "fixed" else "learned",
+                                      name="bottom", dtype=self.dtype_policy)
         self.dropout = tf.keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy)
         self.readout = tf.keras.layers.Dense(units, name="readout", dtype=self.dtype_policy)
         # Built now, so that a choice which cannot work is named here and not at the first batch.
@@ -139,7 +150,8 @@ class SANTM(tf.keras.layers.Layer):
         self.top = MemoryCell(units, max_steps=longest, name="top", dtype=self.dtype_policy,
                               **self._top_sizes)
         batch = input_shape[0]
-        _build(self.bottom, [batch, features])
+        learned = self.boundaries == "learned"
+        _build(self.bottom, [batch, features] if learned else [[batch, features], [batch, 1]])
         _build(self.middle, [[batch, units], [batch, 1]])
         _build(self.top, [[batch, units], [batch, 1]])
         _build(self.access, None)
@@ -176,7 +188,7 @@ class SANTM(tf.keras.layers.Layer):
         self.add_loss(self.access.penalty())
         self.add_metric(self.access.rate, name="access_rate")
         self.add_metric(boundary_rate, name="boundary_rate")
-        if self.boundary_penalty:
+        if self.boundary_penalty and self.boundaries == "learned":
             self.add_loss(self.boundary_penalty * (boundary_rate - 1.0 / self.bottom.segment_length) ** 2)
         outputs = self.readout(self.dropout(features, training=training))
         return [outputs, *state] if self.return_state else outputs
@@ -215,6 +227,9 @@ class SANTM(tf.keras.layers.Layer):
 
     def _bottom(self, inputs, mask, state):
         """`(h, beta)` at every step, `[B, T, H]` and `[B, T, 1]`, and the state after the last."""
+        if self.boundaries == "fixed":
+            ends = tf.range(1, tf.shape(inputs)[1] + 1) % int(self.bottom.segment_length) == 0
+            inputs = inputs, tf.zeros_like(inputs[..., :1]) + tf.cast(ends, inputs.dtype)[:, None]
         inputs, options = split(self.bottom, inputs)
         outputs, state = scan(lambda x, s: self.bottom(x, s, **options), swap_time(inputs), state,
                               mask=None if mask is None else tf.transpose(mask))
@@ -224,11 +239,11 @@ class SANTM(tf.keras.layers.Layer):
         """`h^m` as a function of the steps wanted, and the state after the last.
 
         It moves at boundaries only, so the loop runs over those, packed per sequence, as long as the
-        longest needs. While training it visits a few other steps too: the state is held there, but
-        their beta gets a gradient from this level.
+        longest needs. While training learned boundaries it visits a few other steps too: the state is
+        held there, but their beta gets a gradient from this level.
         """
         keep, steps = beta[..., 0] > 0, tf.range(tf.shape(h)[1])
-        if training:
+        if training and self.boundaries == "learned":
             keep |= steps % _EXPLORED == 0
         order, place = pack(keep)
         # A sequence with fewer boundaries than the longest rests until that one is through.

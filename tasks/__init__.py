@@ -5,6 +5,7 @@ import inspect
 from tasks import (
     adding,
     associative_recall,
+    change_points,
     copy,
     copy_memory,
     digits,
@@ -27,6 +28,7 @@ _LOADERS = {
     "priority_sort": priority_sort.load,
     "copy_memory": copy_memory.load,
     "adding": adding.load,
+    "change_points": change_points.load,
     "frequency": frequency.load,
     "digits": digits.load,
     "mnist": images.mnist,

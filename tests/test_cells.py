@@ -27,13 +27,14 @@ def numpy_lstm(z, c):
     return logistic(o) * np.tanh(c), c
 
 
-def numpy_segments(x, kernel, recurrent_kernel, bias, u, v, b, offset=None):
-    """The bottom level's equations for `[B, T, d]`; `offset` puts `beta = p + offset` instead."""
+def numpy_segments(x, kernel, recurrent_kernel, bias, u, v, b, offset=None, given=None):
+    """The bottom level's equations for `[B, T, d]`; `offset` puts `beta = p + offset`, `given` beta."""
     h = c = np.zeros([len(x), len(v)])
     hs, ps, betas = [], [], []
     for t in range(x.shape[1]):
         p = logistic(x[:, t] @ u + c @ v + b)
         beta = (p > 0.5).astype(float) if offset is None else p + offset[:, t]
+        beta = beta if given is None else given[:, t]
         h, c = numpy_lstm(x[:, t] @ kernel + h @ recurrent_kernel + bias, c)
         c = (1 - beta) * c
         hs.append(h)
@@ -173,6 +174,45 @@ def test_first_boundary_bias_is_set_from_the_segment_length(length, bias):
 def test_segment_length_below_one_is_refused(length):
     with pytest.raises(ValueError, match="segment_length"):
         SegmentLSTMCell(2, segment_length=length)
+
+
+def given_layer(x, learned):
+    """A layer whose boundaries are given, with the other weights of one that learned them."""
+    layer = Recurrent(SegmentLSTMCell(3, boundaries="given", dtype="float64"), dtype="float64",
+                      return_sequences=True, return_state=True)
+    layer.build((tf.TensorShape(x.shape), tf.TensorShape([*x.shape[:2], 1])))
+    layer.set_weights(learned.get_weights()[:3])
+    return layer
+
+
+@pytest.mark.parametrize("width", [2, 128])  # 128: projected ahead of the loop
+def test_given_boundaries_are_taken_as_they_are(width):
+    x, beta = normal(4, 6, width, seed=7), boundaries(4, 6)
+    learned = segment_layer(x)
+    layer = given_layer(x, learned)
+    (h, same), *state = layer((x, beta))
+    hs, _, _, *last = numpy_segments(x, *learned.get_weights(), given=beta)
+    assert_all_close([h, same, *state], [hs, beta, *last], 1e-12)
+
+
+def test_boundaries_that_were_learned_and_are_given_again_change_nothing():
+    x = normal(4, 6, 2, seed=7)
+    learned = segment_layer(x)
+    (h, beta), *state = learned(x)
+    (again, _), *after = given_layer(x, learned)((x, beta))
+    assert_all_close([again, *after], [h, *state], 1e-12)
+
+
+def test_given_boundaries_need_no_weights_and_survive_the_config():
+    cell = SegmentLSTMCell.from_config(SegmentLSTMCell(3, 5.0, boundaries="given").get_config())
+    assert (cell.boundaries, cell.segment_length) == ("given", 5.0)
+    cell.build([[None, 2], [None, 1]])
+    assert [w.shape.as_list() for w in cell.weights] == [[2, 12], [3, 12], [12]]
+
+
+def test_boundaries_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match="SegmentLSTMCell: boundaries='fixed'"):
+        SegmentLSTMCell(2, boundaries="fixed")
 
 
 @pytest.mark.parametrize("cell", [SegmentLSTMCell, CascadeLSTMCell])

@@ -239,7 +239,10 @@ def test_one_trace_serves_every_batch_and_length():
     ({"access_rate": 0.0}, "access_rate=0.0"), ({"access_rate": 1.5}, "access_rate=1.5"),
     ({"memory": "sparser"}, "memory='sparser'"), ({"recall": "x"}, "recall='x'"),
     ({"shift_range": 3}, "shift_range=3"), ({"memory_init": "x"}, "memory_init='x'"),
-    ({"segment_length": 0.5}, "segment_length=0.5")], ids=str)
+    ({"segment_length": 0.5}, "segment_length=0.5"), ({"boundaries": "x"}, "boundaries='x'"),
+    ({"segment_length": 2.5, "boundaries": "fixed"}, "segment_length=2.5; boundaries='fixed' needs a whole"),
+    ({"segment_length": float("inf"), "boundaries": "fixed"}, "segment_length=inf; boundaries='fixed'")],
+    ids=str)
 def test_a_bad_argument_is_named_in_one_line(arguments, message):
     with pytest.raises(ValueError, match=message) as error:
         SANTM(**{"units": UNITS, **SIZES, **arguments})
@@ -307,6 +310,51 @@ def test_the_boundary_penalty_draws_the_boundary_rate_to_its_target(bias, sign):
         layer(tf.constant(random(3, STEPS, 2), tf.float32), training=True)
         loss = tf.reduce_sum(layer.losses)
     assert np.sign(tape.gradient(loss, layer.bottom.boundary_bias)[0]) == sign
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+@pytest.mark.parametrize("length", [1, 3, 5])
+def test_fixed_boundaries_are_those_of_a_clock_that_a_learned_boundary_follows(options, length):
+    x = random(3, STEPS, 2)
+    clock = np.zeros([3, STEPS, 1])
+    clock[:, length - 1::length] = 1
+    fixed = built(boundaries="fixed", segment_length=float(length), **options)
+    learned = built(features=3, **options)
+    weights = {w.name: w for w in learned.weights}
+    for w in fixed.weights:
+        if w is not fixed.bottom.kernel:
+            weights[w.name].assign(w)
+    learned.bottom.kernel.assign(np.pad(fixed.bottom.kernel, [(0, 1), (0, 0)]))
+    learned.bottom.boundary_kernel.assign([[0.0], [0.0], [2.0]])
+    learned.bottom.boundary_recurrent_kernel.assign(np.zeros([UNITS, 1]))
+    learned.bottom.boundary_bias.assign([-1.0])
+    theirs = expected(learned, np.concatenate([x, clock], -1))
+    for training in (False, True):
+        np.testing.assert_allclose(fixed(tf.constant(x), training=training),
+                                   theirs if fixed.return_sequences else theirs[:, -1], atol=1e-9)
+
+
+@pytest.mark.parametrize("length", [1, 5, 12, 13])
+@pytest.mark.parametrize("jit", [False, True])
+def test_fixed_boundaries_have_their_rate_and_no_penalty(length, jit):
+    layer = built(dtype="float32", boundaries="fixed", segment_length=length, boundary_penalty=3.0,
+                  jit_compile=jit)
+    model = tf.keras.Sequential([layer])
+    model.compile(loss="mse")
+    logs = model.evaluate(random(3, STEPS, 2), np.zeros([3, UNITS]), verbose=0, return_dict=True)
+    assert logs["boundary_rate"] == pytest.approx(STEPS // length / STEPS)
+    layer(tf.constant(random(3, STEPS, 2), tf.float32), training=True)
+    assert float(tf.reduce_sum(layer.losses)) == 0
+
+
+def test_fixed_boundaries_are_saved(tmp_path):
+    layer = SANTM(UNITS, **SIZES, boundaries="fixed", segment_length=3, jit_compile=False)
+    assert SANTM.from_config(layer.get_config()).get_config() == layer.get_config()
+    model = tf.keras.Sequential([tf.keras.Input([8, 2]), layer])
+    model.save(tmp_path / "model.keras")
+    again, x = load_model(tmp_path / "model.keras"), random(3, 8, 2).astype(np.float32)
+    assert again.layers[0].boundaries == "fixed"
+    np.testing.assert_allclose(again(x), model(x), atol=1e-6)
 
 
 def test_training_brings_long_segments_about():

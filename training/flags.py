@@ -62,6 +62,8 @@ def define():
              "of a training sequence).", **group)
     _number("segment_length", 4.0, "Expected length of a segment, in steps.",
             lambda v: v >= 1, "must be at least 1", **group)
+    flags.DEFINE_enum("boundaries", "learned", ["learned", "fixed"], "Where segments end: where the model "
+                      "learns to end them, or every segment_length steps.", **group)
     _integer("max_memory", None, "Longest memory wanted of the LSTMs' gates at first, in steps "
              "(default: mask_period).", **group)
     _number("boundary_penalty", 1.0, "Weight in the loss of the boundary rate's distance from "
@@ -122,7 +124,7 @@ def define():
     flags.DEFINE_bool("curriculum", None, "The same tasks, copy_memory: begin with short sequences.", **group)
     _integer("curriculum_epochs", None, "Epochs until the longest sequences come (10).", **group)
     _integer("delay", None, "copy_memory: blank steps (200).", **group)
-    _integer("length", None, "adding: steps (50).", least=2, **group)
+    _integer("length", None, "adding, change_points: steps (50, 100).", least=2, **group)
     flags.DEFINE_float("sampling_period", None, "frequency: milliseconds between samples (1).", **group)
     _integer("pixels_per_step", None, "Image tasks: pixels in one step (1).", **group)
     _integer("train_size", None, "Image tasks: training images used (all).", **group)

@@ -1,0 +1,57 @@
+"""FLOPs and accuracy on permuted MNIST: SANTM at a low access rate against the NTM of the same sizes.
+
+`python -m benchmarks.saving --data_dir=../shared/data/mnist.npz`: four pixels a step, 196 steps, 20,000
+training images, three seeds, into `runs/saving/`, where what is there already is taken as it is. FLOPs
+are those of the forward pass of one sequence by `santm_tf.cost`, at the rates measured on the test split.
+"""
+
+import argparse
+import statistics
+
+from benchmarks import table, trained
+from santm_tf import cost
+
+FEATURES, STEPS, UNITS, SLOTS = 4, 196, 32, 32
+TASK = ["--task=pmnist", f"--pixels_per_step={FEATURES}", "--train_size=20000", f"--units={UNITS}",
+        f"--memory_slots={SLOTS}", f"--slot_width={SLOTS}", "--max_memory=8", "--epochs=8",
+        "--batch_size=128", "--learning_rate=0.008"]
+MODELS = {
+    "ntm": ["--model=ntm"],
+    "santm": ["--segment_length=16", "--initial_access_rate=0.1", "--access_rate=0.03"],
+}
+COLUMNS = {"accuracy": "test accuracy", "access_rate": "access rate", "boundary_rate": "boundary rate",
+           "mflops": "MFLOPs a sequence", "saved": "FLOPs saved", "seconds": "seconds a run"}
+
+
+def mflops(line):
+    """The forward pass of one sequence, at a run's rates."""
+    if line["model"] == "ntm":
+        return cost.ntm(FEATURES, UNITS, STEPS).flops / 1e6
+    return cost.santm(FEATURES, UNITS, STEPS, line["access_rate"], line["test_boundary_rate"]).flops / 1e6
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.saving")
+    parser.add_argument("--data_dir", default="../shared/data/mnist.npz", help="mnist.npz, or its folder")
+    parser.add_argument("--only", default=";".join(MODELS), help="models, separated by semicolons")
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    rows = table.read("saving")
+    for name in options.only.split(";"):
+        lines = [trained.result(None, f"runs/saving/{name}-{seed}", *TASK, *MODELS[name], f"--seed={seed}",
+                                f"--data_dir={options.data_dir}") for seed in range(options.seeds)]
+        flops = [mflops(line) for line in lines]
+        dense = cost.ntm(FEATURES, UNITS, STEPS).flops / 1e6
+        rows[name] = {
+            "accuracy": trained.spread([line["test_accuracy"] for line in lines]),
+            "access_rate": statistics.mean(line["access_rate"] for line in lines),
+            "boundary_rate": statistics.mean(line.get("test_boundary_rate", 1.0) for line in lines),
+            "mflops": statistics.mean(flops), "saved": f"{1 - statistics.mean(flops) / dense:.0%}",
+            "seconds": statistics.median(line["seconds"] for line in lines), "runs": lines}
+        table.write("saving", f"Permuted MNIST in {STEPS} steps of {FEATURES} pixels, {UNITS} units, memory "
+                    f"{SLOTS} x {SLOTS}; mean ± deviation over {options.seeds} seeds.", "model",
+                    {name: rows[name] for name in MODELS if name in rows}, COLUMNS, table.rounded)
+
+
+if __name__ == "__main__":
+    main()

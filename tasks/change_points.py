@@ -1,0 +1,107 @@
+"""Levels that jump at known steps: the target counts each stretch once, however long it is.
+
+Who knows where a level changes can add the stretches up; the average over time weighs them by length.
+"""
+
+import tensorflow as tf
+
+from tasks import generated
+from tasks.task import Task
+
+FEATURES, NOISE = 4, 0.15
+SHORTEST, HAZARD = 3, 1 / 8  # steps that a level lasts at least; after those it ends with this probability
+
+
+def sequences(count, length, key):
+    """Vectors that stay at a random level for a while, with noise; the target is the sum of the levels.
+
+    `x_t = level_k(t) + 0.15 noise_t`, `y = sum_k level_k,0`, k(t) the number of changes up to t. A level is
+    uniform in [-1, 1]^4. It lasts 3 steps and from then on ends with probability 1/8 before each further one,
+    so 10 steps on average. The last one lasts as long as the sequence does.
+
+    Args:
+      count: sequences, B.
+      length: T, int.
+      key: int `[2]`, the random key.
+
+    Returns:
+      x `[B, T, 4]`; y `[B, 1]`; changes bool `[B, T]`, True at the first step of each level but the first.
+
+    >>> x, y, changes = sequences(3, length=100, key=[0, 0])
+    >>> x.shape, y.shape, changes.shape, bool(tf.reduce_any(changes[:, :3]))
+    (TensorShape([3, 100, 4]), TensorShape([3, 1]), TensorShape([3, 100]), False)
+    """
+    last_key, level_key, noise_key = tf.unstack(tf.random.split(key, 3))
+    most = -(-length // SHORTEST)
+    # Trials up to the first success, by the inverse of their distribution function; 1 - u is above 0.
+    u = tf.random.stateless_uniform([count, most], last_key)
+    further = tf.math.floor(tf.math.log(1 - u) / tf.math.log(1 - HAZARD))
+    changes = tf.cumsum(SHORTEST + tf.cast(further, tf.int32), axis=1)
+    changes = tf.reduce_any(tf.one_hot(changes, length, True, False), 1)
+    k = tf.cumsum(tf.cast(changes, tf.int32), axis=1)
+    levels = tf.random.stateless_uniform([count, most, FEATURES], level_key, -1, 1)
+    x = tf.gather(levels, k, batch_dims=1)
+    x += NOISE * tf.random.stateless_normal([count, length, FEATURES], noise_key)
+    happened = tf.sequence_mask(k[:, -1] + 1, most, levels.dtype)
+    return x, tf.reduce_sum(levels[..., 0] * happened, 1, keepdims=True), changes
+
+
+def expected_levels(length):
+    """How many levels a sequence has on average: one, and a change at each step by its probability.
+
+    `P(change at t) = sum_g P(a level lasts g) P(change at t - g)`, a change at 0 being certain.
+
+    >>> expected_levels(3), expected_levels(5)
+    (1.0, 1.234375)
+    """
+    change = [1.0]
+    for t in range(1, length):
+        change.append(sum(HAZARD * (1 - HAZARD) ** (g - SHORTEST) * change[t - g]
+                          for g in range(SHORTEST, t + 1)))
+    return sum(change)
+
+
+def load(batch_size, seed, data_dir=None, length=100, steps_per_epoch=200):
+    """The sum of the levels that a sequence goes through, one output, mean squared error.
+
+    The mean predictor's error is the target's variance, `expected_levels(T) / 3`: the levels are independent
+    of each other and of how many there are, of mean 0 and variance 1/3. The metric `mse` is the loss
+    without what a model adds to it.
+
+    Args:
+      batch_size: sequences per batch.
+      seed: decides the training sequences; validation and test are always the same ones.
+      data_dir: not used.
+      length: steps of a sequence, T.
+      steps_per_epoch: batches in an epoch.
+
+    Raises:
+      TaskError: a length or count that cannot work.
+
+    >>> load(batch_size=4, seed=0, length=60).train.element_spec[0].shape
+    TensorShape([4, 60, 4])
+    """
+    del data_dir
+    generated.check("change_points", length=length, steps_per_epoch=steps_per_epoch)
+
+    def draw(count, key, epoch):
+        del epoch
+        x, y, _ = sequences(count, length, key)
+        return x, y
+
+    return Task(
+        name="change_points",
+        **generated.splits(draw, draw, seed=seed, batch_size=batch_size,
+                           steps_per_epoch=steps_per_epoch, sequences=1280),
+        features=FEATURES,
+        length=length,
+        outputs=1,
+        return_sequences=False,
+        padding=None,
+        loss=tf.keras.losses.MeanSquaredError(),
+        metrics=[tf.keras.metrics.MeanSquaredError("mse")],
+        weighted_metrics=[],
+        monitor="val_mse",
+        monitor_mode="min",
+        chance={"mse": expected_levels(length) / 3},
+    )
