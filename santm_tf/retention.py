@@ -116,5 +116,5 @@ def _controller(layer, x):
         m, middle = layer.middle((h, beta), state[2:])
         return m, [*bottom, *middle]
 
-    states, last = scan(step, swap_time(x), layer.get_initial_state(x.shape[0])[:4])
+    states, last = scan(step, swap_time(layer.bottom_inputs(x)), layer.get_initial_state(x.shape[0])[:4])
     return states, last[2:]

@@ -137,8 +137,8 @@ class SANTM(tf.keras.layers.Layer):
         steps, features = input_shape[1], input_shape[2]
         period = self.mask_period or steps
         if period is None:
-            raise ArgumentError("SANTM: the length of the sequences is unknown; give mask_period, the "
-                             "number of steps after which the access mask repeats")
+            raise ArgumentError("SANTM: mask_period=None, and the length of the sequences is unknown; give "
+                                "the number of steps after which the access mask repeats")
         first = [period, config["access_rate"], config["plan_size"], config["seed"]]
         if config["access_mask"] == "hard_concrete":
             self.access = HardConcreteMask(*first, name="access", dtype=self.dtype_policy)
@@ -225,12 +225,16 @@ class SANTM(tf.keras.layers.Layer):
         return (tf.concat(features, -1), boundaries / tf.maximum(lengths, 1),
                 [*bottom, *middle, *top[-1]] if kept else [])
 
+    def bottom_inputs(self, inputs):
+        """What the bottom level takes at every step: x, or `(x, beta)` where boundaries are fixed."""
+        if self.boundaries == "learned":
+            return inputs
+        ends = tf.range(1, tf.shape(inputs)[1] + 1) % int(self.bottom.segment_length) == 0
+        return inputs, tf.zeros_like(inputs[..., :1]) + tf.cast(ends, inputs.dtype)[:, None]
+
     def _bottom(self, inputs, mask, state):
         """`(h, beta)` at every step, `[B, T, H]` and `[B, T, 1]`, and the state after the last."""
-        if self.boundaries == "fixed":
-            ends = tf.range(1, tf.shape(inputs)[1] + 1) % int(self.bottom.segment_length) == 0
-            inputs = inputs, tf.zeros_like(inputs[..., :1]) + tf.cast(ends, inputs.dtype)[:, None]
-        inputs, options = split(self.bottom, inputs)
+        inputs, options = split(self.bottom, self.bottom_inputs(inputs))
         outputs, state = scan(lambda x, s: self.bottom(x, s, **options), swap_time(inputs), state,
                               mask=None if mask is None else tf.transpose(mask))
         return swap_time(outputs), state

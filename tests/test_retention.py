@@ -47,6 +47,14 @@ def test_a_forget_gate_held_at_a_constant_is_the_retention(bias, steps):
     np.testing.assert_allclose(controller_retention(controller(bias), x), reference.sigmoid(bias), rtol=1e-9)
 
 
+def test_fixed_segments_of_a_step_keep_what_boundaries_everywhere_do():
+    learned, fixed = controller(0.5), built(boundaries="fixed", segment_length=1)
+    fixed.bottom.kernel.assign(learned.bottom.kernel)
+    fixed.middle.set_weights(learned.middle.get_weights())
+    x = random(2, STEPS, 2)
+    np.testing.assert_allclose(controller_retention(fixed, x), controller_retention(learned, x), rtol=1e-9)
+
+
 def test_where_nothing_is_kept_it_is_zero():
     assert controller_retention(controller(-30.0), np.ones([1, STEPS, 2])) == 0
 
