@@ -182,24 +182,16 @@ class AccessMask(tf.keras.layers.Layer):
         return tf.stack([2 * (self.seed or 0) + use, self.draws])
 
     def limit(self, count, spare=0):
-        """Sets k, projects the scores onto it, and resizes the plan.
+        """Sets k, projects the scores onto it, and resizes the plan; what was traced keeps the old size.
 
         Args:
           count: k, accessed steps a period.
           spare: places wanted for unaccessed steps. With some, the plan's size is the next of P, P/2,
             P/4, ..., so that a falling k seldom changes it; with none it is k.
-
-        Returns:
-          Whether the plan's size changed, upon which a traced function must be traced again.
         """
         self.budget.assign(count)
         self.scores.assign(self.scores.constraint(self.scores))
-        return self._resize(halved(self.period, count + spare) if spare else count)
-
-    def _resize(self, size):
-        """Sets the plan's size; returns whether it changed."""
-        changed, self.plan_size = size != self.plan_size, size
-        return changed
+        self.plan_size = halved(self.period, count + spare) if spare else count
 
     def emptied(self):
         """Whether the optimiser would access no step, and the best is kept only as the last one."""

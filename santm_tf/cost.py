@@ -296,7 +296,7 @@ def lnlstm(features, units, steps=1):
 
 @_checked
 def skip_lstm(features, units, steps, update_rate=1.0):
-    """A sequence through a Skip LSTM, `u T (lstm + 8 H + 10)` FLOPs (Campos et al. 2018, arXiv 1708.06834).
+    """A sequence through a Skip LSTM, `u T (lstm + 8 H + 14)` FLOPs (Campos et al. 2018, arXiv 1708.06834).
 
     A skipped step costs nothing: when the state moves next is known at the step before.
 
@@ -306,7 +306,7 @@ def skip_lstm(features, units, steps, update_rate=1.0):
     >>> skip_lstm(1, 32, steps=784, update_rate=0.5).flops / skip_lstm(1, 32, steps=784).flops
     0.5
     """
-    step = lstm(features, units) + _dense(units, 1) + Cost(6 * units + 9) + _state(1)
+    step = lstm(features, units) + _dense(units, 1) + Cost(6 * units + 13) + _state(1)
     return update_rate * steps * step
 
 

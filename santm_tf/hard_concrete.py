@@ -88,7 +88,7 @@ class HardConcreteMask(AccessMask):
         expected = max(count, float(tf.reduce_sum(self.chances())))
         at_rest = float(tf.reduce_sum(tf.cast(self.openings() > 0, tf.float32)))
         wanted = max(expected + 3 * math.sqrt(expected), at_rest)
-        return self._resize(halved(self.period, wanted + spare))
+        self.plan_size = halved(self.period, wanted + spare)
 
 
 def _float32(weight):

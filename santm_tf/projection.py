@@ -75,14 +75,17 @@ class L0Projection(tf.keras.callbacks.Callback):
         self.model.make_predict_function(force=True)
 
     def on_epoch_begin(self, epoch, logs=None):
-        resized = False
+        before = [mask.plan_size for mask in self.masks]
         for mask in self.masks:
             budget = self.budget(epoch, mask.period)
             falling = budget > accesses(self.access_rate, mask.period)
-            resized |= mask.limit(budget, round(self.spare * mask.period) if falling else 0)
-        if resized:
+            mask.limit(budget, round(self.spare * mask.period) if falling else 0)
+        after = [mask.plan_size for mask in self.masks]
+        if after != before:
             self.model.make_train_function(force=True)
-        if resized and epoch >= self.epochs - 1:  # till then the longer plan it was traced with serves
+        # Until the end a longer plan than needed serves; hard-concrete gates may come to need a longer one.
+        longer = any(new > old for old, new in zip(before, after, strict=True))
+        if longer or after != before and epoch >= self.epochs - 1:
             self.model.make_test_function(force=True)
 
     def on_epoch_end(self, epoch, logs=None):

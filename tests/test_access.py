@@ -163,11 +163,12 @@ def test_a_plan_does_not_vary_outside_training():
 @hypothesis.given(period=st.integers(1, 100), count=st.integers(1, 100), spare=st.integers(0, 100))
 def test_a_limit_projects_and_resizes(period, count, spare):
     count, layer = min(count, period), mask(period)
-    resized = layer.limit(count, spare)
+    layer.limit(count, spare)
     assert np.sum(layer.scores > 0) == count == layer.budget.numpy()
     assert min(period, count + spare) <= layer.plan_size <= period
-    assert resized == (layer.plan_size != period)
-    assert not layer.limit(count, spare)
+    size = layer.plan_size
+    layer.limit(count, spare)
+    assert layer.plan_size == size
 
 
 def test_while_it_explores_a_plan_has_few_sizes():
@@ -330,6 +331,31 @@ def test_a_mask_driven_empty_keeps_its_best_step_and_says_so(make, caplog):
     assert float(layer.rate) == 1 / 8
     assert any("switched off every step" in message for message in caplog.messages)
     assert np.isfinite(model.predict(x, verbose=0)).all()
+
+
+def test_a_plan_that_grows_is_what_validation_visits():
+    class Growing(AccessMask):
+        def limit(self, count, spare=0):
+            super().limit(count, spare)
+            self.plan_size = 8 if self.grown else 2
+            self.grown = True
+
+    class Visited(tf.keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.access = Growing(8)
+            self.access.build()
+            self.access.grown = False
+
+        def call(self, inputs, training=None):
+            return inputs + 0.0 * self.access.scores[0] + float(self.access.plan(8, training)[0].shape[0])
+
+    model = tf.keras.Sequential([tf.keras.Input([1]), Visited()])
+    model.compile("sgd", "mse")
+    x = np.zeros([4, 1], np.float32)
+    losses = model.fit(x, x, validation_data=(x, x), epochs=3, verbose=0,
+                       callbacks=[L0Projection(0.5, epochs=9)]).history
+    assert losses["val_loss"] == [2.0**2, 8.0**2, 8.0**2] == losses["loss"]
 
 
 def test_a_function_traced_before_does_not_keep_a_plan_that_is_too_short():

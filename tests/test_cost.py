@@ -34,6 +34,10 @@ from santm_tf.errors import ArgumentError
 D, H = 8, 32
 SMALL = dict(slot_width=16, read_heads=2, write_heads=2, shift_range=2)
 CELLS = {
+    # So narrow that what is not a product weighs more than 5 %.
+    "segment_lstm of one unit": (lambda: SegmentLSTMCell(1), 1, cost.segment_lstm(1, 1)),
+    "cascade_lstm of one unit": (lambda: CascadeLSTMCell(1), (1, 1), cost.cascade_lstm(1, 1)),
+    "skip_lstm of one unit": (lambda: SkipLSTMCell(1), 1, cost.skip_lstm(1, 1, steps=1)),
     "segment_lstm": (lambda: SegmentLSTMCell(H), D, cost.segment_lstm(D, H)),
     "cascade_lstm": (lambda: CascadeLSTMCell(H), (H, 1), cost.cascade_lstm(H, H)),
     "ntm_step": (lambda: NTMCell(H), D, cost.ntm_step(D, H)),
@@ -45,6 +49,7 @@ CELLS = {
 PLAIN = dict(jit_compile=False)
 LAYERS = {
     "lstm": (lambda: Recurrent(tf.keras.layers.LSTMCell(H)), [4, D], cost.lstm(D, H, 4)),
+    "lstm of one unit": (lambda: Recurrent(tf.keras.layers.LSTMCell(1)), [4, 1], cost.lstm(1, 1, 4)),
     "dilated_lstm": (lambda: DilatedLSTM(H), [4, D], cost.dilated_lstm(D, H, 4)),
     "ntm": (lambda: NTM(H, return_sequences=True, **PLAIN), [4, D],
             cost.ntm(D, H, 4, return_sequences=True)),

@@ -41,6 +41,7 @@ def test_a_size_out_of_reach_is_named():
 @pytest.mark.parametrize("argv, names", [
     (["--model=uw_ntm", "--task=copy", "--memory_slots=1"], "--memory_slots"),
     (["--model=transformer", "--units=30"], "--attention_heads=4"),
+    (["--ema=0.9", "--optimizer=lamb"], "--ema=0.9"),
     (["--model=transformer", "--patch=2", "--task=copy"], "--patch=2"),
 ])
 def test_sizes_that_cannot_work_name_their_flag(argv, names):
@@ -58,6 +59,23 @@ def test_weight_decay_shrinks_kernels_and_spares_gates_and_masks():
         spared = any(name in w.name for name in models.UNDECAYED)
         np.testing.assert_allclose(w, before[w.name] * (1 if spared else 0.95), rtol=1e-5, err_msg=w.name)
     assert {w.name.split("/")[-1] for w in model.trainable_weights} > {"kernel:0", "bias:0", "scores:0"}
+
+
+def test_after_an_epoch_the_weights_are_their_moving_average():
+    found = {}
+    for ema in 0.0, 0.9:
+        tf.keras.utils.set_random_seed(0)
+        model = compiled("--units=4", f"--ema={ema}", "--learning_rate=0.1", "--schedule=constant",
+                         "--access_rate=0.5", "--batch_size=600")  # two steps an epoch
+        steps = [[w.numpy() for w in model.trainable_weights]]
+        for _ in range(2):
+            model.optimizer.apply_gradients([(tf.ones_like(w), w) for w in model.trainable_weights])
+            steps.append([w.numpy() for w in model.trainable_weights])
+        found[ema] = steps
+    for w, *values, averaged in zip(model.trainable_weights, *found[0.0], found[0.9][2], strict=True):
+        if "scores" not in w.name:  # which are projected
+            expected = np.average(values, axis=0, weights=[0.81, 0.09, 0.1])
+            np.testing.assert_allclose(averaged, expected, rtol=1e-5, atol=1e-6, err_msg=w.name)
 
 
 def test_token_dropout_drops_whole_tokens(tmp_path):

@@ -103,6 +103,8 @@ def define():
     _number("weight_decay", None, "Decoupled decay of kernels and embeddings (default: the "
             "optimiser's own).",
             lambda v: v is None or v >= 0, "must be at least 0", **group)
+    _number("ema", 0.0, "Momentum of the weights' moving average, which they become after every epoch; 0 for "
+            "none.", lambda v: 0 <= v < 1, "must be in [0, 1)", **group)
     _number("clip_norm", 1.0, "Gradients' global norm is clipped at this.", lambda v: v > 0,
             "must be above 0", **group)
 

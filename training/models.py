@@ -29,7 +29,7 @@ def compiled(task):
         model = build(task)
     except ArgumentError as error:
         raise flags.UsageError(flags.with_flags_named(str(error))) from error
-    model.compile(optimizer(task.steps_per_epoch * FLAGS.epochs), task.loss, task.metrics,
+    model.compile(optimizer(task.steps_per_epoch, FLAGS.epochs), task.loss, task.metrics,
                   weighted_metrics=task.weighted_metrics)
     return model
 
@@ -103,14 +103,19 @@ def match(task, wanted):
     tf.keras.utils.set_random_seed(FLAGS.seed)  # as if this size had been given
 
 
-def optimizer(steps):
+def optimizer(steps_per_epoch, epochs):
     """The optimiser that the flags name, its learning rate's schedule over so many steps."""
     rate = FLAGS.learning_rate
     if FLAGS.schedule == "cosine":
-        rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps)
+        rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps_per_epoch * epochs)
     name, options = flags.OPTIMIZERS[FLAGS.optimizer], {"global_clipnorm": FLAGS.clip_norm}
     if FLAGS.weight_decay is not None:
         options["weight_decay"] = FLAGS.weight_decay
+    if FLAGS.ema:
+        if FLAGS.optimizer in flags.FROM_ADDONS:
+            raise flags.UsageError(f"--ema={FLAGS.ema}: --optimizer={FLAGS.optimizer} keeps no average; use "
+                                   "adam or adamw")
+        options.update(use_ema=True, ema_momentum=FLAGS.ema, ema_overwrite_frequency=steps_per_epoch)
     if FLAGS.optimizer not in flags.FROM_ADDONS:
         made = getattr(tf.keras.optimizers, name)(rate, **options)
         made.exclude_from_weight_decay(var_names=UNDECAYED)
