@@ -69,6 +69,11 @@ def head_width(slot_width, shift_range):
     return slot_width + 2 + (2 * shift_range + 1) + 1
 
 
+def split_head(head, slot_width):
+    """A head's raw outputs `[..., head_width]` as key, strength, gate, shifts and sharpening."""
+    return tf.split(head, [slot_width, 1, 1, head.shape[-1] - slot_width - 3, 1], -1)
+
+
 def address(head, memory, previous):
     """A head's raw outputs to its weights over the slots: equations 5 to 9 in order.
 
@@ -85,9 +90,7 @@ def address(head, memory, previous):
     dtype = head.dtype
     if dtype.size < 4:
         head, memory, previous = (tf.cast(v, tf.float32) for v in (head, memory, previous))
-    width = memory.shape[-1]
-    shifts = head.shape[-1] - width - 3
-    key, strength, gate, moves, gamma = tf.split(head, [width, 1, 1, shifts, 1], -1)
+    key, strength, gate, moves, gamma = split_head(head, memory.shape[-1])
     weights = content(tf.tanh(key), tf.math.softplus(strength), memory)
     weights = interpolate(weights, previous, sigmoid(gate))
     weights = shift(weights, tf.nn.softmax(moves))

@@ -1,0 +1,112 @@
+"""Weights over a memory's slots of which only the k largest are kept."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from santm_tf.addressing import EPSILON, split_head
+from santm_tf.lstm import sigmoid
+
+
+class SparseWeights(NamedTuple):
+    """The weights of heads over N slots: those of k slots each, the others being 0."""
+
+    slots: tf.Tensor  # int32 [B, h, k], different ones for a head
+    values: tf.Tensor  # [B, h, k], non-negative, summing to 1 for a head
+
+    def as_sparse_tensor(self, slots):
+        """The weights over all N slots, as `tf.sparse.SparseTensor` `[B, h, N]`, in canonical order."""
+        batch, heads, kept = tf.unstack(tf.cast(tf.shape(self.slots), tf.int64))
+        row, head, _ = tf.meshgrid(tf.range(batch), tf.range(heads), tf.range(kept), indexing="ij")
+        places = tf.stack([row, head, tf.cast(self.slots, tf.int64)], -1)
+        view = tf.sparse.SparseTensor(tf.reshape(places, [-1, 3]), tf.reshape(self.values, [-1]),
+                                      tf.stack([batch, heads, tf.cast(slots, tf.int64)]))
+        return tf.sparse.reorder(view)
+
+    def dense(self, slots):
+        """The weights over all N slots, `[B, h, N]`."""
+        return tf.reduce_sum(tf.one_hot(self.slots, slots, dtype=self.values.dtype)
+                             * self.values[..., None], -2)
+
+
+def read(weights, memory):
+    """`r = w M` by `tf.sparse.sparse_dense_matmul`: SparseWeights and `[B, N, W]` to `[B, h, W]`.
+
+    XLA has no kernel for it; there `sum_j w_j M_j` over the rows gathered is the same.
+
+    >>> import tensorflow as tf
+    >>> from santm_tf.sparse import SparseWeights, read
+    >>> half = SparseWeights(tf.constant([[[2, 0]]]), tf.constant([[[0.5, 0.5]]]))
+    >>> read(half, tf.constant([[[1.0], [5.0], [3.0]]])).numpy().ravel()
+    array([2.], dtype=float32)
+    """
+    batch, heads, _ = tf.unstack(tf.shape(weights.slots))
+    slots, width = tf.shape(memory)[1], memory.shape[-1]
+    view = weights.as_sparse_tensor(slots)
+    row, head, slot = tf.unstack(view.indices, axis=1)
+    places = tf.stack([row * tf.cast(heads, tf.int64) + head, row * tf.cast(slots, tf.int64) + slot], 1)
+    blocks = tf.sparse.SparseTensor(places, view.values, tf.cast(tf.stack([batch * heads, batch * slots]),
+                                                                 tf.int64))
+    return tf.reshape(tf.sparse.sparse_dense_matmul(blocks, tf.reshape(memory, [-1, width])),
+                      tf.stack([batch, heads, width]))
+
+
+def nearest(keys, memory, count):
+    """The slots most similar to each key, by looking at all of them; what similarity is: `similarity`.
+
+    Args:
+      keys: `[B, h, W]`.
+      memory: `[B, N, W]`.
+      count: k.
+
+    Returns:
+      int32 `[B, h, k]`.
+    """
+    scale = tf.math.rsqrt(tf.reduce_sum(memory * memory, -1) + EPSILON)
+    scores = tf.matmul(keys, memory, transpose_b=True) * scale[:, None]
+    return tf.math.top_k(scores, count, sorted=False).indices
+
+
+def address(head, candidates, rows, previous, slots, kept):
+    """`addressing.address` where content is looked for in some slots and k weights are kept.
+
+    The content weights are a softmax over the candidates, `w^c`; with the weights of the step before they
+    are interpolated, shifted and sharpened as in the dense memory, over the slots that these steps reach:
+    at most `(C + k) (2s + 1)` of them. Of the result the k largest are kept and made to sum to 1. With
+    C = k = N that is the dense memory's address.
+
+    Args:
+      head: `[B, h, W + 2s + 4]`, as of `addressing.address`.
+      candidates: int32 `[B, h, C]`, different ones for a head.
+      rows: `[B, h, C, W]`, what the memory holds there.
+      previous: SparseWeights of k slots.
+      slots: N. kept: k.
+
+    Returns:
+      SparseWeights of k slots. Values in head's dtype, computed in float32 or better.
+    """
+    dtype = head.dtype
+    if dtype.size < 4:
+        head, rows, previous = (tf.nest.map_structure(
+            lambda v: tf.cast(v, tf.float32) if v.dtype.is_floating else v, part)
+            for part in (head, rows, previous))
+    key, strength, gate, moves, gamma = split_head(head, rows.shape[-1])
+    key = tf.tanh(key)
+    scale = tf.math.rsqrt(tf.reduce_sum(key * key, -1, keepdims=True) + EPSILON) * tf.math.rsqrt(
+        tf.reduce_sum(rows * rows, -1) + EPSILON)
+    similarities = tf.reduce_sum(key[:, :, None] * rows, -1) * scale
+    found = tf.nn.softmax(tf.math.softplus(strength) * similarities)
+    gate, moves = sigmoid(gate), tf.nn.softmax(moves)
+
+    places = tf.concat([candidates, previous.slots], -1)
+    weights = tf.concat([gate * found, (1 - gate) * previous.values], -1)
+    reach = moves.shape[-1] // 2
+    places = tf.concat([(places + offset) % slots for offset in range(-reach, reach + 1)], -1)
+    weights = tf.concat([weights * moves[..., n:n + 1] for n in range(2 * reach + 1)], -1)
+    same = places[..., None] == places[..., None, :]
+    weights = tf.reduce_sum(tf.where(same, weights[..., None, :], 0.0), -1)
+    first = tf.argmax(same, -1, tf.int32) == tf.range(places.shape[-1])  # of those at one slot
+
+    logits = tf.where(first, (1 + tf.math.softplus(gamma)) * tf.math.log(weights + EPSILON), -1e30)
+    logits, chosen = tf.math.top_k(logits, kept)
+    return SparseWeights(tf.gather(places, chosen, batch_dims=2), tf.cast(tf.nn.softmax(logits), dtype))
