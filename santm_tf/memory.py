@@ -129,14 +129,14 @@ class NTMCell(tf.keras.layers.Layer):
             "recurrent_kernel", [units + self.read_heads * width, 4 * units],
             initializer="glorot_uniform")
         self.bias = self.add_weight("bias", [4 * units], initializer=ChronoBias(self.max_steps))
-        head_outputs = heads * head_width(width, self.shift_range) + 2 * self.write_heads * width
+        head_outputs = sum(self._head_sizes())
         self.head_kernel = self.add_weight("head_kernel", [units, head_outputs],
                                            initializer="glorot_uniform")
         self.head_bias = self.add_weight("head_bias", [head_outputs], initializer="zeros")
         normal = tf.keras.initializers.RandomNormal
         self.initial_read = self.add_weight("initial_read", [self.read_heads, width],
                                             initializer="zeros")
-        self.initial_weights = self.add_weight("initial_weights", [heads, slots],
+        self.initial_weights = self.add_weight("initial_weights", [heads, self._weighted_slots()],
                                                initializer=normal(stddev=1.0))
         if self.memory_init == "learned":
             self.initial_memory = self.add_weight("initial_memory", [slots, width],
@@ -172,11 +172,26 @@ class NTMCell(tf.keras.layers.Layer):
           `(addressing, erase, add)`: `[B, R + writes, head_width]` as `address` takes it, and
           `[B, writes, W]` twice, in [0, 1] and [-1, 1].
         """
+        addressing, erase, add = self._head_parts(h)
+        return self._shaped(addressing, erase, add)
+
+    def _head_sizes(self):
+        """How many numbers the controller gives for the heads: addressing, erase and add vectors."""
         width, writes = self.slot_width, self.write_heads
-        heads, head_size = self.read_heads + writes, head_width(width, self.shift_range)
+        heads = self.read_heads + writes
+        return [heads * head_width(width, self.shift_range), writes * width, writes * width]
+
+    def _weighted_slots(self):
+        """How many slots a head has weights for."""
+        return self.memory_slots
+
+    def _head_parts(self, h):
         raw = tf.clip_by_value(h @ self.head_kernel + self.head_bias, -HEAD_CLIP, HEAD_CLIP)
-        addressing, erase, add = tf.split(raw, [heads * head_size, writes * width, writes * width], -1)
-        return (tf.reshape(addressing, [-1, heads, head_size]),
+        return tf.split(raw, self._head_sizes(), -1)
+
+    def _shaped(self, addressing, erase, add):
+        width, writes = self.slot_width, self.write_heads
+        return (tf.reshape(addressing, [-1, self.read_heads + writes, head_width(width, self.shift_range)]),
                 sigmoid(tf.reshape(erase, [-1, writes, width])),
                 tf.tanh(tf.reshape(add, [-1, writes, width])))
 

@@ -67,26 +67,25 @@ def nearest(keys, memory, count):
     return tf.math.top_k(scores, count, sorted=False).indices
 
 
-def address(head, candidates, rows, previous, slots, kept):
-    """`addressing.address` where content is looked for in some slots and k weights are kept.
+def reached(head, candidates, rows, previous, slots):
+    """`addressing.address` where content is looked for in some slots only: logits of the slots reached.
 
     The content weights are a softmax over the candidates, `w^c`; with the weights of the step before they
     are interpolated, shifted and sharpened as in the dense memory, over the slots that these steps reach:
-    at most `(C + k) (2s + 1)` of them. Of the result the k largest are kept and made to sum to 1. With
-    C = k = N that is the dense memory's address.
+    at most `(C + k) (2s + 1)` of them.
 
     Args:
       head: `[B, h, W + 2s + 4]`, as of `addressing.address`.
       candidates: int32 `[B, h, C]`, different ones for a head.
       rows: `[B, h, C, W]`, what the memory holds there.
       previous: SparseWeights of k slots.
-      slots: N. kept: k.
+      slots: N.
 
     Returns:
-      SparseWeights of k slots. Values in head's dtype, computed in float32 or better.
+      `(places, logits)`, int32 and float32 or better `[B, h, (C + k) (2s + 1)]`. A softmax of the logits
+      gives weights; a place that comes again has -1e30.
     """
-    dtype = head.dtype
-    if dtype.size < 4:
+    if head.dtype.size < 4:
         head, rows, previous = (tf.nest.map_structure(
             lambda v: tf.cast(v, tf.float32) if v.dtype.is_floating else v, part)
             for part in (head, rows, previous))
@@ -105,8 +104,30 @@ def address(head, candidates, rows, previous, slots, kept):
     weights = tf.concat([weights * moves[..., n:n + 1] for n in range(2 * reach + 1)], -1)
     same = places[..., None] == places[..., None, :]
     weights = tf.reduce_sum(tf.where(same, weights[..., None, :], 0.0), -1)
-    first = tf.argmax(same, -1, tf.int32) == tf.range(places.shape[-1])  # of those at one slot
+    logits = (1 + tf.math.softplus(gamma)) * tf.math.log(weights + EPSILON)
+    return places, tf.where(first(places), logits, -1e30)
 
-    logits = tf.where(first, (1 + tf.math.softplus(gamma)) * tf.math.log(weights + EPSILON), -1e30)
-    logits, chosen = tf.math.top_k(logits, kept)
-    return SparseWeights(tf.gather(places, chosen, batch_dims=2), tf.cast(tf.nn.softmax(logits), dtype))
+
+def first(places):
+    """Where a number is the first of its kind in the last axis, bool.
+
+    >>> import tensorflow as tf
+    >>> first(tf.constant([3, 1, 3, 1])).numpy().tolist()
+    [True, True, False, False]
+    """
+    same = places[..., None] == places[..., None, :]
+    return tf.argmax(same, -1, tf.int32) == tf.range(places.shape[-1])
+
+
+def largest(places, logits, kept):
+    """The slots of the k largest weights, int32 `[B, h, k]`; arguments as `reached` gives them."""
+    return tf.gather(places, tf.math.top_k(logits, kept).indices, batch_dims=2)
+
+
+def weights_at(slots, places, logits):
+    """The weights at some of the places reached, made to sum to 1: SparseWeights.
+
+    With all slots reached and taken that is the dense memory's address.
+    """
+    found = tf.where(slots[..., None] == places[..., None, :], logits[..., None, :], -1e30)
+    return SparseWeights(slots, tf.nn.softmax(tf.reduce_max(found, -1)))

@@ -27,7 +27,8 @@ def addressed(head, memory, previous, kept, candidates=None):
     key = tf.tanh(head[..., :WIDTH])
     found = sparse.nearest(key, memory, candidates or kept)
     rows = tf.gather(memory, found, batch_dims=1)
-    return sparse.address(head, found, rows, previous, memory.shape[1], kept), found
+    places, logits = sparse.reached(head, found, rows, previous, memory.shape[1])
+    return sparse.weights_at(sparse.largest(places, logits, kept), places, logits), found
 
 
 @few
