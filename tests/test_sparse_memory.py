@@ -52,3 +52,62 @@ def test_with_all_slots_kept_it_is_the_dense_memory(heads, jit):
     m, a = inputs()
     for ours, theirs in zip(tf.nest.flatten(by_sparse(m, a)), tf.nest.flatten(by_dense(m, a)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_what_is_allocated_is_written_to_a_slot_of_its_own_that_nothing_else_touches():
+    cell = built(SparseMemoryCell(4, memory_slots=20, slot_width=4, top_k=3, dtype="float64"))
+    cell.head_bias.assign(tf.concat([cell.head_bias[:-1], [1e3]], 0))  # alpha, clipped to sigmoid(20)
+    m, a = inputs()
+    _, before, _ = cell.first_state(BATCH)
+    _, _, after, order = cell.run(m, a)
+    changed = np.abs(after - before).max(-1) > 1e-6
+    accessed = int(tf.reduce_sum(a[:, 0]))
+    np.testing.assert_array_equal(changed.sum(1), accessed)
+    assert np.abs(after)[changed].max() <= 1  # erased first: what is there is what was added
+    for row, newest in zip(changed, order.least_recent(20, BATCH).numpy()[:, ::-1], strict=True):
+        assert set(np.flatnonzero(row)) <= set(newest[:accessed * 7])
+
+
+def test_a_step_that_is_not_accessed_changes_nothing():
+    cell = built(SparseMemoryCell(4, memory_slots=20, slot_width=4, top_k=3, dtype="float64"))
+    m, _ = inputs()
+    first = cell.first_state(BATCH)
+    _, *after = cell.run(m, tf.zeros([STEPS, BATCH, 1], tf.float64))
+    for old, new in zip(tf.nest.flatten(first), tf.nest.flatten(after), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_going_on_from_a_state_is_one_run():
+    cell = built(SparseMemoryCell(4, memory_slots=20, slot_width=4, top_k=3, dtype="float64"))
+    m, a = inputs()
+    read, *whole = cell.run(m, a)
+    first, *state = cell.run(m[:2], a[:2])
+    rest, *end = cell.run(m[2:], a[2:], state)
+    np.testing.assert_allclose(tf.concat([first, rest], 0), read, rtol=1e-9)
+    for ours, theirs in zip(tf.nest.flatten(end), tf.nest.flatten(whole), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+
+
+@pytest.mark.parametrize("top_k", [0, 21])
+def test_more_slots_than_there_are_cannot_be_kept(top_k):
+    with pytest.raises(ValueError, match=f"top_k={top_k}; it must be from 1 to memory_slots=20"):
+        SparseMemoryCell(4, memory_slots=20, top_k=top_k)
+
+
+def test_finite_differences():
+    cell = built(SparseMemoryCell(4, memory_slots=12, slot_width=3, top_k=2, dtype="float64"))
+    m, a = inputs()
+
+    def value(m):
+        read, _, memory, _ = cell.run(m, a)
+        return tf.reduce_sum(tf.sin(read)) + tf.reduce_sum(memory ** 2)
+
+    with tf.GradientTape() as tape:
+        tape.watch(m)
+        seen = value(m)
+    gradient = tape.gradient(seen, m).numpy()
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        direction = rng.normal(size=m.shape)
+        numeric = (value(m + 1e-6 * direction) - value(m - 1e-6 * direction)) / 2e-6
+        np.testing.assert_allclose((gradient * direction).sum(), numeric, rtol=1e-4)
