@@ -250,7 +250,7 @@ def test_a_bad_argument_is_named_in_one_line(arguments, message):
 
 
 def test_an_unknown_length_needs_a_period():
-    with pytest.raises(ValueError, match="give mask_period"):
+    with pytest.raises(ValueError, match="mask_period=None"):
         SANTM(UNITS, **SIZES).build(tf.TensorShape([None, None, 2]))
 
 

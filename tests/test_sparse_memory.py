@@ -25,8 +25,7 @@ def built(cell, seed=0):
     return cell
 
 
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("heads, jit", [(1, False), (2, True)])
 def test_with_all_slots_kept_it_is_the_dense_memory(heads, jit):
     sizes = dict(memory_slots=5, slot_width=4, read_heads=heads, write_heads=heads, dtype="float64")
     dense = built(MemoryCell(4, **sizes))
