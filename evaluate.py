@@ -56,12 +56,18 @@ def dynamic_scores(model):
     return {metric: dynamic_evaluation(copy, task.test, FLAGS.dynamic_rate)[metric]}
 
 
-def main():
+def load_run():
+    """The work directory that the flags name, its task, and its model with the best weights."""
     workdir = Workdir(FLAGS.workdir)
     workdir.check(groups=(flags.MODEL,))
     task = load_task()
     model = models.compiled(task)
     restore(best_weights(workdir, model), workdir)
+    return workdir, task, model
+
+
+def main():
+    workdir, task, model = load_run()
     print(json.dumps(results(task, model, workdir.read_metrics()["epochs"])))
 
 

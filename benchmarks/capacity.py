@@ -7,7 +7,6 @@ figure anew from the rows there are. What controller and memory retain is estima
 on the test sequences (`santm_tf.retention`).
 """
 
-import argparse
 import functools
 import itertools
 import os
@@ -112,11 +111,8 @@ def draw(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.capacity")
-    parser.add_argument("--only", default=";".join(TASKS), help="tasks, separated by semicolons")
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
-    for task in filter(None, options.only.split(";")):
+    options = trained.options("capacity", TASKS)
+    for task in options.only:
         for slots in SLOTS:
             for gap in GAPS:
                 runs = [measure(task, slots, gap, seed) for seed in range(options.seeds)]

@@ -5,7 +5,6 @@ already is taken as it is; `--only=digits;adding` trains some, and keeps the oth
 access rate 1 all masks are one.
 """
 
-import argparse
 import os
 import statistics
 
@@ -53,12 +52,8 @@ def row(task, rate, masks, seeds, data_dir):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.masks")
-    parser.add_argument("--data_dir", default="../shared/data", help="folder of mnist.npz")
-    parser.add_argument("--only", default=";".join(TASKS), help="tasks, separated by semicolons")
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
-    for task in options.only.split(";"):
+    options = trained.options("masks", TASKS, ("../shared/data", "folder of mnist.npz"))
+    for task in options.only:
         made = {f"{task}, rate {rate}": row(task, rate, MASKS, options.seeds, options.data_dir)
                 for rate in RATES}
         made[f"{task}, rate 1"] = row(task, 1.0, ["learned"], options.seeds, options.data_dir)

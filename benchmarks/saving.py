@@ -5,7 +5,6 @@ training images, three seeds, into `runs/saving/`, where what is there already i
 are those of the forward pass of one sequence by `santm_tf.cost`, at the rates measured on the test split.
 """
 
-import argparse
 import statistics
 
 from benchmarks import table, trained
@@ -19,6 +18,7 @@ MODELS = {
     "ntm": ["--model=ntm"],
     "santm": ["--segment_length=16", "--initial_access_rate=0.1", "--access_rate=0.03"],
 }
+NTM = cost.ntm(FEATURES, UNITS, STEPS).flops / 1e6
 COLUMNS = {"accuracy": "test accuracy", "access_rate": "access rate", "boundary_rate": "boundary rate",
            "mflops": "MFLOPs a sequence", "saved": "FLOPs saved", "seconds": "seconds a run"}
 
@@ -26,27 +26,22 @@ COLUMNS = {"accuracy": "test accuracy", "access_rate": "access rate", "boundary_
 def mflops(line):
     """The forward pass of one sequence, at a run's rates."""
     if line["model"] == "ntm":
-        return cost.ntm(FEATURES, UNITS, STEPS).flops / 1e6
+        return NTM
     return cost.santm(FEATURES, UNITS, STEPS, line["access_rate"], line["test_boundary_rate"]).flops / 1e6
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.saving")
-    parser.add_argument("--data_dir", default="../shared/data/mnist.npz", help="mnist.npz, or its folder")
-    parser.add_argument("--only", default=";".join(MODELS), help="models, separated by semicolons")
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
+    options = trained.options("saving", MODELS, ("../shared/data/mnist.npz", "mnist.npz, or its folder"))
     rows = table.read("saving")
-    for name in options.only.split(";"):
+    for name in options.only:
         lines = [trained.result(None, f"runs/saving/{name}-{seed}", *TASK, *MODELS[name], f"--seed={seed}",
                                 f"--data_dir={options.data_dir}") for seed in range(options.seeds)]
-        flops = [mflops(line) for line in lines]
-        dense = cost.ntm(FEATURES, UNITS, STEPS).flops / 1e6
+        flops = statistics.mean(mflops(line) for line in lines)
         rows[name] = {
             "accuracy": trained.spread([line["test_accuracy"] for line in lines]),
             "access_rate": statistics.mean(line["access_rate"] for line in lines),
             "boundary_rate": statistics.mean(line.get("test_boundary_rate", 1.0) for line in lines),
-            "mflops": statistics.mean(flops), "saved": f"{1 - statistics.mean(flops) / dense:.0%}",
+            "mflops": flops, "saved": f"{1 - flops / NTM:.0%}",
             "seconds": statistics.median(line["seconds"] for line in lines), "runs": lines}
         table.write("saving", f"Permuted MNIST in {STEPS} steps of {FEATURES} pixels, {UNITS} units, memory "
                     f"{SLOTS} x {SLOTS}; mean ± deviation over {options.seeds} seeds.", "model",

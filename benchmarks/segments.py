@@ -6,7 +6,6 @@ The data are fsdd.zip and tinyshakespeare.txt. The true boundaries: the first fr
 the first (`speaker`), white space (`chars`), the first step of each level but the first (`change_points`).
 """
 
-import argparse
 import os
 import statistics
 
@@ -86,11 +85,9 @@ def agreement(cuts, true, valid, within):
 def cuts(model, x):
     """The steps, bool `[B, T]`, at which a model's SANTM ends a segment of x."""
     place, layer = next((n, layer) for n, layer in enumerate(model.layers) if isinstance(layer, SANTM))
-    if layer.boundaries == "fixed":
-        return np.broadcast_to((np.arange(x.shape[1]) + 1) % layer.bottom.segment_length == 0, x.shape[:2])
     for earlier in model.layers[:place]:
         x = earlier(x)
-    _, beta = Recurrent(layer.bottom, jit_compile=True, return_sequences=True)(x)
+    _, beta = Recurrent(layer.bottom, jit_compile=True, return_sequences=True)(layer.bottom_inputs(x))
     return beta.numpy()[..., 0] > 0
 
 
@@ -159,12 +156,8 @@ def rows(task, seeds, data_dir):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.segments")
-    parser.add_argument("--data_dir", default="../shared/data", help="folder of the files named above")
-    parser.add_argument("--only", default=";".join(TASKS), help="tasks, separated by semicolons")
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
-    for task in options.only.split(";"):
+    options = trained.options("segments", TASKS, ("../shared/data", "folder of the files named above"))
+    for task in options.only:
         made = rows(task, options.seeds, options.data_dir)
         table.write("segments", f"Boundaries against true ones; mean ± deviation over {options.seeds} seeds. "
                     "For mse and bits per character less is better.", "task",

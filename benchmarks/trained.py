@@ -1,5 +1,6 @@
 """Runs of train.py as rows of a table, and as models."""
 
+import argparse
 import json
 import os
 import statistics
@@ -7,7 +8,32 @@ import subprocess
 import sys
 
 # Runs that differ in seed or in where a mask is open are the same programs: each is compiled once.
-COMPILED = "--tf_xla_persistent_cache_directory=" + os.path.abspath(os.path.join("runs", "compiled"))
+COMPILED = os.path.abspath(os.path.join("runs", "compiled"))
+
+
+def options(benchmark, choices, data=None):
+    """The command line of a benchmark that trains: `--only`, `--seeds`, and `--data_dir` where it has data.
+
+    Args:
+      benchmark: its name, of `benchmarks.NAME`.
+      choices: what `--only` picks from; all by default.
+      data: `(default, help)` of `--data_dir`.
+
+    Returns:
+      The options; `only` is a list.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{benchmark}")
+    if data:
+        parser.add_argument("--data_dir", default=data[0], help=data[1])
+    parser.add_argument("--only", default=";".join(choices),
+                        help=f"of {', '.join(choices)}, separated by semicolons")
+    parser.add_argument("--seeds", type=int, default=3)
+    chosen = parser.parse_args()
+    chosen.only = [name for name in chosen.only.split(";") if name]
+    for name in chosen.only:
+        if name not in choices:
+            parser.error(f"--only: {name} is none of {', '.join(choices)}")
+    return chosen
 
 
 def result(config, workdir, *flags):
@@ -15,19 +41,21 @@ def result(config, workdir, *flags):
 
     A run that is done with the same flags is taken as it is, one that was stopped goes on.
     """
-    asked = [f"--flagfile={config}"] if config else []
-    command = [sys.executable, "train.py", *asked, *flags, f"--workdir={workdir}", "--resume"]
+    asked, given = [], list(flags)
     if config:
+        given.insert(0, f"--flagfile={config}")
         with open(config) as file:
             asked = [line for line in file.read().split("\n") if line.startswith("--")]
     done = _done(workdir, {flag.split("=")[0]: flag for flag in (*asked, *flags)})
     if done:
         return done
+    command = [sys.executable, "train.py", *given, f"--workdir={workdir}", "--resume"]
     os.makedirs(workdir, exist_ok=True)
-    os.makedirs(COMPILED.split("=")[1], exist_ok=True)
+    os.makedirs(COMPILED, exist_ok=True)
     with open(os.path.join(workdir, "stderr"), "w") as log:
         ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=log, text=True,
-                             env={"TF_XLA_FLAGS": COMPILED, **os.environ})
+                             env={"TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory={COMPILED}",
+                                  **os.environ})
     if ran.returncode:
         raise SystemExit(f"{' '.join(command)} failed: see {workdir}/stderr")
     return json.loads(ran.stdout.strip().split("\n")[-1])
@@ -42,8 +70,7 @@ def _done(workdir, asked):
             metrics = json.load(file)
     except FileNotFoundError:
         return None
-    left_to_train = ("--data_dir", "--workdir")
-    same = all(flag in made_with for name, flag in asked.items() if name not in left_to_train)
+    same = all(flag in made_with for name, flag in asked.items() if name != "--data_dir")
     return metrics.get("result") if same else None
 
 
@@ -55,19 +82,13 @@ def curve(workdir, figure):
 
 def load(workdir, *flags):
     """The task and the model, with its best weights, of a run that is done."""
-    from evaluate import load_task, with_saved_flags
+    import evaluate
     from training import flags as program
-    from training import models
-    from training.workdir import Workdir, best_weights, restore
 
     program.define()
-    for name in program.FLAGS:
-        program.FLAGS[name].unparse()
-    program.parse(with_saved_flags(["train.py", f"--workdir={workdir}", *flags]))
-    task, place = load_task(), Workdir(workdir)
-    model = models.compiled(task)
-    restore(best_weights(place, model), place)
-    return task, model
+    program.forget()
+    program.parse(evaluate.with_saved_flags(["evaluate.py", f"--workdir={workdir}", *flags]))
+    return evaluate.load_run()[1:]
 
 
 def spread(values):

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from santm_tf.scan import _add, _array, _forbid_random_ops, _unstack
+from santm_tf.scan import add, array, forbid_random_ops, unstack
 
 
 def scan_rows(choose, step, inputs, state, memory, index=()):
@@ -76,7 +76,7 @@ def scan_rows(choose, step, inputs, state, memory, index=()):
         everything = [next(given) if smooth else v for v, smooth in zip(leaves, has_gradient, strict=True)]
         xs, s0 = everything[:n_in], everything[n_in:]
         length = xs[0].shape[0] if xs[0].shape[0] is not None else tf.shape(xs[0])[0]
-        reading = [_unstack(x, length) for x in xs]
+        reading = [unstack(x, length) for x in xs]
         first = [x[0] for x in xs]
         r0, w0, _ = chosen(first, s0, memory, index)
         y0, _, _ = flat_step(first, s0, rows(memory, r0), rows(memory, w0), r0, w0)
@@ -87,22 +87,22 @@ def scan_rows(choose, step, inputs, state, memory, index=()):
             old = rows(memory, writes)
             kept = [a.write(t, v) for a, v in zip(kept, [*s, *reads, *writes, *old], strict=True)]
             y, s, new = flat_step(x, s, rows(memory, reads), old, reads, writes)
-            _forbid_random_ops()
+            forbid_random_ops()
             ys = [a.write(t, v) for a, v in zip(ys, y, strict=True)]
             return t + 1, s, replaced(memory, writes, new), index, ys, kept
 
         keep = [*s0, *r0, *w0, *rows(memory, w0)]
         _, s_end, end, index_end, ys, kept = tf.while_loop(
             lambda t, *_: t < length, forward,
-            (0, list(s0), memory, index, [_array(v, length) for v in y0], [_array(v, length) for v in keep]),
+            (0, list(s0), memory, index, [array(v, length) for v in y0], [array(v, length) for v in keep]),
             maximum_iterations=length, parallel_iterations=1)
         ys, kept = [a.stack() for a in ys], [a.stack() for a in kept]
         counts = [n_state, len(r0), len(w0), len(w0)]
 
         def backward(*upstream, variables=None):
             variables = list(variables or ())
-            dys = [_unstack(d, length) for d in upstream[:len(ys)]]
-            reading, keeping = ([_unstack(v, length) for v in part] for part in (xs, kept))
+            dys = [unstack(d, length) for d in upstream[:len(ys)]]
+            reading, keeping = ([unstack(v, length) for v in part] for part in (xs, kept))
             smooth_x = [i for i in range(n_in) if has_gradient[i]]
             smooth_s = [i for i in range(n_state) if has_gradient[n_in + i]]
             smooth_y = [i for i, v in enumerate(y0) if v.dtype.is_floating]
@@ -125,19 +125,18 @@ def scan_rows(choose, step, inputs, state, memory, index=()):
                 d_memory = replaced(d_memory, writes, g_old)
                 for place, g in zip(reads, g_read, strict=True):
                     d_memory = tf.tensor_scatter_nd_add(d_memory, place[..., None], g)
-                return (i + 1, gs, d_memory, memory, _add(dv, gv),
+                return (i + 1, gs, d_memory, memory, add(dv, gv),
                         [a.write(t, g) for a, g in zip(dxs, gx, strict=True)])
 
             d_end = upstream[len(ys) + n_state]
             _, ds, d_memory, _, dv, dxs = tf.while_loop(
                 lambda i, *_: i < length, step_back,
                 (0, [upstream[len(ys) + j] for j in smooth_s], d_end, end,
-                 [tf.zeros_like(v) for v in variables], [_array(xs[j][0], length) for j in smooth_x]),
+                 [tf.zeros_like(v) for v in variables], [array(xs[j][0], length) for j in smooth_x]),
                 maximum_iterations=length, parallel_iterations=1)
             gradients = [d_memory, *(a.stack() for a in dxs), *ds]
             return (gradients, dv) if variables else gradients
 
-        like["index"] = index_end
         return [*ys, *s_end, end, *nest.flatten(index_end)], backward
 
     flat = run(memory, *[v for v, smooth in zip(leaves, has_gradient, strict=True) if smooth])

@@ -76,7 +76,7 @@ def scan(step, inputs, state, *, constants=(), mask=None, steps=None):
                       everything[n_in + n_state:])
         length = xs[0].shape[0] if xs[0].shape[0] is not None else tf.shape(xs[0])[0]
         last = length if steps is None else tf.minimum(tf.cast(steps, tf.int32), length)
-        reads = [_unstack(x, length) for x in xs]
+        reads = [unstack(x, length) for x in xs]
         # Traced outside the loop for the outputs' structure, and so that a cell which draws its
         # dropout masks once and caches them does so here, where both loops can see them.
         y0, _ = flat_step([x[0] for x in xs], s0, ks)
@@ -86,21 +86,21 @@ def scan(step, inputs, state, *, constants=(), mask=None, steps=None):
         def forward(t, s, ys, kept):
             kept = [a.write(t, v) for a, v in zip(kept, s, strict=True)]
             y, s = flat_step([a.read(t) for a in reads], s, ks)
-            _forbid_random_ops()
+            forbid_random_ops()
             ys = [a.write(t, v) for a, v in zip(ys, nest.flatten(y), strict=True)]
             return (t + 1, s, ys, kept)
 
         _, s_end, ys, kept = tf.while_loop(
             lambda t, *_: t < last, forward,
-            (0, list(s0), [_array(v, length) for v in y0], [_array(v, length) for v in s0]),
+            (0, list(s0), [array(v, length) for v in y0], [array(v, length) for v in s0]),
             maximum_iterations=length, parallel_iterations=1)
         ys, kept = [a.stack() for a in ys], [a.stack() for a in kept]
 
         def backward(*upstream, variables=None):
             variables = list(variables or ())
-            dys = [_unstack(d, length) for d in upstream[:len(ys)]]
-            reads = [_unstack(x, length) for x in xs]
-            states = [_unstack(v, length) for v in kept]
+            dys = [unstack(d, length) for d in upstream[:len(ys)]]
+            reads = [unstack(x, length) for x in xs]
+            states = [unstack(v, length) for v in kept]
             smooth_x = [i for i in range(n_in) if has_gradient[i]]
             smooth_s = [i for i in range(n_state) if has_gradient[n_in + i]]
             smooth_k = [i for i in range(len(ks)) if has_gradient[n_in + n_state + i]]
@@ -125,14 +125,14 @@ def scan(step, inputs, state, *, constants=(), mask=None, steps=None):
                     (*sources, variables),
                     output_gradients=[dys[j].read(t) for j in smooth_y] + ds,
                     unconnected_gradients="zero")
-                return (i + 1, gs, _add(dk, gk), _add(dv, gv),
+                return (i + 1, gs, add(dk, gk), add(dv, gv),
                         [a.write(t, g) for a, g in zip(dxs, gx, strict=True)])
 
             _, ds, dk, dv, dxs = tf.while_loop(
                 lambda i, *_: i < last, step_back,
                 (0, [upstream[len(ys) + j] for j in smooth_s],
                  [tf.zeros_like(ks[j]) for j in smooth_k], [tf.zeros_like(v) for v in variables],
-                 [_array(xs[j][0], length) for j in smooth_x]),
+                 [array(xs[j][0], length) for j in smooth_x]),
                 maximum_iterations=length, parallel_iterations=1)
             gradients = [a.stack() for a in dxs] + ds + dk
             return (gradients, dv) if variables else gradients
@@ -177,24 +177,24 @@ def _masked(step, inputs, state, constants, mask, steps):
     return outputs, state
 
 
-def _unstack(x, length):
+def unstack(x, length):
     # Reading x[t] in a loop makes its gradient O(T^2); a TensorArray's is O(T).
     return tf.TensorArray(x.dtype, length, element_shape=x.shape[1:]).unstack(x)
 
 
-def _array(like, length):
+def array(like, length):
     # Not empty: where no step runs, stack() learns the shape of its zeros from the first.
     array = tf.TensorArray(like.dtype, length, element_shape=like.shape)
     return array.write(0, tf.zeros_like(like))
 
 
-def _add(totals, gradients):
+def add(totals, gradients):
     # A gradient may be tf.IndexedSlices, where the step looks a row up.
     return [a + tf.cast(tf.convert_to_tensor(g), a.dtype)
             for a, g in zip(totals, gradients, strict=True)]
 
 
-def _forbid_random_ops():
+def forbid_random_ops():
     if tf.executing_eagerly():
         return
     graph = tf.compat.v1.get_default_graph().as_graph_def()

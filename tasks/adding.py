@@ -6,7 +6,7 @@ It is Hochreiter and Schmidhuber's (1997), with the markers placed as in Neil et
 import tensorflow as tf
 
 from tasks import generated
-from tasks.task import Task
+from tasks.task import Task, regression
 
 
 def sequences(count, length, key):
@@ -70,13 +70,6 @@ def load(batch_size, seed, data_dir=None, length=50, steps_per_epoch=200):
                            steps_per_epoch=steps_per_epoch, sequences=1280),
         features=2,
         length=length,
-        outputs=1,
-        return_sequences=False,
         padding=None,
-        loss=tf.keras.losses.MeanSquaredError(),
-        metrics=[tf.keras.metrics.MeanSquaredError("mse")],
-        weighted_metrics=[],
-        monitor="val_mse",
-        monitor_mode="min",
-        chance={"mse": 1 / 6},
+        **regression(chance=1 / 6),
     )

@@ -6,7 +6,7 @@ Who knows where a level changes can add the stretches up; the average over time 
 import tensorflow as tf
 
 from tasks import generated
-from tasks.task import Task
+from tasks.task import Task, regression
 
 FEATURES, NOISE = 4, 0.15
 SHORTEST, HAZARD = 3, 1 / 8  # steps that a level lasts at least; after those it ends with this probability
@@ -95,13 +95,6 @@ def load(batch_size, seed, data_dir=None, length=100, steps_per_epoch=200):
                            steps_per_epoch=steps_per_epoch, sequences=1280),
         features=FEATURES,
         length=length,
-        outputs=1,
-        return_sequences=False,
         padding=None,
-        loss=tf.keras.losses.MeanSquaredError(),
-        metrics=[tf.keras.metrics.MeanSquaredError("mse")],
-        weighted_metrics=[],
-        monitor="val_mse",
-        monitor_mode="min",
-        chance={"mse": expected_levels(length) / 3},
+        **regression(chance=expected_levels(length) / 3),
     )

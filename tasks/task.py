@@ -88,6 +88,29 @@ def classification(classes, chance, monitor="val_loss"):
     }
 
 
+def regression(chance):
+    """The fields of a `Task` that gives one number a sequence: outputs, loss, metrics, what to monitor.
+
+    The metric `mse` is the loss without what a model adds to it.
+
+    Args:
+      chance: the error of the mean predictor, the target's variance.
+
+    >>> regression(chance=0.5)["chance"]
+    {'mse': 0.5}
+    """
+    return {
+        "outputs": 1,
+        "return_sequences": False,
+        "loss": tf.keras.losses.MeanSquaredError(),
+        "metrics": [tf.keras.metrics.MeanSquaredError("mse")],
+        "weighted_metrics": [],
+        "monitor": "val_mse",
+        "monitor_mode": "min",
+        "chance": {"mse": chance},
+    }
+
+
 def by_epoch(make, steps):
     """A dataset whose n-th pass is `make(n)`, and the variable that counts the passes begun.
 

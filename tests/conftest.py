@@ -21,5 +21,4 @@ def fresh_flags():
     flags.define()
     with flagsaver.flagsaver():
         yield
-    for name in flags.FLAGS:
-        flags.FLAGS[name].unparse()
+    flags.forget()

@@ -24,8 +24,7 @@ pytestmark = pytest.mark.usefixtures("fresh_flags")
 
 def run(program, *argv):
     """Runs a program's main as its script does, flags as at the start."""
-    for name in flags.FLAGS:
-        flags.FLAGS[name].unparse()
+    flags.forget()
     argv = ["program", *argv]
     flags.run(program.main, evaluate.with_saved_flags(argv) if program is evaluate else argv)
 

@@ -184,6 +184,12 @@ def parse(argv):
         raise UsageError("--workdir: give the folder of the run, for instance --workdir=runs/first")
 
 
+def forget():
+    """Makes every flag as if no command line had been read."""
+    for name in FLAGS:
+        FLAGS[name].unparse()
+
+
 def run(main, argv):
     """Runs `main()`; a `UsageError` gives one line on standard error and the exit code 2."""
     define()

@@ -104,7 +104,7 @@ def match(task, wanted):
 
 
 def optimizer(steps_per_epoch, epochs):
-    """The optimiser that the flags name, its learning rate's schedule over so many steps."""
+    """The optimiser that the flags name, its learning rate's schedule over the whole run."""
     rate = FLAGS.learning_rate
     if FLAGS.schedule == "cosine":
         rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps_per_epoch * epochs)
