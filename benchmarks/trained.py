@@ -70,8 +70,18 @@ def _done(workdir, asked):
             metrics = json.load(file)
     except FileNotFoundError:
         return None
-    same = all(flag in made_with for name, flag in asked.items() if name != "--data_dir")
+    made_with = {_parsed(flag) for flag in made_with}
+    same = all(_parsed(flag) in made_with for name, flag in asked.items() if name != "--data_dir")
     return metrics.get("result") if same else None
+
+
+def _parsed(flag):
+    """Name and value of a flag; `--rate=1` and `--rate=1.0` are the same."""
+    name, _, value = flag.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        return name, value
 
 
 def curve(workdir, figure):
