@@ -3,17 +3,15 @@
 import tensorflow as tf
 
 from tasks import generated
-from tasks.generated import PADDING, Lengths, of_lengths, pick, random_bits
-
-VECTORS = 3  # in an item
+from tasks.generated import PADDING, SEQUENCES, Lengths, of_lengths, pick, random_bits
 
 
-def sequences(items, max_items, bits, key):
-    """Items of three random bit vectors, then one of them again: the answer is the item after it.
+def sequences(items, max_items, bits, key, item_vectors=3):
+    """Items of v random bit vectors, then one of them again: the answer is the item after it.
 
-    A sequence of n items takes 4 n + 8 steps: n times an item's delimiter and its three vectors; the
-    queried item's three vectors between two delimiters of another kind; three blank steps at which
-    the vectors of the item that followed the queried one are the target. What follows is padding.
+    A sequence of n items takes (v + 1) (n + 2) steps: n times an item's delimiter and its v vectors;
+    the queried item's v vectors between two delimiters of another kind; v blank steps at which the
+    vectors of the item that followed the queried one are the target. What follows is padding.
 
     The query is uniform over all items but the last, and it is never ambiguous: where an item
     happens to equal the queried one, its bits are inverted (at 6 items of 18 bits in one of 52,000
@@ -21,9 +19,10 @@ def sequences(items, max_items, bits, key):
 
     Args:
       items: n of each sequence, int32 `[B]`, from 2 to `max_items`.
-      max_items: int; sets T = 4 max_items + 8.
+      max_items: int; sets T = (v + 1) (max_items + 2).
       bits: width of a vector.
       key: int `[2]`, the random key that decides the bits and the query.
+      item_vectors: v, how many vectors an item has.
 
     Returns:
       x `[B, T, bits + 2]`, the last two channels the items' and the query's delimiter, `PADDING` in
@@ -42,22 +41,22 @@ def sequences(items, max_items, bits, key):
     batch = tf.shape(count)[0]
     queried = tf.random.stateless_uniform([batch, 1], query_key) * tf.cast(count - 1, tf.float32)
     queried = tf.cast(queried, tf.int32)
-    vectors = _unique(random_bits([batch, max_items, VECTORS * bits], item_key), queried)
-    vectors = tf.reshape(vectors, [batch, max_items * VECTORS, bits])
+    vectors = _unique(random_bits([batch, max_items, item_vectors * bits], item_key), queried)
+    vectors = tf.reshape(vectors, [batch, max_items * item_vectors, bits])
 
-    span = VECTORS + 1  # the steps of an item and its delimiter
+    span = item_vectors + 1  # the steps of an item and its delimiter
     step = tf.range(span * (max_items + 2))[None]
     item, place = step // span, step % span
     query = step - span * count  # the steps from the query's first delimiter on
     answer = query - (span + 1)
-    index = tf.where(query < 0, item * VECTORS + place - 1, queried * VECTORS + query - 1)
+    index = tf.where(query < 0, item * item_vectors + place - 1, queried * item_vectors + query - 1)
     read = pick(vectors, index, tf.where(query < 0, place > 0, (query > 0) & (query < span)))
-    asked = (answer >= 0) & (answer < VECTORS)
+    asked = (answer >= 0) & (answer < item_vectors)
     delimiters = [(query < 0) & (place == 0), (query == 0) | (query == span)]
 
     x = tf.concat([read, tf.cast(tf.stack(delimiters, -1), tf.float32)], -1)
-    y = pick(vectors, (queried + 1) * VECTORS + answer, asked)
-    return tf.where((answer < VECTORS)[..., None], x, PADDING), y, tf.cast(asked, tf.float32)
+    y = pick(vectors, (queried + 1) * item_vectors + answer, asked)
+    return tf.where((answer < item_vectors)[..., None], x, PADDING), y, tf.cast(asked, tf.float32)
 
 
 def _unique(items, queried):
@@ -74,6 +73,8 @@ def load(
     min_items=2,
     max_items=6,
     test_items=None,
+    test_sequences=SEQUENCES,
+    item_vectors=3,
     bits=6,
     steps_per_epoch=200,
     curriculum=False,
@@ -81,8 +82,8 @@ def load(
 ):
     """Recalling the item that followed: 2 to 6 items in training and validation, as in the paper.
 
-    The loss is that of `generated.bit_task`: guessing scores log(2) 3 / (4 n + 8), with the padding
-    masked.
+    The loss is that of `generated.bit_task`: guessing scores log(2) v / ((v + 1) (n + 2)) with v vectors
+    in each of n items, the padding being masked.
 
     Args:
       batch_size: sequences per batch.
@@ -91,7 +92,9 @@ def load(
       min_items: fewest items in a sequence, in training and validation; at least 2.
       max_items: most items in a sequence there. Counts are uniform between the two.
       test_items: items in every test sequence, `max_items` by default.
-      bits: width of a vector, of which an item has three.
+      test_sequences: in the test split.
+      item_vectors: vectors of an item.
+      bits: width of a vector.
       steps_per_epoch: batches in an epoch.
       curriculum: whether the most items in training rise, see `generated.Lengths`.
       curriculum_epochs: epochs until they are `max_items`.
@@ -102,19 +105,22 @@ def load(
     >>> task = load(batch_size=4, seed=0, test_items=10)
     >>> [part.element_spec[0].shape for part in (task.train, task.test)]
     [TensorShape([4, 32, 8]), TensorShape([4, 48, 8])]
+    >>> load(batch_size=4, seed=0, item_vectors=1, bits=24).train.element_spec[0].shape
+    TensorShape([4, 16, 26])
     """
     del data_dir
     test_items = max_items if test_items is None else test_items
     generated.check("associative_recall", 2, min_items=min_items, max_items=max_items,
                     test_items=test_items)
-    generated.check("associative_recall", bits=bits, steps_per_epoch=steps_per_epoch,
-                    curriculum_epochs=curriculum_epochs)
+    generated.check("associative_recall", test_sequences=test_sequences, item_vectors=item_vectors, bits=bits,
+                    steps_per_epoch=steps_per_epoch, curriculum_epochs=curriculum_epochs)
 
     def make(drawn, most, key):
-        return sequences(drawn, most, bits, key)
+        return sequences(drawn, most, bits, key, item_vectors)
 
     items = generated.lengths("items", min_items, max_items, curriculum, curriculum_epochs)
     data = generated.splits(of_lengths(items, make), of_lengths(Lengths(test_items, test_items), make),
                             seed=seed, batch_size=batch_size, steps_per_epoch=steps_per_epoch,
-                            at_once=16)  # one sequence of 10,000 items takes 2 MB
-    return generated.bit_task("associative_recall", data, features=bits + 2, bits=bits, asked=VECTORS)
+                            test_sequences=test_sequences,
+                            at_once=16)  # one sequence of 10,000 items takes 2 MB, with 24 bits 4 to 8
+    return generated.bit_task("associative_recall", data, features=bits + 2, bits=bits, asked=item_vectors)

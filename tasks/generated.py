@@ -65,7 +65,7 @@ def check(task, least=1, **options):
 
 
 def splits(draw, draw_test, *, seed, batch_size, steps_per_epoch, sequences=SEQUENCES,
-           at_once=SEQUENCES):
+           test_sequences=None, at_once=SEQUENCES):
     """Training batches drawn anew in each epoch, and fixed sequences for validation and test.
 
     Args:
@@ -76,7 +76,8 @@ def splits(draw, draw_test, *, seed, batch_size, steps_per_epoch, sequences=SEQU
       batch_size: sequences per batch.
       steps_per_epoch: batches in an epoch.
       sequences: in the validation and in the test split.
-      at_once: how many of those are in memory; a divisor of `sequences`, which it decides, too.
+      test_sequences: in the test split, `sequences` by default. Fewer are the first of more.
+      at_once: how many of those are in memory, which decides what they are, too.
 
     Returns:
       A dictionary of the fields `train`, `validation`, `test`, `epoch` and `steps_per_epoch` of a
@@ -93,16 +94,21 @@ def splits(draw, draw_test, *, seed, batch_size, steps_per_epoch, sequences=SEQU
         steps = tf.data.Dataset.range(steps_per_epoch)
         return steps.map(lambda n: draw(batch_size, tf.random.fold_in(key, n), epoch))
 
-    def fixed(draw, stream):
-        parts = tf.data.Dataset.range(sequences // at_once)
+    def fixed(draw, stream, count):
+        parts = tf.data.Dataset.range(-(-count // at_once))
         parts = parts.map(lambda n: draw(at_once, tf.stack([n, stream]), None))
+        if count % at_once:  # else the batch's size stays known
+            parts = parts.enumerate().map(lambda n, drawn: tf.nest.map_structure(
+                lambda part: part[:count - n * at_once], drawn))
         parts = parts.rebatch(batch_size).prefetch(1)
         # Without a cardinality Keras begins one batch too many, and `WrongBits` counts it.
-        return parts.apply(tf.data.experimental.assert_cardinality(-(-sequences // batch_size)))
+        return parts.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
 
     train, epoch = by_epoch(batches, steps_per_epoch)
-    return {"train": train.prefetch(2), "validation": fixed(draw, VALIDATION),
-            "test": fixed(draw_test, TEST), "epoch": epoch, "steps_per_epoch": steps_per_epoch}
+    test_sequences = sequences if test_sequences is None else test_sequences
+    return {"train": train.prefetch(2), "validation": fixed(draw, VALIDATION, sequences),
+            "test": fixed(draw_test, TEST, test_sequences), "epoch": epoch,
+            "steps_per_epoch": steps_per_epoch}
 
 
 def of_lengths(lengths, make):

@@ -77,10 +77,16 @@ def test_validation_and_test_are_fixed(name):
     assert len(rows[0] & rows[1]) < 10
 
 
-def test_copy_is_drawn_as_it_always_was():
-    task = copy.load(batch_size=7, seed=5, steps_per_epoch=6)
-    known = {"train": "08cb0cd644e0fbe4", "validation": "69e6d8c642bc92d3", "test": "898d64c6b2da00df"}
-    for split, digest in known.items():
+DIGESTS = {
+    "copy": ["08cb0cd644e0fbe4", "69e6d8c642bc92d3", "898d64c6b2da00df"],
+    "associative_recall": ["02d68caf0539c318", "0bf218d9629101eb", "1f7d328f4088b925"],
+}
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_the_sequences_are_what_they_always_were(name):
+    task = TASKS[name].load(batch_size=7, seed=5, steps_per_epoch=6)
+    for split, digest in zip(("train", "validation", "test"), DIGESTS[name], strict=True):
         sha = hashlib.sha256()
         for batch in getattr(task, split).as_numpy_iterator():
             for part in batch:
@@ -130,12 +136,12 @@ def read_repeat_copy(sequence, bits, max_repeats):
     return len(vectors), round(repeats)
 
 
-def read_associative_recall(sequence, bits):
+def read_associative_recall(sequence, bits, vectors=3):
     """Checks one sequence, and returns its number of items."""
     steps = Steps(sequence)
 
     def item():
-        rows = [steps.read() for _ in range(3)]
+        rows = [steps.read() for _ in range(vectors)]
         assert all(set(row[:bits]) <= {0, 1} and not row[bits:].any() for row in rows)
         return [list(row[:bits]) for row in rows]
 
@@ -147,7 +153,8 @@ def read_associative_recall(sequence, bits):
     query = item()
     assert list(steps.read()) == [0] * bits + [0, 1]
     assert items.count(query) == 1
-    assert [steps.answer() for _ in range(3)] == items[items.index(query) + 1]
+    assert [steps.answer() for _ in range(vectors)] == items[items.index(query) + 1]
+    assert len(sequence[0]) - len(steps.steps) == (vectors + 1) * (len(items) + 2)
     steps.end()
     return len(items)
 
@@ -180,11 +187,14 @@ def test_a_single_repeat_has_no_deviation():
     assert np.isfinite(arrays(task.test)[0]).all()
 
 
-def test_associative_recall_reads_as_in_the_paper():
-    task = short("associative_recall", steps_per_epoch=10)
+@pytest.mark.parametrize("vectors, bits", [(3, 6), (1, 24), (2, 1)])
+def test_associative_recall_reads_as_in_the_paper(vectors, bits):
+    task = short("associative_recall", steps_per_epoch=10, item_vectors=vectors, bits=bits)
+    assert task.chance["wrong_bits"] == vectors * bits / 2
     for split, items in (("train", {2, 3, 4}), ("test", {6})):
-        sequences = zip(*arrays(getattr(task, split)), strict=True)
-        assert {read_associative_recall(s, 6) for s in sequences} == items
+        x, y, weight = arrays(getattr(task, split))
+        assert x.shape[1:] == ((vectors + 1) * (max(items) + 2), bits + 2)
+        assert {read_associative_recall(s, bits, vectors) for s in zip(x, y, weight, strict=True)} == items
 
 
 def test_priority_sort_reads_as_in_the_paper():
@@ -197,23 +207,44 @@ def test_priority_sort_reads_as_in_the_paper():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**31), st.integers(1, 3))
-def test_a_query_is_never_ambiguous(key, bits):
-    """Items of three bits collide all the time."""
-    sequences = associative_recall.sequences([6, 2, 4], 6, bits, [key, 0])
+@given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 4))
+def test_a_query_is_never_ambiguous(key, bits, vectors):
+    """Items of three bits, or of one, collide all the time."""
+    sequences = associative_recall.sequences([6, 2, 4], 6, bits, [key, 0], vectors)
     for sequence in zip(*(part.numpy() for part in sequences), strict=True):
-        read_associative_recall(sequence, bits)
+        read_associative_recall(sequence, bits, vectors)
 
 
-def test_ten_thousand_items():
-    n = 10_000
-    x, y, weight = (part.numpy()[0] for part in associative_recall.sequences([n], n, 6, [1, 2]))
-    assert len(x) == 4 * n + 8
-    body, query = x[: 4 * n].reshape(n, 4, 8), x[4 * n + 1 : 4 * n + 4]
-    assert (body[:, 0] == [0] * 6 + [1, 0]).all() and not body[:, 1:, 6:].any()
+@pytest.mark.parametrize("vectors, bits", [(3, 6), (1, 24)])
+def test_ten_thousand_items(vectors, bits):
+    n, span = 10_000, vectors + 1
+    task = associative_recall.load(1, 0, test_items=n, test_sequences=2, item_vectors=vectors, bits=bits)
+    x, y, weight = (part[0] for part in next(task.test.as_numpy_iterator()))
+    assert len(x) == len(y) == len(weight) == span * n + 2 * span
+    body, query = x[: span * n].reshape(n, span, bits + 2), x[span * n + 1 : span * n + span]
+    assert (body[:, 0] == [0] * bits + [1, 0]).all() and not body[:, 1:, bits:].any()
     (place,) = np.flatnonzero((body[:, 1:] == query).all((1, 2)))
-    assert np.flatnonzero(weight).tolist() == [4 * n + 5, 4 * n + 6, 4 * n + 7]
-    np.testing.assert_array_equal(y[-3:], body[place + 1, 1:, :6])
+    assert np.flatnonzero(weight).tolist() == [*range(len(x) - vectors, len(x))]
+    np.testing.assert_array_equal(y[-vectors:], body[place + 1, 1:, :bits])
+
+
+@pytest.mark.parametrize("count", [1, 16, 21, 336])
+def test_the_test_split_is_as_long_as_asked_and_drawn_16_at_a_time(count, monkeypatch):
+    drawn, sequences = set(), associative_recall.sequences
+
+    def spy(items, *rest):
+        drawn.add(items.shape[0])
+        return sequences(items, *rest)
+
+    monkeypatch.setattr(associative_recall, "sequences", spy)
+    task, whole = short("associative_recall", test_sequences=count), short("associative_recall")
+    assert drawn == {10, 16}, "a batch of training, and parts"
+    for split, most in (("validation", 320), ("test", count)):
+        part = getattr(task, split)
+        assert len(part) == len(list(part)) == -(-most // 10)
+        for a, b in zip(arrays(part), arrays(getattr(whole, split)), strict=True):
+            assert len(a) == most
+            np.testing.assert_array_equal(a[:320], b[:most])
 
 
 def test_queries_are_uniform_over_all_items_but_the_last():
@@ -282,16 +313,17 @@ def test_a_perfect_answer_scores_zero_wrong_bits_and_a_guess_scores_chance(name)
         assert {m.name: float(m.result()) for m in metrics} == pytest.approx(expected, rel=0.05)
 
 
-@pytest.mark.parametrize("batch_size", [64, 60])
-def test_keras_counts_every_sequence_once(batch_size):
-    task = short("associative_recall", batch_size=batch_size)
+@pytest.mark.parametrize("batch_size, vectors, count", [(64, 3, 320), (60, 3, 320), (8, 1, 21)])
+def test_keras_counts_every_sequence_once(batch_size, vectors, count):
+    task = short("associative_recall", batch_size=batch_size, item_vectors=vectors, test_sequences=count)
     model = tf.keras.Sequential([tf.keras.Input([None, 8]), tf.keras.layers.Masking(-1.0),
                                  tf.keras.layers.Dense(6, kernel_initializer="zeros")])
     model.compile(loss=task.loss, weighted_metrics=task.weighted_metrics)
     scores = model.evaluate(task.test, verbose=0, return_dict=True)
     _, y, _ = arrays(task.test)
-    assert scores["wrong_bits"] == pytest.approx(y.sum() / len(y), rel=1e-5)
-    assert scores["loss"] == pytest.approx(np.log(2) * 3 / (4 * 6 + 8), rel=1e-5)  # all masked alike
+    assert len(y) == count and scores["wrong_bits"] == pytest.approx(y.sum() / len(y), rel=1e-5)
+    share = vectors / ((vectors + 1) * (6 + 2))  # of the steps are asked; all are masked alike
+    assert scores["loss"] == pytest.approx(np.log(2) * share, rel=1e-5)
 
 
 def test_copy_memorys_curriculum_shortens_the_delay_in_training_alone():
@@ -404,6 +436,10 @@ REFUSED = [
     ("associative_recall", {"min_items": 1}, "--min_items=1: --task=associative_recall needs at least 2"),
     ("associative_recall", {"test_items": 1}, "--test_items=1: --task=associative_recall needs at least 2"),
     ("associative_recall", {"min_items": 7}, "--max_items=6: must be at least --min_items=7"),
+    ("associative_recall", {"item_vectors": 0},
+     "--item_vectors=0: --task=associative_recall needs at least 1"),
+    ("associative_recall", {"test_sequences": 0},
+     "--test_sequences=0: --task=associative_recall needs at least 1"),
     ("associative_recall", {"bits": 0}, "--bits=0: --task=associative_recall needs at least 1"),
     ("priority_sort", {"sorted": 0}, "--sorted=0: --task=priority_sort needs at least 1"),
     ("priority_sort", {"max_length": 0}, "--max_length=0: --task=priority_sort needs at least 1"),

@@ -121,6 +121,8 @@ def define():
     _integer("min_items", None, "associative_recall: fewest items (2).", least=2, **group)
     _integer("max_items", None, "associative_recall: most items in training (6).", least=2, **group)
     _integer("test_items", None, "associative_recall: items in the test (max_items).", least=2, **group)
+    _integer("test_sequences", None, "associative_recall: sequences in the test (320).", **group)
+    _integer("item_vectors", None, "associative_recall: vectors of an item (3).", **group)
     _integer("sorted", None, "priority_sort: how many vectors to give back (16).", **group)
     _integer("bits", None, "Width of a vector of the tasks from Graves et al. 2014.", **group)
     flags.DEFINE_bool("curriculum", None, "The same tasks, copy_memory: begin with short sequences.", **group)

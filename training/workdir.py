@@ -12,7 +12,8 @@ from training import flags
 
 FLAGS = flags.FLAGS
 # What may change when a run goes on.
-FREE = ("epochs", "max_steps", "data_dir", "test_length", "test_repeats", "test_items", "dynamic_rate")
+FREE = ("epochs", "max_steps", "data_dir", "test_length", "test_repeats", "test_items", "test_sequences",
+        "dynamic_rate")
 
 
 class Workdir:
