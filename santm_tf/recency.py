@@ -1,4 +1,4 @@
-"""Which slots were accessed least recently: a linked list of each sequence's slots, as tensors."""
+"""Which slots were accessed least recently, in a time that does not depend on how many there are."""
 
 from typing import NamedTuple
 
@@ -6,40 +6,56 @@ import tensorflow as tf
 
 
 class Recency(NamedTuple):
-    """The slots of each sequence in the order of their last access, as a ring through a node N.
+    """The slots of each sequence in the order of their last access, as a queue of all accesses.
 
-    An access moves a slot to the ring's end, in a number of steps that does not depend on N: what Sparse
-    Access Memory's usage comes to (Rae et al. 2016, arXiv 1610.09027, section 3.2), exactly.
+    Positions 0 to N - 1 of the queue are the slots in their first order, what comes behind are the accesses.
+    A slot is where it was accessed last; the slots at the c first such positions are kept at hand, and the
+    search for the next of them never goes back. So `least_recent` is exact, what Sparse Access Memory's usage
+    comes to (Rae et al. 2016, arXiv 1610.09027, section 3.2), and an access takes a time that on average does
+    not depend on N.
 
-    >>> order = Recency.start(1, 4).accessed(tf.constant([[0, 2]]))
-    >>> order.least_recent(3).numpy().tolist()
-    [[1, 3, 0]]
+    >>> order = Recency.start(batch=1, slots=4, accesses=2, at_hand=3).accessed(tf.constant([[0, 2]]))
+    >>> order.least_recent(3).numpy().tolist(), order.of_each().numpy().tolist()
+    ([[1, 3, 0]], [[1, 3, 0, 2]])
     """
 
-    older: tf.Tensor  # int32 [B (N + 1)], of each node the one before it
-    newer: tf.Tensor  # the same for the one after it
+    first: tf.Tensor  # int32 [B, N], the slots in their first order
+    last: tf.Tensor  # int32 [B N], the position of each slot's last access
+    queue: tf.Tensor  # int32 [B, A], the slots accessed
+    count: tf.Tensor  # int32 [], how many of those there are
+    waiting: tf.Tensor  # int32 [B, c], the positions of the least recent slots
+    front: tf.Tensor  # int32 [B], from which on the next one is to be found
 
     @classmethod
-    def start(cls, batch, slots):
-        """Slot 0 being the least recent, slot N - 1 the most."""
-        offset = tf.range(batch)[:, None] * (slots + 1)
-        node = tf.range(slots + 1)
-        return cls(tf.reshape(offset + (node + slots) % (slots + 1), [-1]),
-                   tf.reshape(offset + (node + 1) % (slots + 1), [-1]))
+    def start(cls, batch, slots, accesses, at_hand):
+        """Slot 0 being the least recent, slot N - 1 the most.
 
-    def _ends(self, batch):
-        """The node N of each sequence, `[B]`, and how many nodes a sequence has."""
-        nodes = tf.shape(self.older)[0] // batch
-        return tf.range(1, batch + 1) * nodes - 1, nodes
+        Args:
+          batch: B. slots: N.
+          accesses: A, how many there will be at most.
+          at_hand: c <= N, how many of the least recent will be asked for at most.
+        """
+        first = tf.broadcast_to(tf.range(slots), [batch, slots])
+        return cls._of(first, first, accesses, at_hand)
 
-    def least_recent(self, count, batch=1):
-        """The `count` slots accessed longest ago, the oldest first: int32 `[B, count]`."""
-        end, nodes = self._ends(batch)
-        found, node = [], end
-        for _ in range(count):
-            node = tf.gather(self.newer, node)
-            found.append(node % nodes)
-        return tf.stack(found, 1)
+    @classmethod
+    def of(cls, first, accesses, at_hand):
+        """Of slots `[B, N]`, the least recent first."""
+        return cls._of(first, tf.argsort(first, -1), accesses, at_hand)
+
+    @classmethod
+    def _of(cls, first, last, accesses, at_hand):
+        batch = tf.shape(first)[0]
+        return cls(first, tf.reshape(last, [-1]), tf.zeros([batch, accesses + 1], tf.int32), tf.constant(0),
+                   tf.broadcast_to(tf.range(at_hand), [batch, at_hand]), tf.fill([batch], at_hand))
+
+    def of_each(self):
+        """The slots, the least recent first: int32 `[B, N]`."""
+        return tf.argsort(tf.reshape(self.last, tf.shape(self.first)), -1)
+
+    def least_recent(self, count):
+        """The `count` <= c slots accessed longest ago, the oldest first: int32 `[B, count]`."""
+        return self._at(self.waiting[:, :count])
 
     def accessed(self, slots, active=None):
         """After accesses, in their order.
@@ -48,20 +64,44 @@ class Recency(NamedTuple):
           slots: int32 `[B, m]`.
           active: bool `[B]` or None: sequences where nothing is accessed.
         """
-        batch = tf.shape(slots)[0]
-        end, nodes = self._ends(batch)
-        older, newer = self
-        for n in range(slots.shape[1]):
-            node = slots[:, n] + end + 1 - nodes
-            if active is not None:  # to move the newest to the end changes nothing
-                node = tf.where(active, node, tf.gather(older, end))
-            before, after = tf.gather(older, node), tf.gather(newer, node)
-            newer, older = _set(newer, before, after), _set(older, after, before)
-            last = tf.gather(older, end)
-            newer, older = _set(newer, last, node), _set(older, node, last)
-            newer, older = _set(newer, node, end), _set(older, end, node)
-        return Recency(older, newer)
+        batch, slots_of_one = tf.unstack(tf.shape(self.first))
+        position = slots_of_one + self.count + tf.range(slots.shape[1])
+        queue = tf.transpose(tf.tensor_scatter_nd_update(
+            tf.transpose(self.queue), (position - slots_of_one)[:, None], tf.transpose(slots)))
+        position = tf.broadcast_to(position, tf.shape(slots))
+        if active is not None:
+            position = tf.where(active[:, None], position, -1)
+        own = tf.range(batch)[:, None] * slots_of_one
+        last = tf.tensor_scatter_nd_max(self.last, (own + slots)[..., None], position)
+        return self._replace(last=last, queue=queue, count=self.count + slots.shape[1])._refilled()
 
+    def _at(self, positions):
+        """The slots at positions `[B, n]` of the queue."""
+        slots = tf.shape(self.first)[1]
+        early = tf.gather(self.first, tf.minimum(positions, slots - 1), batch_dims=1)
+        late = tf.gather(self.queue, tf.clip_by_value(positions - slots, 0, tf.shape(self.queue)[1] - 1),
+                         batch_dims=1)
+        return tf.where(positions < slots, early, late)
 
-def _set(values, places, new):
-    return tf.tensor_scatter_nd_update(values, places[:, None], new)
+    def _is_last(self, positions):
+        """Whether a slot was accessed last at its position, bool `[B, n]`."""
+        own = tf.range(tf.shape(positions)[0])[:, None] * tf.shape(self.first)[1]
+        return tf.gather(self.last, own + self._at(positions)) == positions
+
+    def _refilled(self):
+        """With those at hand replaced that were accessed again."""
+        room = self.waiting.shape[1]
+        alive = self._is_last(self.waiting)
+        kept = tf.sort(tf.where(alive, self.waiting, tf.int32.max))
+        missing = tf.reduce_sum(tf.cast(~alive, tf.int32), 1)
+
+        def look(waiting, missing, front):
+            found = (missing > 0) & self._is_last(front[:, None])[:, 0]
+            place = tf.range(room) == (room - missing)[:, None]
+            waiting = tf.where(place & found[:, None], front[:, None], waiting)
+            front += tf.cast(missing > 0, tf.int32)
+            return waiting, missing - tf.cast(found, tf.int32), front
+
+        waiting, _, front = tf.while_loop(lambda waiting, missing, front: tf.reduce_any(missing > 0), look,
+                                          (kept, missing, self.front))
+        return self._replace(waiting=waiting, front=front)

@@ -1,43 +1,93 @@
-"""A time loop over a memory of which each step touches a few rows, and no copy of which is kept."""
+"""A time loop over a memory of which each step touches a few rows, and no copy of which is made."""
+
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from santm_tf.scan import add, array, forbid_random_ops, unstack
 
 
+class Rows(NamedTuple):
+    """The memory of B sequences of N slots each: rows that never change, and which of them each slot holds.
+
+    What is written becomes a row of its own, and the slot then holds that one. So every past memory is
+    still there, and what a slot that was never written holds can be one row for all of them.
+
+    >>> memory = Rows.start(tf.zeros([1, 2]), batch=1, slots=1000, writes=5)
+    >>> memory.at(tf.constant([[7, 999]])).numpy().tolist(), memory.written.shape.as_list()
+    ([[[0.0, 0.0], [0.0, 0.0]]], [5, 2])
+    """
+
+    initial: tf.Tensor  # [I, W], what slots hold at the start
+    written: tf.Tensor  # [B E, W], in the order of writing, E of each sequence
+    holds: tf.Tensor  # int32 [B N + 1], a slot's row: n < I of the initial, n - I of the written ones
+
+    @classmethod
+    def start(cls, initial, batch, slots, writes):
+        """Before the first step.
+
+        Args:
+          initial: `[I, W]` with I = 1, N or B N: what all slots, those of all sequences, or each slot holds.
+          batch: B. slots: N. writes: E, how many rows the steps of a sequence write.
+        """
+        if initial.shape[0] == 1:
+            first = tf.zeros([batch * slots + 1], tf.int32)
+        else:
+            first = tf.range(batch * slots + 1) % tf.minimum(tf.shape(initial)[0], batch * slots)
+        return cls(initial, tf.zeros([batch * writes, initial.shape[-1]], initial.dtype), first)
+
+    def rows(self, numbers):
+        """The rows of these numbers, `[..., W]`."""
+        count = tf.shape(self.initial)[0]
+        old = tf.gather(self.initial, tf.minimum(numbers, count - 1))
+        return tf.where((numbers < count)[..., None], old,
+                        tf.gather(self.written, tf.maximum(numbers - count, 0)))
+
+    def at(self, slots):
+        """What slots hold, `[..., W]`; slot n of sequence b is number b N + n."""
+        return self.rows(tf.gather(self.holds, slots))
+
+    def whole(self, batch):
+        """The memory, `[B, N, W]`."""
+        return tf.reshape(self.rows(self.holds[:-1]), [batch, -1, self.initial.shape[-1]])
+
+
 def scan_rows(choose, step, inputs, state, memory, index=()):
-    """Runs a step over time that reads and overwrites a few rows of a memory.
+    """Runs a step over time that reads and overwrites a few slots of a memory.
 
-    `slots_t = (reads_t, writes_t)`, `slots_t, index_t = choose(inputs_t, state_{t-1}, M_{t-1}, index_{t-1})`
-    `outputs_t, state_t, new_t = step(inputs_t, state_{t-1}, M_{t-1}[reads_t], M_{t-1}[writes_t], slots_t)`
-    `M_t = M_{t-1}` with the rows `writes_t` replaced by `new_t`
+    `reads_t, writes_t, watched_t, index_t = choose(inputs_t, state_{t-1}, M_{t-1}, index_{t-1})`
+    `outputs_t, state_t, new_t = step(inputs_t, state_{t-1}, M_{t-1}[reads_t], M_{t-1}[writes_t], reads_t,
+    writes_t)`
+    `M_t = M_{t-1}` with what the slots `writes_t` hold replaced by `new_t`
 
-    The forward loop keeps the rows that a step overwrites, and what the loop of `scan` keeps. The backward
-    loop puts them back step by step and so walks the memory back to where it began, bit for bit; it
-    recomputes each step from its rows (*rollback*: Rae et al. 2016, arXiv 1610.09027, section 3.4). Memory
-    is one M, one gradient of it and O(T (rows W + state)), and the time of a step does not depend on N,
-    whatever the length. What chooses the rows has no gradient, and is not run again.
+    The backward loop recomputes each step from the rows that it read and overwrote, whose numbers were
+    kept; as rows never change (`Rows`), those are the ones that the step saw, to the last bit, and no memory
+    has to be walked back. Beside N integers that takes O(T (rows W + state)), gradients included, and the
+    time of a step does not depend on N. (Rae et al. 2016, arXiv 1610.09027, section 3.4, roll one memory
+    back instead, which needs it and its gradient whole, 2 N W numbers of each sequence.) What chooses the
+    slots has no gradient and is not run again.
 
     Args:
-      choose: see above; ints `reads` and `writes`, nests of tensors of one axis or more, below N. No row may
-        be written twice in a step, unless nothing that counts ever reads it.
-      step: see above. It gets the rows as nests like `reads` and `writes`, with an axis W more, and gives the
-        new rows of `writes`. It may read variables, which get their gradients; it is traced twice and
-        must draw no random numbers.
+      choose: see above. `reads` and `watched` are nests of ints `[B, ...]`, `writes` is ints `[B, m]`; all
+        below B N, or B N for a write that goes nowhere. No slot may be written twice in a step.
+      step: see above. It may read variables, which get their gradients; it is traced twice and must draw no
+        random numbers. `new` is `[B, m, W]`.
       inputs: nest of time-major tensors `[T, B, ...]`.
       state: nest of tensors `[B, ...]`.
-      memory: `[N, W]`; of a batch, the memories one after the other.
+      memory: `Rows` with room for `T m` written rows of each sequence.
       index: nest of what `choose` alone carries from step to step, such as an index of the memory.
 
     Returns:
-      `(outputs, state, memory, index)`: outputs stacked to `[T, B, ...]`, the others after the last step.
+      `(outputs, watched, state, memory, index)`: outputs stacked to `[T, B, ...]`; the numbers of the rows
+      that `watched_t` hold in M_t, for `memory.rows`, stacked likewise; the others after the last step.
 
     >>> import tensorflow as tf
-    >>> from santm_tf.rows import scan_rows
-    >>> choose = lambda x, s, memory, index: (([x], [x]), index)  # row x_t
-    >>> step = lambda x, s, read, written, slots: (read[0], s, [written[0] + 1.0])
-    >>> seen, _, memory, _ = scan_rows(choose, step, tf.constant([[2], [0], [2]]), (), tf.zeros([3, 1]))
-    >>> seen.numpy().ravel().tolist(), memory.numpy().ravel().tolist()
+    >>> from santm_tf.rows import Rows, scan_rows
+    >>> choose = lambda x, s, memory, index: ([x], x[:, None], (), index)  # slot x_t
+    >>> step = lambda x, s, read, held, *slots: (read[0], s, held + 1.0)
+    >>> memory = Rows.start(tf.zeros([1, 1]), batch=1, slots=3, writes=3)
+    >>> seen, _, _, memory, _ = scan_rows(choose, step, tf.constant([[2], [0], [2]]), (), memory)
+    >>> seen.numpy().ravel().tolist(), memory.whole(1).numpy().ravel().tolist()
     ([0.0, 0.0, 1.0], [1.0, 0.0, 2.0])
     """
     nest = tf.nest
@@ -47,102 +97,127 @@ def scan_rows(choose, step, inputs, state, memory, index=()):
     index = nest.map_structure(tf.convert_to_tensor, index)
     like = {}  # structures, known once a step was traced
 
-    def rows(memory, slots):
-        return [tf.gather(memory, v) for v in slots]
-
-    def replaced(memory, slots, new):
-        for place, row in zip(slots, new, strict=True):
-            memory = tf.tensor_scatter_nd_update(memory, place[..., None], tf.cast(row, memory.dtype))
-        return memory
-
     def chosen(x, s, memory, index):
-        slots, index = choose(nest.pack_sequence_as(inputs, x), nest.pack_sequence_as(state, s), memory,
-                              index)
-        like["reads"], like["writes"] = slots
-        reads, writes = (nest.flatten(part) for part in slots)
-        return reads, writes, index
+        reads, writes, watched, index = choose(nest.pack_sequence_as(inputs, x),
+                                               nest.pack_sequence_as(state, s), memory, index)
+        like["reads"], like["watched"] = reads, watched
+        return nest.flatten(reads), writes, nest.flatten(watched), index
 
-    def flat_step(x, s, read, written, reads, writes):
-        packed = [nest.pack_sequence_as(like[part], v) for part, v in
-                  (("reads", read), ("writes", written), ("reads", reads), ("writes", writes))]
-        y, new, overwriting = step(nest.pack_sequence_as(inputs, x), nest.pack_sequence_as(state, s),
-                                   packed[0], packed[1], (packed[2], packed[3]))
+    def flat_step(x, s, read, held, reads, writes):
+        y, new, rows = step(nest.pack_sequence_as(inputs, x), nest.pack_sequence_as(state, s),
+                            nest.pack_sequence_as(like["reads"], read), held,
+                            nest.pack_sequence_as(like["reads"], reads), writes)
         like["outputs"] = y
-        return nest.flatten(y), nest.flatten(new), nest.flatten(overwriting)
+        return nest.flatten(y), nest.flatten(new), rows
 
     @tf.custom_gradient
-    def run(memory, *differentiable):
+    def run(initial, *differentiable):
         given = iter(differentiable)
         everything = [next(given) if smooth else v for v, smooth in zip(leaves, has_gradient, strict=True)]
         xs, s0 = everything[:n_in], everything[n_in:]
         length = xs[0].shape[0] if xs[0].shape[0] is not None else tf.shape(xs[0])[0]
         reading = [unstack(x, length) for x in xs]
+        start = Rows(initial, memory.written, memory.holds)
         first = [x[0] for x in xs]
-        r0, w0, _ = chosen(first, s0, memory, index)
-        y0, _, _ = flat_step(first, s0, rows(memory, r0), rows(memory, w0), r0, w0)
+        r0, w0, watch0, _ = chosen(first, s0, start, index)
+        y0, _, _ = flat_step(first, s0, [start.at(r) for r in r0], start.at(w0), r0, w0)
+        batch, count = tf.unstack(tf.shape(w0))
+        initial_rows = tf.shape(initial)[0]
+        begin = initial_rows + tf.range(batch)[:, None] * (tf.shape(start.written)[0] // batch)
 
-        def forward(t, s, memory, index, ys, kept):
+        def numbers(t):
+            """Those of the rows that step t writes, `[B, m]`."""
+            return begin + t * count + tf.range(count)
+
+        def settled(t, holds, writes):
+            """What slots hold after the step before wrote some."""
+            return tf.tensor_scatter_nd_update(holds, writes[..., None], tf.maximum(numbers(t - 1), 0))
+
+        def after(watched, holds, writes, t):
+            """The rows that slots hold after step t wrote some."""
+            same = watched[..., None] == tf.reshape(writes, [batch, *[1] * (watched.shape.rank - 1), count])
+            new = tf.reshape(numbers(t), [batch, *[1] * (watched.shape.rank - 1), count])
+            return tf.maximum(tf.gather(holds, watched), tf.reduce_max(tf.where(same, new, -1), -1))
+
+        def forward(t, s, written, holds, last, index, ys, kept, watching):
+            # A step's writes settle in the next: XLA copies, every step, what is read before it is written.
+            now = Rows(initial, written, settled(t, holds, last))
             x = [a.read(t) for a in reading]
-            reads, writes, index = chosen(x, s, memory, index)
-            old = rows(memory, writes)
-            kept = [a.write(t, v) for a, v in zip(kept, [*s, *reads, *writes, *old], strict=True)]
-            y, s, new = flat_step(x, s, rows(memory, reads), old, reads, writes)
+            reads, writes, watched, index = chosen(x, s, now, index)
+            rows = [tf.gather(now.holds, v) for v in (*reads, writes)]
+            kept = [a.write(t, v) for a, v in zip(kept, [*s, *reads, writes, *rows], strict=True)]
+            *read, held = map(now.rows, rows)
+            y, s, new = flat_step(x, s, read, held, reads, writes)
             forbid_random_ops()
+            written = tf.tensor_scatter_nd_update(written, numbers(t)[..., None] - initial_rows,
+                                                  tf.cast(new, written.dtype))
             ys = [a.write(t, v) for a, v in zip(ys, y, strict=True)]
-            return t + 1, s, replaced(memory, writes, new), index, ys, kept
+            watched = [after(v, now.holds, writes, t) for v in watched]
+            watching = [a.write(t, v) for a, v in zip(watching, watched, strict=True)]
+            return t + 1, s, written, now.holds, writes, index, ys, kept, watching
 
-        keep = [*s0, *r0, *w0, *rows(memory, w0)]
-        _, s_end, end, index_end, ys, kept = tf.while_loop(
+        keep = [*s0, *r0, w0, *r0, w0]
+        nowhere = tf.zeros_like(w0) + tf.shape(start.holds)[0] - 1
+        _, s_end, written, holds, last, index_end, ys, kept, watching = tf.while_loop(
             lambda t, *_: t < length, forward,
-            (0, list(s0), memory, index, [array(v, length) for v in y0], [array(v, length) for v in keep]),
+            (0, list(s0), start.written, start.holds, nowhere, index,
+             *([array(v, length) for v in part] for part in (y0, keep, watch0))),
             maximum_iterations=length, parallel_iterations=1)
-        ys, kept = [a.stack() for a in ys], [a.stack() for a in kept]
-        counts = [n_state, len(r0), len(w0), len(w0)]
+        ys, kept, watching = ([a.stack() for a in part] for part in (ys, kept, watching))
+        end = Rows(initial, written, settled(length, holds, last))
+        counts = [n_state, len(r0), 1, len(r0), 1]
 
         def backward(*upstream, variables=None):
             variables = list(variables or ())
-            dys = [unstack(d, length) for d in upstream[:len(ys)]]
+            d_outputs, _, d_end, (d_written, *_) = _parts(
+                [tf.convert_to_tensor(d) for d in upstream],
+                [len(ys), len(watching), n_state, len(upstream) - len(ys) - len(watching) - n_state])
+            dys = [unstack(d, length) for d in d_outputs]
             reading, keeping = ([unstack(v, length) for v in part] for part in (xs, kept))
             smooth_x = [i for i in range(n_in) if has_gradient[i]]
             smooth_s = [i for i in range(n_state) if has_gradient[n_in + i]]
             smooth_y = [i for i, v in enumerate(y0) if v.dtype.is_floating]
 
-            def step_back(i, ds, d_memory, memory, dv, dxs):
+            def step_back(i, ds, d_initial, d_written, dv, dxs):
                 t = length - 1 - i
                 x = [a.read(t) for a in reading]
-                s, reads, writes, old = _parts([a.read(t) for a in keeping], counts)
-                memory = replaced(memory, writes, old)
-                read = rows(memory, reads)
-                sources = [x[j] for j in smooth_x], [s[j] for j in smooth_s], read, old
+                s, reads, (writes,), read_rows, (held_rows,) = _parts([a.read(t) for a in keeping], counts)
+                read, held = [end.rows(v) for v in read_rows], end.rows(held_rows)
+                sources = [x[j] for j in smooth_x], [s[j] for j in smooth_s], read, held
                 with tf.GradientTape(watch_accessed_variables=False) as tape:
                     tape.watch(sources)
                     tape.watch(variables)
-                    y, state, new = flat_step(x, s, read, old, reads, writes)
-                gx, gs, g_read, g_old, gv = tape.gradient(
-                    [*(y[j] for j in smooth_y), *(state[j] for j in smooth_s), *new], (*sources, variables),
-                    output_gradients=[*(dys[j].read(t) for j in smooth_y), *ds, *rows(d_memory, writes)],
+                    y, state, new = flat_step(x, s, read, held, reads, writes)
+                gx, gs, g_read, g_held, gv = tape.gradient(
+                    [*(y[j] for j in smooth_y), *(state[j] for j in smooth_s), new], (*sources, variables),
+                    output_gradients=[*(dys[j].read(t) for j in smooth_y), *ds,
+                                      tf.cast(tf.gather(d_written, numbers(t) - initial_rows), new.dtype)],
                     unconnected_gradients="zero")
-                d_memory = replaced(d_memory, writes, g_old)
-                for place, g in zip(reads, g_read, strict=True):
-                    d_memory = tf.tensor_scatter_nd_add(d_memory, place[..., None], g)
-                return (i + 1, gs, d_memory, memory, add(dv, gv),
+                for rows, g in zip([*read_rows, held_rows], [*g_read, g_held], strict=True):
+                    of_initial = tf.where(rows[..., None] < initial_rows, g, tf.zeros_like(g))
+                    d_initial = tf.tensor_scatter_nd_add(
+                        d_initial, tf.minimum(rows, initial_rows - 1)[..., None], of_initial)
+                    d_written = tf.tensor_scatter_nd_add(
+                        d_written, tf.maximum(rows - initial_rows, 0)[..., None], g - of_initial)
+                return (i + 1, gs, d_initial, d_written, add(dv, gv),
                         [a.write(t, g) for a, g in zip(dxs, gx, strict=True)])
 
-            d_end = upstream[len(ys) + n_state]
-            _, ds, d_memory, _, dv, dxs = tf.while_loop(
+            _, ds, d_initial, _, dv, dxs = tf.while_loop(
                 lambda i, *_: i < length, step_back,
-                (0, [upstream[len(ys) + j] for j in smooth_s], d_end, end,
+                (0, [d_end[j] for j in smooth_s], tf.zeros_like(initial), d_written,
                  [tf.zeros_like(v) for v in variables], [array(xs[j][0], length) for j in smooth_x]),
                 maximum_iterations=length, parallel_iterations=1)
-            gradients = [d_memory, *(a.stack() for a in dxs), *ds]
+            gradients = [d_initial, *(a.stack() for a in dxs), *ds]
             return (gradients, dv) if variables else gradients
 
-        return [*ys, *s_end, end, *nest.flatten(index_end)], backward
+        return [*ys, *watching, *s_end, end.written, end.holds, *nest.flatten(index_end)], backward
 
-    flat = run(memory, *[v for v, smooth in zip(leaves, has_gradient, strict=True) if smooth])
-    outputs, state_end, (end,), index_end = _parts(
-        flat, [len(flat) - n_state - 1 - len(nest.flatten(index)), n_state, 1, len(nest.flatten(index))])
-    return (nest.pack_sequence_as(like["outputs"], outputs), nest.pack_sequence_as(state, state_end), end,
+    flat = run(memory.initial, *[v for v, smooth in zip(leaves, has_gradient, strict=True) if smooth])
+    outputs, watched, state_end, end, index_end = _parts(
+        flat, [len(nest.flatten(like["outputs"])), len(nest.flatten(like["watched"])), n_state, 2,
+               len(nest.flatten(index))])
+    return (nest.pack_sequence_as(like["outputs"], outputs), nest.pack_sequence_as(like["watched"], watched),
+            nest.pack_sequence_as(state, state_end), Rows(memory.initial, *end),
             nest.pack_sequence_as(index, index_end))
 
 

@@ -51,22 +51,6 @@ def read(weights, memory):
                       tf.stack([batch, heads, width]))
 
 
-def nearest(keys, memory, count):
-    """The slots most similar to each key, by looking at all of them; what similarity is: `similarity`.
-
-    Args:
-      keys: `[B, h, W]`.
-      memory: `[B, N, W]`.
-      count: k.
-
-    Returns:
-      int32 `[B, h, k]`.
-    """
-    scale = tf.math.rsqrt(tf.reduce_sum(memory * memory, -1) + EPSILON)
-    scores = tf.matmul(keys, memory, transpose_b=True) * scale[:, None]
-    return tf.math.top_k(scores, count, sorted=False).indices
-
-
 def reached(head, candidates, rows, previous, slots):
     """`addressing.address` where content is looked for in some slots only: logits of the slots reached.
 
@@ -124,10 +108,10 @@ def largest(places, logits, kept):
     return tf.gather(places, tf.math.top_k(logits, kept).indices, batch_dims=2)
 
 
-def weights_at(slots, places, logits):
+def weights_at(slots, places, logits, normalise=tf.nn.softmax):
     """The weights at some of the places reached, made to sum to 1: SparseWeights.
 
-    With all slots reached and taken that is the dense memory's address.
+    With all slots reached and taken that is, by softmax, the dense memory's address.
     """
     found = tf.where(slots[..., None] == places[..., None, :], logits[..., None, :], -1e30)
-    return SparseWeights(slots, tf.nn.softmax(tf.reduce_max(found, -1)))
+    return SparseWeights(slots, normalise(tf.reduce_max(found, -1)))

@@ -4,12 +4,18 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from santm_tf.compat import addons
 from santm_tf.errors import ArgumentError
 from santm_tf.lstm import lstm, sigmoid
-from santm_tf.memory import MemoryCell, write
+from santm_tf.memory import MemoryCell, MemoryState, write
 from santm_tf.recency import Recency
-from santm_tf.rows import scan_rows
-from santm_tf.sparse import SparseWeights, first, largest, nearest, reached, weights_at
+from santm_tf.recurrent import split
+from santm_tf.rows import Rows, scan_rows
+from santm_tf.search import Hashed, Written, nearest
+from santm_tf.sparse import SparseWeights, first, largest, reached, weights_at
+
+# So many rows are looked through as fast as hashed (benchmarks/search.py).
+EXACT_UP_TO = 20_000
 
 
 class Controller(NamedTuple):
@@ -22,9 +28,34 @@ class Controller(NamedTuple):
     values: tf.Tensor  # [B, R + writes, k], and their weights there
 
 
+class SparseMemoryState(NamedTuple):
+    """`Controller`, the memory, and the order in which its slots were accessed (`Recency`)."""
+
+    h: tf.Tensor
+    c: tf.Tensor
+    read: tf.Tensor
+    slots: tf.Tensor
+    values: tf.Tensor
+    memory: tf.Tensor  # [B, N, W]
+    order: tf.Tensor  # int32 [B, N], the slots, the one accessed longest ago first
+
+
+class Visits(NamedTuple):
+    """What the recall needs: V = 1 + S, the state before the first step and those after each."""
+
+    read: tf.Tensor  # [V, B, R, W], the vectors read
+    values: tf.Tensor  # [V, B, R, k], the weights of the slots read
+    near: tf.Tensor  # int32 [V, B, R, k, 2 reach + 1], rows in and around those slots
+    memory: Rows  # whose rows these are
+
+    def neighbourhoods(self):
+        """What was in the slots read and around them, `[V, B, R, k, 2 reach + 1, W]`."""
+        return self.memory.rows(self.near)
+
+
 @tf.keras.utils.register_keras_serializable("santm_tf")
 class SparseMemoryCell(MemoryCell):
-    """A `MemoryCell` whose heads keep k weights each, run by `scan_rows`.
+    """A `MemoryCell` whose heads keep k weights each; `run` takes a whole sequence at once.
 
     Content is looked for in the k slots most similar to the key; of the slots that interpolation and shift
     reach from there and from the last weights the k largest are kept and made to sum to 1
@@ -35,29 +66,53 @@ class SparseMemoryCell(MemoryCell):
 
     lru being the slot that was accessed longest ago (`Recency`), alpha in [0, 1] the head's choice.
 
+    From a constant memory (`memory_init="constant"`) the time of a step does not depend on N, beside the
+    making of 3 N integers at the start. From a learned one, or a state that is given, every step looks at all
+    slots for the most similar.
+
     Args:
       units, memory_slots, ...: as of `MemoryCell`.
       top_k: k, from 1 to N.
       allocate: whether write heads may take the slot that was accessed longest ago.
+      normaliser: "softmax", or "sparsemax" (Martins and Astudillo 2016, arXiv 1602.02068) for weights of
+        which some of the k are exactly 0; needs tensorflow-addons.
+      search: "exact", "lsh" (`search.Hashed`, needs a constant memory), or "auto": "lsh" from a constant
+        memory to which a sequence writes more than 20,000 rows.
+
+    Input, output as of `MemoryCell`, with weights over all slots; state `SparseMemoryState`.
 
     Raises:
       ValueError: sizes that cannot work.
+      ImportError: sparsemax without tensorflow-addons.
 
     >>> import tensorflow as tf
     >>> from santm_tf.sparse_memory import SparseMemoryCell
     >>> cell = SparseMemoryCell(8, memory_slots=1000, slot_width=4)
     >>> cell.build([[None, 3], [None, 1]])
-    >>> read, state, memory, _ = cell.run(tf.zeros([5, 2, 3]), tf.ones([5, 2, 1]))
-    >>> read.shape.as_list(), memory.shape.as_list()
-    ([5, 2, 1, 4], [2, 1000, 4])
+    >>> visits, state = cell.run(tf.zeros([5, 2, 3]), tf.ones([5, 2, 1]))
+    >>> visits.read.shape.as_list(), state.memory.shape.as_list()
+    ([6, 2, 1, 4], [2, 1000, 4])
     """
 
-    def __init__(self, units, top_k=4, allocate=True, **kwargs):
+    def __init__(self, units, top_k=4, allocate=True, normaliser="softmax", search="auto", **kwargs):
         super().__init__(units, **kwargs)
-        if not 1 <= top_k <= self.memory_slots:
-            raise ArgumentError(f"{type(self).__name__}: top_k={top_k}; it must be from 1 to "
-                                f"memory_slots={self.memory_slots}")
-        self.top_k, self.allocate = top_k, allocate
+        name, slots = type(self).__name__, self.memory_slots
+        if not 1 <= top_k <= slots:
+            raise ArgumentError(f"{name}: top_k={top_k}; it must be from 1 to memory_slots={slots}")
+        if search not in ("auto", "exact", "lsh"):
+            raise ArgumentError(f"{name}: search={search!r}; use 'auto', 'exact' or 'lsh'")
+        if search == "lsh" and self.memory_init != "constant":
+            raise ArgumentError(f"{name}: search='lsh' finds what was written; it needs "
+                                "memory_init='constant'")
+        if normaliser not in ("softmax", "sparsemax"):
+            raise ArgumentError(f"{name}: normaliser={normaliser!r}; use 'softmax' or 'sparsemax'")
+        self.top_k, self.allocate, self.normaliser, self.search = top_k, allocate, normaliser, search
+        self._normalise = addons().activations.sparsemax if normaliser == "sparsemax" else tf.nn.softmax
+        heads, width = self.read_heads + self.write_heads, self.slot_width
+        shape = tf.TensorShape
+        self.state_size = list(SparseMemoryState(
+            units, units, shape([self.read_heads, width]), shape([heads, top_k]), shape([heads, top_k]),
+            shape([slots, width]), shape([slots])))
 
     def _weighted_slots(self):
         return self.top_k
@@ -70,91 +125,156 @@ class SparseMemoryCell(MemoryCell):
         addressing, erase, add, *allocated = self._head_parts(h)
         return (*self._shaped(addressing, erase, add), sigmoid(allocated[0]) if allocated else None)
 
-    def _control(self, m, state):
+    def _control(self, m, state, projected=False):
         """The controller's next h and c, and what the heads make of h."""
         carried = tf.concat([state.h, tf.reshape(state.read, [-1, self.read_heads * self.slot_width])], -1)
-        z, _ = self.project((m, None))
+        z = m if projected else self.project((m, None))[0]
         h, c = lstm(z + carried @ self.recurrent_kernel, state.c)
         return h, c, self.heads(h)
 
-    def first_state(self, batch_size):
-        """`(Controller, memory [B, N, W], Recency)` before the first step."""
-        state = super().get_initial_state(batch_size=batch_size)
-        heads = self.read_heads + self.write_heads
-        slots = tf.tile(tf.range(self.top_k)[None, None], [batch_size, heads, 1])
-        values = tf.concat([state[3], state[4]], 1)
-        return (Controller(*state[:3], slots, values), state[5], Recency.start(batch_size, self.memory_slots))
+    def _start(self, batch_size, dtype=None):
+        """The first `Controller`, and a learned memory `[N, W]` or the one row of a constant one."""
+        state = MemoryState(*super().get_initial_state(batch_size=1, dtype=dtype))
+        slots = tf.tile(tf.range(self.top_k)[None, None], [1, self.read_heads + self.write_heads, 1])
+        weights = tf.concat([state.read_weights, state.write_weights], 1)
+        controller = tf.nest.map_structure(lambda v: tf.repeat(v, batch_size, 0),
+                                           Controller(state.h, state.c, state.read, slots, weights))
+        return controller, state.memory[0, :None if self.memory_init == "learned" else 1]
 
-    def run(self, m, a, state=None):
+    def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
+        if inputs is not None:
+            batch_size = tf.shape(tf.nest.flatten(inputs)[0])[0]
+        controller, initial = self._start(batch_size, dtype)
+        memory = tf.broadcast_to(initial, [batch_size, self.memory_slots, self.slot_width])
+        order = tf.tile(tf.range(self.memory_slots)[None], [batch_size, 1])
+        return list(SparseMemoryState(*controller, memory, order))
+
+    def run(self, m, a, state=None, reach=0):
         """Over the steps of a sequence.
 
         Args:
           m: `[S, B, d]`. a: `[S, B, 1]`, the access mask, 0 or 1.
-          state: `(Controller, memory, Recency)`; by default the first.
+          state: `SparseMemoryState`; by default the first.
+          reach: how many slots to either side of those read the visits are to have.
 
         Returns:
-          `(read, Controller, memory, Recency)`: the vectors read at every step, `[S, B, R, W]`, and the state
-          after the last.
+          `(Visits, SparseMemoryState)`, the state being that after the last step.
         """
-        batch = tf.shape(m)[1]
-        controller, memory, order = state or self.first_state(batch)
-        slots, width = self.memory_slots, self.slot_width
-        # One row more, for what two heads would write to one slot twice.
-        flat = tf.concat([tf.reshape(memory, [-1, width]), tf.zeros([1, width], memory.dtype)], 0)
-        read, controller, flat, order = scan_rows(self._choose, self._step, (m, a), controller, flat, order)
-        return read, controller, tf.reshape(flat[:-1], [-1, slots, width]), order
+        batch, reads = tf.shape(m)[1], self.read_heads
+        steps = m.shape[0] if m.shape[0] is not None else tf.shape(m)[0]
+        if state is None:
+            controller, initial = self._start(batch, m.dtype)
+            order = Recency.start(batch, self.memory_slots, *self._accesses(steps))
+        else:
+            state = SparseMemoryState(*state)
+            controller, order = Controller(*state[:5]), Recency.of(state.order, *self._accesses(steps))
+            initial = tf.reshape(state.memory, [-1, self.slot_width])
+        memory = Rows.start(initial, batch, self.memory_slots, steps * self._writes() + 1)
+        index = self._index(memory, batch, m.shape[0], state is None)
+        (m, a), options = split(self, (m, a))
+        first_near = tf.gather(memory.holds, self._around(controller.slots, reach))
+        (read, values), near, end, memory, (order, _) = scan_rows(
+            lambda *given: self._choose(*given, reach, **options),
+            lambda *given: self._step(*given, **options), (m, a), controller, memory, (order, index))
+        visits = Visits(*(tf.concat([start[None], after], 0) for start, after in (
+            (controller.read, read), (controller.values[:, :reads], values), (first_near, near))), memory)
+        return visits, SparseMemoryState(*end, memory.whole(batch), order.of_each())
 
-    def _choose(self, inputs, state, memory, order):
-        """The rows read: where content was found, where the heads are, what was not accessed for longest."""
+    def _writes(self):
+        """How many slots a step writes."""
+        return self.write_heads * (self.top_k + self.allocate)
+
+    def _accesses(self, steps):
+        """How many accesses steps make, and how many of the slots accessed longest ago one asks for."""
+        a_step = self.read_heads * self.top_k + self._writes()
+        return steps * a_step, max(self.top_k, self.write_heads if self.allocate else 0)
+
+    def _index(self, memory, batch, steps, starts):
+        """What finds similar slots: an index of what is written, or () to look at all slots."""
+        if not starts or self.memory_init != "constant" or steps is None:
+            if self.search == "lsh":
+                raise ArgumentError(f"{type(self).__name__}: search='lsh' needs a sequence of known length "
+                                    "from its beginning, no state that is handed on; use search='exact'")
+            return ()
+        written = steps * self._writes()
+        accessed, _ = self._accesses(steps)
+        if self.search == "lsh" or (self.search == "auto" and min(written, self.memory_slots) > EXACT_UP_TO):
+            return Hashed.start(memory, batch, self._writes())
+        # What was never accessed stands for all that was never written, as long as there are k such slots.
+        if accessed + self.top_k <= self.memory_slots:
+            return Written.start(memory, batch, self._writes())
+        return ()
+
+    def _around(self, slots, reach):
+        """Numbers of the slots within reach of those `[B, heads, k]` read: `[B, R, k, 2 reach + 1]`."""
+        near = (slots[:, :self.read_heads, :, None] + tf.range(-reach, reach + 1)) % self.memory_slots
+        return near + self.memory_slots * tf.range(tf.shape(slots)[0])[:, None, None, None]
+
+    def _choose(self, inputs, state, memory, carried, reach, projected=False):
+        """The slots read: where content was found, where the heads are, what was not accessed for longest."""
         m, a = inputs
-        _, _, (addressing, *_) = self._control(m, state)
+        order, index = carried
+        _, _, (addressing, *_) = self._control(m, state, projected)
         batch, slots, reads = tf.shape(m)[0], self.memory_slots, self.read_heads
         begin = tf.range(batch)[:, None, None] * slots
-        whole = tf.reshape(memory[:-1], [-1, slots, self.slot_width])
-        found = nearest(tf.tanh(addressing[..., :self.slot_width]), whole, self.top_k)
-        places, logits = reached(addressing, found, tf.gather(memory, begin + found),
+        keys = tf.tanh(addressing[..., :self.slot_width])
+        if index:
+            index = index.noted(memory)
+            found = index.nearest(keys, memory, self.top_k, order.least_recent(self.top_k))
+        else:
+            found = nearest(keys, memory.whole(batch), self.top_k)
+        places, logits = reached(addressing, found, memory.at(begin + found),
                                  SparseWeights(state.slots, state.values), slots)
         kept = largest(places, logits, self.top_k)
         written = tf.reshape(kept[:, reads:], [-1, self.write_heads * self.top_k])
         longest_ago = tf.zeros([batch, 0], tf.int32)
         if self.allocate:
-            longest_ago = order.least_recent(self.write_heads, batch)
+            longest_ago = order.least_recent(self.write_heads)
             written = tf.concat([written, longest_ago], 1)
-            touched = tf.concat([tf.reshape(kept[:, :reads], [-1, reads * self.top_k]), written], 1)
-            order = order.accessed(touched, a[:, 0] > 0)
+        accessed = a[:, 0] > 0
+        order = order.accessed(tf.concat([tf.reshape(kept[:, :reads], [-1, reads * self.top_k]), written], 1),
+                               accessed)
         writes = tf.where(first(written), begin[:, 0] + written, batch * slots)
-        return ((begin + found, begin + kept, begin[:, 0] + longest_ago), (writes,)), order
+        if index:
+            index = index.replaced(memory, writes)
+        held = tf.where(accessed[:, None, None], kept, state.slots)
+        return ((begin + found, begin + kept, begin[:, 0] + longest_ago), writes,
+                self._around(held, reach), (order, index))
 
-    def _step(self, inputs, state, read, written, rows):
+    def _step(self, inputs, state, read, held, slots_read, writes, projected=False):
         m, a = inputs
-        (found, kept, longest_ago), (writes,) = rows
+        found, kept, longest_ago = slots_read
         slots, reads = self.memory_slots, self.read_heads
-        h, c, (addressing, erase, add, allocated) = self._control(m, state)
+        h, c, (addressing, erase, add, allocated) = self._control(m, state, projected)
         begin = tf.range(tf.shape(m)[0])[:, None, None] * slots
         places, logits = reached(addressing, found - begin, read[0], SparseWeights(state.slots, state.values),
                                  slots)
-        own, values = weights_at(kept - begin, places, logits)
+        own, values = weights_at(kept - begin, places, logits, self._normalise)
         values = tf.cast(values, m.dtype)
         vectors = tf.reduce_sum(values[:, :reads, :, None] * read[1][:, :reads], 2)
 
         at = tf.cast(kept[:, reads:, :, None] == writes[:, None, None], m.dtype)
-        weights, old = tf.reduce_sum(values[:, reads:, :, None] * at, 2), written[0]
+        weights = tf.reduce_sum(values[:, reads:, :, None] * at, 2)
         if self.allocate:
             at = tf.cast(longest_ago[..., None] == writes[:, None], m.dtype)
             alpha = allocated[..., None]
             weights = (1 - alpha) * weights + alpha * at
-            old *= tf.reduce_prod(1 - a[..., None] * alpha * at, 1)[..., None]
-        new = write(old, a[..., None] * weights, erase, add)
+            held *= tf.reduce_prod(1 - a[..., None] * alpha * at, 1)[..., None]
+        new = write(held, a[..., None] * weights, erase, add)
 
         def gate(new, old):
             open_ = tf.reshape(a, [-1] + [1] * (new.shape.rank - 1))
             return open_ * new + (1 - open_) * old if new.dtype.is_floating else tf.where(open_ > 0, new, old)
 
         state = Controller(*map(gate, Controller(h, c, vectors, own, values), state))
-        return state.read, state, (new,)
+        return (state.read, state.values[:, :reads]), state, new
 
     def call(self, inputs, states, projected=False):
-        raise NotImplementedError("SparseMemoryCell is run by its `run`, not step by step")
+        m, a = inputs
+        _, state = self.run(m[None], a[None], SparseMemoryState(*states))
+        weights = SparseWeights(state.slots, state.values).dense(self.memory_slots)
+        return (weights[:, :self.read_heads], state.memory), list(state)
 
     def get_config(self):
-        return {**super().get_config(), "top_k": self.top_k, "allocate": self.allocate}
+        names = "top_k", "allocate", "normaliser", "search"
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from santm_tf import addressing, sparse
+from santm_tf import addressing, search, sparse
 from santm_tf.sparse import SparseWeights
 
 few = hypothesis.settings(max_examples=25, deadline=None)
@@ -25,7 +25,7 @@ def problem(slots, kept, shift_range=1, seed=0, scale=1.0):
 
 def addressed(head, memory, previous, kept, candidates=None):
     key = tf.tanh(head[..., :WIDTH])
-    found = sparse.nearest(key, memory, candidates or kept)
+    found = search.nearest(key, memory, candidates or kept)
     rows = tf.gather(memory, found, batch_dims=1)
     places, logits = sparse.reached(head, found, rows, previous, memory.shape[1])
     return sparse.weights_at(sparse.largest(places, logits, kept), places, logits), found
@@ -79,7 +79,7 @@ def test_nearest_finds_the_most_similar():
     head, memory, _ = problem(30, 4)
     key = tf.tanh(head[..., :WIDTH])
     expected = np.argsort(-addressing.similarity(key, memory).numpy())[..., :5]
-    np.testing.assert_array_equal(np.sort(sparse.nearest(key, memory, 5)), np.sort(expected))
+    np.testing.assert_array_equal(np.sort(search.nearest(key, memory, 5)), np.sort(expected))
 
 
 @pytest.mark.parametrize("jit", [False, True])

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from santm_tf import MemoryCell
 from santm_tf.scan import scan
-from santm_tf.sparse_memory import SparseMemoryCell
+from santm_tf.sparse_memory import SparseMemoryCell, SparseMemoryState
 
 BATCH, STEPS, FEATURES = 2, 6, 3
 
@@ -44,7 +44,8 @@ def test_with_all_slots_kept_it_is_the_dense_memory(heads, jit):
     def by_sparse(m, a):
         with tf.GradientTape() as tape:
             tape.watch(m)
-            read, _, memory, _ = sparse.run(m, a)
+            visits, state = sparse.run(m, a)
+            read, memory = visits.read[1:], state.memory
             loss = tf.reduce_sum(tf.sin(read)) + tf.reduce_sum(memory ** 2)
         return read, memory, tape.gradient(loss, [m, *sparse.trainable_weights])
 
@@ -57,33 +58,34 @@ def test_what_is_allocated_is_written_to_a_slot_of_its_own_that_nothing_else_tou
     cell = built(SparseMemoryCell(4, memory_slots=20, slot_width=4, top_k=3, dtype="float64"))
     cell.head_bias.assign(tf.concat([cell.head_bias[:-1], [1e3]], 0))  # alpha, clipped to sigmoid(20)
     m, a = inputs()
-    _, before, _ = cell.first_state(BATCH)
-    _, _, after, order = cell.run(m, a)
+    before = SparseMemoryState(*cell.get_initial_state(batch_size=BATCH)).memory
+    _, state = cell.run(m, a)
+    after = state.memory
     changed = np.abs(after - before).max(-1) > 1e-6
     accessed = int(tf.reduce_sum(a[:, 0]))
     np.testing.assert_array_equal(changed.sum(1), accessed)
     assert np.abs(after)[changed].max() <= 1  # erased first: what is there is what was added
-    for row, newest in zip(changed, order.least_recent(20, BATCH).numpy()[:, ::-1], strict=True):
+    for row, newest in zip(changed, state.order.numpy()[:, ::-1], strict=True):
         assert set(np.flatnonzero(row)) <= set(newest[:accessed * 7])
 
 
 def test_a_step_that_is_not_accessed_changes_nothing():
     cell = built(SparseMemoryCell(4, memory_slots=20, slot_width=4, top_k=3, dtype="float64"))
     m, _ = inputs()
-    first = cell.first_state(BATCH)
-    _, *after = cell.run(m, tf.zeros([STEPS, BATCH, 1], tf.float64))
-    for old, new in zip(tf.nest.flatten(first), tf.nest.flatten(after), strict=True):
+    first = cell.get_initial_state(batch_size=BATCH)
+    _, after = cell.run(m, tf.zeros([STEPS, BATCH, 1], tf.float64))
+    for old, new in zip(first, after, strict=True):
         np.testing.assert_array_equal(old, new)
 
 
 def test_going_on_from_a_state_is_one_run():
     cell = built(SparseMemoryCell(4, memory_slots=20, slot_width=4, top_k=3, dtype="float64"))
     m, a = inputs()
-    read, *whole = cell.run(m, a)
-    first, *state = cell.run(m[:2], a[:2])
-    rest, *end = cell.run(m[2:], a[2:], state)
-    np.testing.assert_allclose(tf.concat([first, rest], 0), read, rtol=1e-9)
-    for ours, theirs in zip(tf.nest.flatten(end), tf.nest.flatten(whole), strict=True):
+    visits, whole = cell.run(m, a)
+    first, state = cell.run(m[:2], a[:2])
+    rest, end = cell.run(m[2:], a[2:], state)
+    np.testing.assert_allclose(tf.concat([first.read, rest.read[1:]], 0), visits.read, rtol=1e-9)
+    for ours, theirs in zip(end, whole, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
 
@@ -98,8 +100,8 @@ def test_finite_differences():
     m, a = inputs()
 
     def value(m):
-        read, _, memory, _ = cell.run(m, a)
-        return tf.reduce_sum(tf.sin(read)) + tf.reduce_sum(memory ** 2)
+        visits, state = cell.run(m, a)
+        return tf.reduce_sum(tf.sin(visits.read)) + tf.reduce_sum(state.memory ** 2)
 
     with tf.GradientTape() as tape:
         tape.watch(m)

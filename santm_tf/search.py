@@ -1,0 +1,193 @@
+"""Which slots of a memory hold what is most similar to a key: among all, among the written, or hashed."""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from santm_tf.addressing import EPSILON, similarity
+
+TABLES, PROBES, LOAD = 4, 2, 3  # of `Hashed`: load is the room of a bucket, in rows per bucket
+MIN_ROOM = 8
+
+
+def nearest(keys, memory, count):
+    """The slots most similar to each key, by looking at all of them.
+
+    Args:
+      keys: `[B, h, W]`.
+      memory: `[B, N, W]`.
+      count: k.
+
+    Returns:
+      int32 `[B, h, k]`; similarity is `addressing.similarity`.
+    """
+    return tf.math.top_k(similarity(keys, memory), count, sorted=False).indices
+
+
+def best_distinct(slots, scores, count):
+    """The `count` different slots with the highest scores: `[B, h, C]` twice to int32 `[B, h, count]`.
+
+    >>> import tensorflow as tf
+    >>> from santm_tf.search import best_distinct
+    >>> best_distinct(tf.constant([[[5, 7, 5, 2]]]), tf.constant([[[0.9, 0.1, 0.8, 0.3]]]), 2).numpy()
+    array([[[5, 2]]], dtype=int32)
+    """
+    found = []
+    for _ in range(count):
+        best = tf.gather(slots, tf.argmax(scores, -1), batch_dims=2)
+        found.append(best)
+        scores = tf.where(slots == best[..., None], scores.dtype.min, scores)
+    return tf.stack(found, -1)
+
+
+class Written(NamedTuple):
+    """An index of what was written to a `rows.Rows`; what was never written is all of one row.
+
+    A search looks at every written row that a slot still holds. Its time depends on how many rows are
+    written, E of each sequence with one to spare, and not on N.
+    """
+
+    scale: tf.Tensor  # [B E], 1 / |row| of written rows that a slot holds, 0 of the others
+    slot: tf.Tensor  # int32 [B E], which slot that is, from 0 to N - 1
+    last: tf.Tensor  # int32 [B, m], the slots that the last step wrote, as `rows.Rows` numbers them
+
+    @classmethod
+    def start(cls, memory, batch, writes):
+        """Before the first step, of which each writes so many slots."""
+        rows = tf.shape(memory.written)[0]
+        nowhere = tf.shape(memory.holds)[0] - 1
+        return cls(tf.zeros([rows], memory.written.dtype), tf.zeros([rows], tf.int32),
+                   tf.fill([batch, writes], nowhere))
+
+    def noted(self, memory):
+        """With what the last step wrote."""
+        scale, slot, (numbers, valid, rows) = self.scale, self.slot, self._of_last(memory)
+        inverse = tf.math.rsqrt(tf.reduce_sum(rows * rows, -1) + EPSILON)
+        slots = (tf.shape(memory.holds)[0] - 1) // tf.shape(self.last)[0]
+        scale = tf.tensor_scatter_nd_update(scale, numbers[..., None], tf.where(valid, inverse, 0))
+        return self._replace(scale=scale, slot=tf.tensor_scatter_nd_update(slot, numbers[..., None],
+                                                                          self.last % slots))
+
+    def _of_last(self, memory):
+        """Rows that the last step wrote: their places among the written, whether they count, and they."""
+        valid = self.last < tf.shape(memory.holds)[0] - 1
+        spare = tf.shape(memory.written)[0] - 1
+        numbers = tf.gather(memory.holds, self.last) - tf.shape(memory.initial)[0]
+        numbers = tf.where(valid, numbers, spare)
+        return numbers, valid, tf.gather(memory.written, numbers)
+
+    def replaced(self, memory, writes):
+        """Without what some slots hold, which are to be written now."""
+        old = tf.gather(memory.holds, writes) - tf.shape(memory.initial)[0]
+        old = tf.where(old >= 0, old, tf.shape(memory.written)[0] - 1)
+        scale = tf.tensor_scatter_nd_update(self.scale, old[..., None], tf.zeros_like(old, self.scale.dtype))
+        return self._replace(scale=scale, last=writes)
+
+    def nearest(self, keys, memory, count, others):
+        """The slots most similar to each key.
+
+        Args:
+          keys: `[B, h, W]`.
+          memory: `rows.Rows`.
+          count: k.
+          others: int32 `[B, C]` with C >= k, different slots, from 0 to N - 1, to be considered too: what was
+            never written.
+
+        Returns:
+          int32 `[B, h, k]`.
+        """
+        batch = tf.shape(keys)[0]
+        rows = tf.reshape(memory.written, [batch, -1, keys.shape[-1]])
+        scale = tf.reshape(self.scale, [batch, 1, -1])
+        scores = tf.where(scale > 0, tf.matmul(keys, rows, transpose_b=True) * scale, keys.dtype.min)
+        best = tf.math.top_k(scores, tf.minimum(count, tf.shape(scores)[-1]))
+        slots = tf.gather(tf.reshape(self.slot, [batch, -1]), best.indices, batch_dims=1)
+        return _with_others(slots, best.values, keys, memory, count, others)
+
+
+class Hashed(NamedTuple):
+    """`Written` with a locality-sensitive hash of its rows: a search looks at a few of them.
+
+    The hash is cross-polytope (Andoni et al. 2015, arXiv 1509.02897): after a random rotation R a row is in
+    bucket `argmax_i |R x|_i` with its sign; two of those make a bucket's number of one of 4 tables. A search
+    probes the best two of each, 16 buckets. A full bucket forgets what came first.
+    """
+
+    rows: Written
+    table: tf.Tensor  # int32 [B tables buckets room + 1], places of written rows, -1 for none
+    count: tf.Tensor  # int32 [B tables buckets + 1], how many rows a bucket has been given
+
+    @classmethod
+    def start(cls, memory, batch, writes):
+        rows = tf.shape(memory.written)[0] // batch
+        buckets = _buckets(memory.initial.shape[-1])
+        room = tf.maximum(LOAD * rows // buckets, MIN_ROOM)
+        return cls(Written.start(memory, batch, writes),
+                   tf.fill([batch * TABLES * buckets * room + 1], -1),
+                   tf.zeros([batch * TABLES * buckets + 1], tf.int32))
+
+    def _buckets_of(self, vectors, probes=1):
+        """Numbers of buckets `[B, n, tables, probes^2]` of vectors `[B, n, W]`, as `count` has them."""
+        width = vectors.shape[-1]
+        turned = tf.einsum("bnw,wtcv->bntcv", vectors, tf.cast(_rotations(width), vectors.dtype))
+        top = tf.math.top_k(tf.abs(turned), probes).indices
+        signs = tf.gather(turned, top, batch_dims=4) > 0
+        half = top + width * tf.cast(signs, tf.int32)
+        both = half[..., 0, :, None] * 2 * width + half[..., 1, None, :]
+        table = tf.range(TABLES)[:, None] + TABLES * tf.range(tf.shape(vectors)[0])[:, None, None, None]
+        return table * _buckets(width) + tf.reshape(both, tf.concat([tf.shape(both)[:3], [probes**2]], 0))
+
+    def noted(self, memory):
+        place, valid, new = self.rows._of_last(memory)
+        spare = tf.shape(self.count)[0] - 1
+        bucket = tf.where(valid[..., None], self._buckets_of(new)[..., 0], spare)  # [B, m, tables]
+        # Of rows that share a bucket the later come behind.
+        writes = tf.range(tf.shape(place)[1])
+        before = (bucket[:, :, None] == bucket[:, None]) & (writes[:, None] > writes)[None, :, :, None]
+        nth = tf.gather(self.count, bucket) + tf.reduce_sum(tf.cast(before, tf.int32), 2)
+        room = (tf.shape(self.table)[0] - 1) // spare
+        at = tf.where(valid[..., None], bucket * room + nth % room, spare * room)
+        place = tf.where(valid, place, -1)
+        table = tf.tensor_scatter_nd_update(self.table, at[..., None],
+                                            tf.broadcast_to(place[..., None], tf.shape(at)))
+        count = tf.tensor_scatter_nd_add(self.count, bucket[..., None], tf.ones_like(bucket))
+        return Hashed(self.rows.noted(memory), table, count)
+
+    def replaced(self, memory, writes):
+        return self._replace(rows=self.rows.replaced(memory, writes))
+
+    def nearest(self, keys, memory, count, others):
+        """As of `Written`; found are those that share a bucket with the key, where there are as many."""
+        batch, heads, _ = tf.unstack(tf.shape(keys))
+        bucket = self._buckets_of(keys, PROBES)
+        room = (tf.shape(self.table)[0] - 1) // (tf.shape(self.count)[0] - 1)
+        places = tf.gather(self.table, bucket[..., None] * room + tf.range(room))
+        places = tf.reshape(places, [batch, heads, -1])
+        valid, places = places >= 0, tf.maximum(places, 0)
+        scale = tf.where(valid, tf.gather(self.rows.scale, places), 0)
+        scores = tf.reduce_sum(tf.gather(memory.written, places) * keys[:, :, None], -1) * scale
+        scores = tf.where(scale > 0, scores, keys.dtype.min)
+        return _with_others(tf.gather(self.rows.slot, places), scores, keys, memory, count, others)
+
+
+def _with_others(slots, scores, keys, memory, count, others):
+    batch = tf.shape(keys)[0]
+    begin = tf.range(batch)[:, None] * ((tf.shape(memory.holds)[0] - 1) // batch)
+    also = similarity(keys, memory.at(begin + others))
+    # The key's own length does not change an order among slots, but here both kinds meet.
+    scores *= tf.math.rsqrt(tf.reduce_sum(keys * keys, -1, keepdims=True) + EPSILON)
+    others = tf.broadcast_to(others[:, None], tf.shape(also))
+    return best_distinct(tf.concat([slots, others], -1), tf.concat([scores, also], -1), count)
+
+
+def _buckets(width):
+    return (2 * width) ** 2
+
+
+@functools.cache
+def _rotations(width):
+    """Random orthogonal matrices `[W, tables, 2, W]`, always the same."""
+    normal = np.random.default_rng(0).normal(size=[TABLES, 2, width, width])
+    return np.linalg.qr(normal)[0].transpose(2, 0, 1, 3).astype(np.float32)
