@@ -87,11 +87,48 @@ class ChebAttention(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs):
+        attention = self._banded_attention if self._banded else self._dense_attention
+        return self._filtered(inputs, attention, slice(None))
+
+    @property
+    def reach(self):
+        """How far from a slot there are others on which its output depends: K w, or 0 for K = 1."""
+        return self.order * self.locality if self.order > 1 else 0
+
+    def at_centre(self, neighbourhoods):
+        """The output for the slots in the middle of neighbourhoods: the same numbers as of the whole memory.
+
+        Beyond (K-1) w from its middle a neighbourhood lacks neighbours, and what is computed there is
+        wrong; from there nothing comes to the middle in K-1 steps of the recurrence.
+
+        Args:
+          neighbourhoods: `[..., 2 reach + 1, W]`, slots in the ring's order. A ring that is shorter than that
+            is gone around more than once; its slots must be more than 2 w.
+
+        Returns:
+          `[..., W]`.
+
+        >>> import tensorflow as tf
+        >>> from santm_tf import ChebAttention
+        >>> attention, memory = ChebAttention(heads=2, order=2, locality=1), tf.random.normal([1, 9, 4])
+        >>> whole, near = attention(memory), memory[:, 2:7]
+        >>> float(tf.reduce_max(tf.abs(attention.at_centre(near) - whole[:, 4]))) < 1e-5
+        True
+        """
+        places, width = neighbourhoods.shape[-2:]
+        middle = places // 2
+        y = self._filtered(tf.reshape(neighbourhoods, [-1, places, width]), self._banded_attention,
+                           slice(middle, middle + 1))
+        return tf.reshape(y, tf.concat([tf.shape(neighbourhoods)[:-2], [width]], 0))
+
+    def _filtered(self, inputs, attention, wanted):
+        """The outputs for a slice of the slots."""
         q, k, v = self._project(inputs)
-        attend = (self._banded_attention if self._banded else self._dense_attention)(q, k)
+        attend = attention(q, k) if self.order > 1 else None
         filtered = sum(
-            tf.einsum("band,ade->bane", term, self.theta[i])
+            tf.einsum("band,ade->bane", term[:, :, wanted], self.theta[i])
             for i, term in enumerate(chebyshev(lambda x: -attend(x), v, self.order)))
+        inputs = inputs[:, wanted]
         slots, width = inputs.shape[-2:]
         joined = tf.reshape(tf.transpose(filtered, [0, 2, 1, 3]), [-1, slots, width])
         z = inputs + product(joined, self.output_kernel)

@@ -121,22 +121,25 @@ def scan_rows(choose, step, inputs, state, memory, index=()):
         first = [x[0] for x in xs]
         r0, w0, watch0, _ = chosen(first, s0, start, index)
         y0, _, _ = flat_step(first, s0, [start.at(r) for r in r0], start.at(w0), r0, w0)
-        batch, count = tf.unstack(tf.shape(w0))
-        initial_rows = tf.shape(initial)[0]
-        begin = initial_rows + tf.range(batch)[:, None] * (tf.shape(start.written)[0] // batch)
 
-        def numbers(t):
-            """Those of the rows that step t writes, `[B, m]`."""
+        def places(t, writes):
+            """Where what step t writes to some slots is among what is written, `[B, m]`."""
+            # Of shapes, not of numbers from outside: those the backward program would get as data.
+            batch, count = tf.unstack(tf.shape(writes))
+            begin = tf.range(batch)[:, None] * (tf.shape(memory.written)[0] // batch)
             return begin + t * count + tf.range(count)
 
         def settled(t, holds, writes):
             """What slots hold after the step before wrote some."""
-            return tf.tensor_scatter_nd_update(holds, writes[..., None], tf.maximum(numbers(t - 1), 0))
+            numbers = tf.shape(initial)[0] + places(t - 1, writes)
+            return tf.tensor_scatter_nd_update(holds, writes[..., None], tf.maximum(numbers, 0))
 
         def after(watched, holds, writes, t):
             """The rows that slots hold after step t wrote some."""
-            same = watched[..., None] == tf.reshape(writes, [batch, *[1] * (watched.shape.rank - 1), count])
-            new = tf.reshape(numbers(t), [batch, *[1] * (watched.shape.rank - 1), count])
+            batch, count = tf.unstack(tf.shape(writes))
+            alone = [batch, *[1] * (watched.shape.rank - 1), count]
+            new = tf.reshape(tf.shape(initial)[0] + places(t, writes), alone)
+            same = watched[..., None] == tf.reshape(writes, alone)
             return tf.maximum(tf.gather(holds, watched), tf.reduce_max(tf.where(same, new, -1), -1))
 
         def forward(t, s, written, holds, last, index, ys, kept, watching):
@@ -149,7 +152,7 @@ def scan_rows(choose, step, inputs, state, memory, index=()):
             *read, held = map(now.rows, rows)
             y, s, new = flat_step(x, s, read, held, reads, writes)
             forbid_random_ops()
-            written = tf.tensor_scatter_nd_update(written, numbers(t)[..., None] - initial_rows,
+            written = tf.tensor_scatter_nd_update(written, places(t, writes)[..., None],
                                                   tf.cast(new, written.dtype))
             ys = [a.write(t, v) for a, v in zip(ys, y, strict=True)]
             watched = [after(v, now.holds, writes, t) for v in watched]
@@ -170,13 +173,13 @@ def scan_rows(choose, step, inputs, state, memory, index=()):
         def backward(*upstream, variables=None):
             variables = list(variables or ())
             d_outputs, _, d_end, (d_written, *_) = _parts(
-                [tf.convert_to_tensor(d) for d in upstream],
+                [None if d is None else tf.convert_to_tensor(d) for d in upstream],
                 [len(ys), len(watching), n_state, len(upstream) - len(ys) - len(watching) - n_state])
-            dys = [unstack(d, length) for d in d_outputs]
             reading, keeping = ([unstack(v, length) for v in part] for part in (xs, kept))
             smooth_x = [i for i in range(n_in) if has_gradient[i]]
             smooth_s = [i for i in range(n_state) if has_gradient[n_in + i]]
             smooth_y = [i for i, v in enumerate(y0) if v.dtype.is_floating]
+            dys = [unstack(d_outputs[j], length) for j in smooth_y]
 
             def step_back(i, ds, d_initial, d_written, dv, dxs):
                 t = length - 1 - i
@@ -190,9 +193,10 @@ def scan_rows(choose, step, inputs, state, memory, index=()):
                     y, state, new = flat_step(x, s, read, held, reads, writes)
                 gx, gs, g_read, g_held, gv = tape.gradient(
                     [*(y[j] for j in smooth_y), *(state[j] for j in smooth_s), new], (*sources, variables),
-                    output_gradients=[*(dys[j].read(t) for j in smooth_y), *ds,
-                                      tf.cast(tf.gather(d_written, numbers(t) - initial_rows), new.dtype)],
+                    output_gradients=[*(d.read(t) for d in dys), *ds,
+                                      tf.cast(tf.gather(d_written, places(t, writes)), new.dtype)],
                     unconnected_gradients="zero")
+                initial_rows = tf.shape(initial)[0]
                 for rows, g in zip([*read_rows, held_rows], [*g_read, g_held], strict=True):
                     of_initial = tf.where(rows[..., None] < initial_rows, g, tf.zeros_like(g))
                     d_initial = tf.tensor_scatter_nd_add(

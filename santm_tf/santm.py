@@ -2,16 +2,18 @@
 
 import tensorflow as tf
 
+from santm_tf import room, top
 from santm_tf.access import AccessMask
 from santm_tf.attention import ChebAttention
 from santm_tf.cells import CascadeLSTMCell, SegmentLSTMCell
 from santm_tf.errors import ArgumentError
 from santm_tf.hard_concrete import HardConcreteMask
-from santm_tf.memory import MemoryCell, MemoryState
+from santm_tf.memory import MemoryCell
 from santm_tf.recurrent import split
 from santm_tf.scan import scan, swap_time
 from santm_tf.segments import pack, take
 from santm_tf.shards import Sharded
+from santm_tf.sparse_memory import SparseMemoryCell
 
 _EXPLORED = 8  # while training the middle level also visits one step in so many that is no boundary
 
@@ -34,7 +36,7 @@ class SANTM(tf.keras.layers.Layer):
     Args:
       units: H, of every level and of the output.
       memory_slots: N. slot_width: W. read_heads: R. write_heads. shift_range. memory_init: the
-        external memory's, see `NTMCell`.
+        external memory's, see `NTMCell` (memory_init: "learned", of a sparse memory "constant").
       attention_heads: A, divides W. cheb_order: K. locality: w. See `ChebAttention`.
       mask_period: P, in steps (default: the length of the sequences, which must then be known).
       access_rate: the access mask's first rate, in (0, 1]. See `AccessMask`.
@@ -49,7 +51,9 @@ class SANTM(tf.keras.layers.Layer):
       boundary_penalty: weight of `(mean(beta) - 1/L)^2` in the loss, which holds the boundary rate
         near 1/L and leaves open where the boundaries fall.
       dropout: share of `[h ; m ; o]` dropped while training.
-      memory: "dense".
+      memory: "dense", with weights over all slots, or "sparse" (`SparseMemoryCell`): top_k weights a head,
+        a cost that hardly grows with N. The mean in o_t is then over the slots read.
+      top_k, allocate, normaliser, search: of a sparse memory, see `SparseMemoryCell`.
       recall: "attention", or "read" for the plain vectors read, `o_t = r_t`: with `access_rate=1`
         the same model with an NTM on top.
       return_sequences: an output at every step, or at the last valid one.
@@ -79,14 +83,17 @@ class SANTM(tf.keras.layers.Layer):
     def __init__(self, units, memory_slots=32, slot_width=32, read_heads=1, attention_heads=4,
                  cheb_order=3, locality=4, mask_period=None, access_rate=1.0, memory="dense",
                  top_k=None, return_sequences=False, write_heads=1, shift_range=1,
-                 memory_init="learned", segment_length=4.0, boundary_penalty=1.0, max_steps=None,
+                 memory_init=None, segment_length=4.0, boundary_penalty=1.0, max_steps=None,
                  dropout=0.0,
                  recall="attention", jit_compile=True, seed=None, plan_size=None, return_state=False,
                  stateful=False, access_mask="learned", mask_surrogate="sigmoid",
-                 boundaries="learned", **kwargs):
+                 boundaries="learned", allocate=True, normaliser="softmax", search="auto", **kwargs):
         super().__init__(**kwargs)
-        if memory != "dense" or top_k is not None:
-            raise ArgumentError(f"SANTM: memory={memory!r}, top_k={top_k}; only memory='dense' is built")
+        if memory not in ("dense", "sparse"):
+            raise ArgumentError(f"SANTM: memory={memory!r}; use 'dense' or 'sparse'")
+        if memory == "dense" and top_k is not None:
+            raise ArgumentError(f"SANTM: top_k={top_k}; it needs memory='sparse'")
+        memory_init = memory_init or ("learned" if memory == "dense" else "constant")
         if recall not in ("attention", "read"):
             raise ArgumentError(f"SANTM: recall={recall!r}; use 'attention' or 'read'")
         if boundaries not in ("learned", "fixed"):
@@ -109,7 +116,8 @@ class SANTM(tf.keras.layers.Layer):
             memory_init=memory_init, segment_length=segment_length, max_steps=max_steps,
             boundary_penalty=boundary_penalty, dropout=dropout, recall=recall,
             jit_compile=jit_compile, seed=seed, plan_size=plan_size, return_state=return_state,
-            stateful=stateful, access_mask=access_mask, mask_surrogate=mask_surrogate, boundaries=boundaries)
+            stateful=stateful, access_mask=access_mask, mask_surrogate=mask_surrogate, boundaries=boundaries,
+            allocate=allocate, normaliser=normaliser, search=search)
         self.units, self.return_sequences = units, return_sequences
         self.return_state, self.stateful = return_state, stateful
         self.mask_period, self.boundary_penalty = mask_period, boundary_penalty
@@ -125,7 +133,15 @@ class SANTM(tf.keras.layers.Layer):
         self._top_sizes = dict(
             memory_slots=memory_slots, slot_width=slot_width, read_heads=read_heads,
             write_heads=write_heads, shift_range=shift_range, memory_init=memory_init)
-        MemoryCell(units, **self._top_sizes)
+        self._top_cell = MemoryCell
+        if memory == "sparse":
+            self._top_cell = SparseMemoryCell
+            self._top_sizes.update(top_k=4 if top_k is None else top_k, allocate=allocate,
+                                   normaliser=normaliser, search=search)
+            if recall == "attention" and 2 * locality >= memory_slots:
+                raise ArgumentError(f"SANTM: locality={locality} makes all {memory_slots} slots neighbours; "
+                                    "memory='sparse' recalls locally: use fewer than half of them")
+        self._top_cell(units, **self._top_sizes)
         self.recall = None
         if recall == "attention":
             self.recall = ChebAttention(attention_heads, cheb_order, locality, name="recall",
@@ -147,14 +163,15 @@ class SANTM(tf.keras.layers.Layer):
                                      name="access", dtype=self.dtype_policy)
         longest = config["max_steps"] or period
         self.middle = CascadeLSTMCell(units, longest, name="middle", dtype=self.dtype_policy)
-        self.top = MemoryCell(units, max_steps=longest, name="top", dtype=self.dtype_policy,
-                              **self._top_sizes)
+        self.top = self._top_cell(units, max_steps=longest, name="top", dtype=self.dtype_policy,
+                                  **self._top_sizes)
         batch = input_shape[0]
         learned = self.boundaries == "learned"
+        _build(self.access, None)
+        self._check_room(-(-(steps or period) // period) * self.access.plan_size)
         _build(self.bottom, [batch, features] if learned else [[batch, features], [batch, 1]])
         _build(self.middle, [[batch, units], [batch, 1]])
         _build(self.top, [[batch, units], [batch, 1]])
-        _build(self.access, None)
         recalled = config["read_heads"] * config["slot_width"]
         if self.recall is not None:
             _build(self.recall, [batch, config["memory_slots"], config["slot_width"]])
@@ -165,10 +182,20 @@ class SANTM(tf.keras.layers.Layer):
                 raise ArgumentError(
                     f"SANTM: stateful=True needs a fixed batch size and windows of whole mask periods "
                     f"(mask_period={period}); the input's shape is {tuple(input_shape)}")
-            self._kept = [self.add_weight(f"state_{i}", v.shape, initializer="zeros", trainable=False)
+            self._kept = [self.add_weight(f"state_{i}", v.shape, v.dtype, "zeros", trainable=False)
                           for i, v in enumerate(self.get_initial_state(batch))]
             self._starts = self.add_weight("starts", [], tf.bool, trainable=False, initializer="ones")
         super().build(input_shape)
+
+    def _check_room(self, visits):
+        config = self._config
+        slots, width, writes = (config[name] for name in ("memory_slots", "slot_width", "write_heads"))
+        if config["memory"] == "dense":
+            needed = room.dense(slots, width, visits, config["read_heads"] + writes)
+        else:
+            rows = writes * (self._top_sizes["top_k"] + config["allocate"])
+            needed = room.sparse(slots, width, visits, rows, self._top_sizes["memory_init"] == "learned")
+        room.check("SANTM", needed, slots)
 
     def call(self, inputs, mask=None, training=None, initial_state=None):
         steps = inputs.shape[1] if inputs.shape[1] is not None else tf.shape(inputs)[1]
@@ -194,7 +221,7 @@ class SANTM(tf.keras.layers.Layer):
         return [outputs, *state] if self.return_state else outputs
 
     def get_initial_state(self, batch_size):
-        """The state before the first step, ten tensors of `batch_size` rows."""
+        """The state before the first step: tensors of `batch_size` rows, ten with a dense memory."""
         return [v for level in (self.bottom, self.middle, self.top)
                 for v in level.get_initial_state(batch_size=batch_size, dtype=self.compute_dtype)]
 
@@ -206,24 +233,25 @@ class SANTM(tf.keras.layers.Layer):
         """The features `[h ; m ; o]` at the steps wanted, each sequence's boundary rate `[B]`, the state."""
         inputs, mask, state = batched
         if state is None:
-            state = self.get_initial_state(tf.shape(inputs)[0])
+            state = [v for level in (self.bottom, self.middle) for v in level.get_initial_state(
+                batch_size=tf.shape(inputs)[0], dtype=self.compute_dtype)]
         valid = tf.ones_like(inputs[:, :, 0], tf.bool) if mask is None else tf.cast(mask, tf.bool)
         (h, beta), bottom = self._bottom(inputs, None if mask is None else valid, list(state[:2]))
         beta *= tf.cast(valid, beta.dtype)[..., None]
         middle_at, middle = self._middle(h, beta, list(state[2:4]), training)
         t, inside = plan
-        top = self._top(middle_at, valid, plan, MemoryState(*state[4:]), training)
+        o, last = self._visits(middle_at, valid, plan, state[4:] or None, training)
         if self.return_sequences:
             steps = tf.range(tf.shape(inputs)[1])
             visited = tf.searchsorted(tf.where(inside, t, tf.int32.max), steps, side="right")
-            features = [h, middle_at(steps), tf.gather(self._recall(top), visited, axis=1)]
+            features = [h, middle_at(steps), tf.gather(o, visited, axis=1)]
         else:
-            features = [h[:, -1], middle[0], self._recall(top)]
+            features = [h[:, -1], middle[0], o]
         lengths = tf.reduce_sum(tf.cast(valid, tf.float32), 1)  # float16 ends at 65,504 steps
         boundaries = tf.reduce_sum(tf.cast(beta[..., 0], tf.float32), 1)
         kept = self.return_state or self.stateful
         return (tf.concat(features, -1), boundaries / tf.maximum(lengths, 1),
-                [*bottom, *middle, *top[-1]] if kept else [])
+                [*bottom, *middle, *last] if kept else [])
 
     def bottom_inputs(self, inputs):
         """What the bottom level takes at every step: x, or `(x, beta)` where boundaries are fixed."""
@@ -257,45 +285,16 @@ class SANTM(tf.keras.layers.Layer):
         states = tf.concat([state[0][:, None], swap_time(states)], 1)
         return lambda t: take(states, tf.gather(place, t, axis=1)), last
 
-    def _top(self, middle_at, valid, plan, first, training):
-        """The `MemoryState` at the end, or with sequences `[B, 1 + S, ...]`: first, then after each visit."""
+    def _visits(self, middle_at, valid, plan, state, training):
+        """The top level over the plan: what is recalled, and its state after the last step."""
         t, inside = plan
         at = tf.where(inside, t, 0)
         a, d = self.access.gates(at, training)
         a *= tf.cast(inside, a.dtype)
         m = middle_at(at) * (a * d)[None, :, None]
         open_ = tf.transpose(a * tf.cast(tf.gather(valid, at, axis=1), a.dtype))[..., None]
-        (m, open_), options = split(self.top, (swap_time(m), open_))
-
-        def step(x, s):
-            emitted, new = self.top(x, s, **options)
-            if not self.return_sequences:
-                return (), new
-            new_state = MemoryState(*new)
-            return (emitted if self.recall is not None else new_state.read), new
-
-        visited, end = scan(step, (m, open_), list(first))
-        return (first, visited, MemoryState(*end))
-
-    def _recall(self, top):
-        first, visited, end = top
-        if self.recall is None:
-            read = end.read
-            if self.return_sequences:
-                read = tf.concat([first.read[:, None], swap_time(visited)], 1)
-            return _flat(read, 2)
-        weights, memory = end.read_weights, end.memory
-        if self.return_sequences:
-            weights, memory = (
-                tf.concat([start[:, None], swap_time(v)], 1) for start, v in
-                zip((first.read_weights, first.memory), visited, strict=True))
-        slots, width = memory.shape[-2:]
-        y = self.recall(tf.reshape(memory, [-1, slots, width]))
-        read = tf.matmul(tf.reshape(weights, [-1, weights.shape[-2], slots]), y)
-        o = tf.concat([_flat(read, 2), tf.reduce_mean(y, 1)], -1)
-        if not self.return_sequences:
-            return o
-        return tf.reshape(o, [-1, tf.shape(memory)[1], o.shape[-1]])
+        run = top.sparse if self._config["memory"] == "sparse" else top.dense
+        return run(self.top, self.recall, swap_time(m), open_, state, self.return_sequences)
 
     def compute_mask(self, inputs, mask=None):
         return mask if self.return_sequences else None
@@ -314,11 +313,3 @@ def _build(layer, shape):
     with tf.name_scope(layer.name):
         layer.build(shape)
 
-
-
-def _flat(x, axes):
-    """The last axes joined into one."""
-    joined = 1
-    for n in x.shape[-axes:]:
-        joined *= n
-    return tf.reshape(x, tf.concat([tf.shape(x)[:-axes], [joined]], 0))

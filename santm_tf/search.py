@@ -78,10 +78,18 @@ class Written(NamedTuple):
         numbers = tf.where(valid, numbers, spare)
         return numbers, valid, tf.gather(memory.written, numbers)
 
-    def replaced(self, memory, writes):
-        """Without what some slots hold, which are to be written now."""
+    def replaced(self, memory, writes, accessed=None):
+        """Without what some slots hold, which are to be written now.
+
+        Args:
+          writes: int32 `[B, m]`, the slots as `memory` numbers them.
+          accessed: bool `[B]` or None: where it is False each slot is given what it held.
+        """
         old = tf.gather(memory.holds, writes) - tf.shape(memory.initial)[0]
         old = tf.where(old >= 0, old, tf.shape(memory.written)[0] - 1)
+        if accessed is not None:  # what was never written stays so
+            nowhere = tf.shape(memory.holds)[0] - 1
+            writes = tf.where(accessed[:, None] | (tf.gather(self.scale, old) > 0), writes, nowhere)
         scale = tf.tensor_scatter_nd_update(self.scale, old[..., None], tf.zeros_like(old, self.scale.dtype))
         return self._replace(scale=scale, last=writes)
 
@@ -155,8 +163,8 @@ class Hashed(NamedTuple):
         count = tf.tensor_scatter_nd_add(self.count, bucket[..., None], tf.ones_like(bucket))
         return Hashed(self.rows.noted(memory), table, count)
 
-    def replaced(self, memory, writes):
-        return self._replace(rows=self.rows.replaced(memory, writes))
+    def replaced(self, memory, writes, accessed=None):
+        return self._replace(rows=self.rows.replaced(memory, writes, accessed))
 
     def nearest(self, keys, memory, count, others):
         """As of `Written`; found are those that share a bucket with the key, where there are as many."""

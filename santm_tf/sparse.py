@@ -23,6 +23,11 @@ class SparseWeights(NamedTuple):
                                       tf.stack([batch, heads, tf.cast(slots, tf.int64)]))
         return tf.sparse.reorder(view)
 
+    def at(self, slots):
+        """The weights at other slots `[B, h, n]`: `[B, h, n]`."""
+        same = slots[..., None] == self.slots[..., None, :]
+        return tf.reduce_sum(tf.cast(same, self.values.dtype) * self.values[..., None, :], -1)
+
     def dense(self, slots):
         """The weights over all N slots, `[B, h, N]`."""
         return tf.reduce_sum(tf.one_hot(self.slots, slots, dtype=self.values.dtype)

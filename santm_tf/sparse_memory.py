@@ -82,8 +82,7 @@ class SparseMemoryCell(MemoryCell):
     Input, output as of `MemoryCell`, with weights over all slots; state `SparseMemoryState`.
 
     Raises:
-      ValueError: sizes that cannot work.
-      ImportError: sparsemax without tensorflow-addons.
+      ValueError: sizes that cannot work; sparsemax without tensorflow-addons.
 
     >>> import tensorflow as tf
     >>> from santm_tf.sparse_memory import SparseMemoryCell
@@ -107,7 +106,10 @@ class SparseMemoryCell(MemoryCell):
         if normaliser not in ("softmax", "sparsemax"):
             raise ArgumentError(f"{name}: normaliser={normaliser!r}; use 'softmax' or 'sparsemax'")
         self.top_k, self.allocate, self.normaliser, self.search = top_k, allocate, normaliser, search
-        self._normalise = addons().activations.sparsemax if normaliser == "sparsemax" else tf.nn.softmax
+        try:
+            self._normalise = addons().activations.sparsemax if normaliser == "sparsemax" else tf.nn.softmax
+        except ImportError as error:
+            raise ArgumentError(f"{name}: normaliser={normaliser!r}: {error}") from error
         heads, width = self.read_heads + self.write_heads, self.slot_width
         shape = tf.TensorShape
         self.state_size = list(SparseMemoryState(
@@ -175,7 +177,8 @@ class SparseMemoryCell(MemoryCell):
         first_near = tf.gather(memory.holds, self._around(controller.slots, reach))
         (read, values), near, end, memory, (order, _) = scan_rows(
             lambda *given: self._choose(*given, reach, **options),
-            lambda *given: self._step(*given, **options), (m, a), controller, memory, (order, index))
+            # Through `call`, so that backward, too, Keras gives it the weights in the layer's precision.
+            lambda x, s, *rows: self(x, s, rows=rows, **options), (m, a), controller, memory, (order, index))
         visits = Visits(*(tf.concat([start[None], after], 0) for start, after in (
             (controller.read, read), (controller.values[:, :reads], values), (first_near, near))), memory)
         return visits, SparseMemoryState(*end, memory.whole(batch), order.of_each())
@@ -236,12 +239,12 @@ class SparseMemoryCell(MemoryCell):
                                accessed)
         writes = tf.where(first(written), begin[:, 0] + written, batch * slots)
         if index:
-            index = index.replaced(memory, writes)
+            index = index.replaced(memory, writes, accessed)
         held = tf.where(accessed[:, None, None], kept, state.slots)
         return ((begin + found, begin + kept, begin[:, 0] + longest_ago), writes,
                 self._around(held, reach), (order, index))
 
-    def _step(self, inputs, state, read, held, slots_read, writes, projected=False):
+    def _step(self, inputs, state, read, held, slots_read, writes, projected):
         m, a = inputs
         found, kept, longest_ago = slots_read
         slots, reads = self.memory_slots, self.read_heads
@@ -249,8 +252,8 @@ class SparseMemoryCell(MemoryCell):
         begin = tf.range(tf.shape(m)[0])[:, None, None] * slots
         places, logits = reached(addressing, found - begin, read[0], SparseWeights(state.slots, state.values),
                                  slots)
-        own, values = weights_at(kept - begin, places, logits, self._normalise)
-        values = tf.cast(values, m.dtype)
+        own = weights_at(kept - begin, places, logits, self._normalise)
+        values = tf.cast(own.values, m.dtype)
         vectors = tf.reduce_sum(values[:, :reads, :, None] * read[1][:, :reads], 2)
 
         at = tf.cast(kept[:, reads:, :, None] == writes[:, None, None], m.dtype)
@@ -264,12 +267,18 @@ class SparseMemoryCell(MemoryCell):
 
         def gate(new, old):
             open_ = tf.reshape(a, [-1] + [1] * (new.shape.rank - 1))
-            return open_ * new + (1 - open_) * old if new.dtype.is_floating else tf.where(open_ > 0, new, old)
+            return open_ * new + (1 - open_) * old
 
-        state = Controller(*map(gate, Controller(h, c, vectors, own, values), state))
+        there = tf.where(a[..., None] > 0, own.slots, state.slots)
+        # What a weight would be with the gate the other way, which its gradient needs, is that of its slot.
+        values = gate(*(tf.cast(weights.at(there), m.dtype) for weights in (
+            own, SparseWeights(state.slots, state.values))))
+        state = Controller(gate(h, state.h), gate(c, state.c), gate(vectors, state.read), there, values)
         return (state.read, state.values[:, :reads]), state, new
 
-    def call(self, inputs, states, projected=False):
+    def call(self, inputs, states, projected=False, rows=None):
+        if rows is not None:
+            return self._step(inputs, states, *rows, projected)
         m, a = inputs
         _, state = self.run(m[None], a[None], SparseMemoryState(*states))
         weights = SparseWeights(state.slots, state.values).dense(self.memory_slots)

@@ -48,6 +48,7 @@ LAYERS = {
                                        return_sequences=True), [sequence(2)]),
     "SANTM, read": (lambda: SANTM(**SMALL, recall="read", memory_init="constant",
                                   boundary_penalty=0.1), [sequence(2)]),
+    "SANTM, sparse": (lambda: SANTM(**SMALL, memory="sparse", top_k=2, access_rate=0.5), [sequence(2)]),
     "ChebAttention, dense": (lambda: ChebAttention(2, locality=1, form="dense"), [[BATCH, 7, 4]]),
     "ChebAttention, banded": (lambda: ChebAttention(2, locality=2, form="banded"), [[BATCH, 7, 4]]),
     "SANTM, hard concrete": (lambda: SANTM(**SMALL, access_mask="hard_concrete"), [sequence(2)]),

@@ -35,7 +35,16 @@ def define():
     _integer("write_heads", 1, "Write heads.", **group)
     _integer("shift_range", 1, "Furthest shift of a head, in slots.", least=0, **group)
     flags.DEFINE_enum("memory_init", None, ["learned", "constant"], "The memory at the start of a "
-                      "sequence (default: santm learned, the NTMs constant).", **group)
+                      "sequence (default: santm's dense memory learned, others constant).", **group)
+    flags.DEFINE_enum("memory", "dense", ["dense", "sparse"], "santm's: weights over all slots, or top_k "
+                      "weights a head at a cost that hardly grows with the slots.", **group)
+    _integer("top_k", None, "Weights that a head of a sparse memory keeps (4).", **group)
+    flags.DEFINE_bool("allocate", True, "Whether a sparse memory's write heads may take the slot accessed "
+                      "longest ago.", **group)
+    flags.DEFINE_enum("normaliser", "softmax", ["softmax", "sparsemax"], "What makes a sparse memory's "
+                      "weights sum to 1; sparsemax needs tensorflow-addons.", **group)
+    flags.DEFINE_enum("search", "auto", ["auto", "exact", "lsh"], "How a sparse memory finds the slots most "
+                      "similar to a key: among all, or hashed.", **group)
     _integer("attention_heads", 4, "Heads of the recall's attention; divides slot_width.", **group)
     _integer("cheb_order", 3, "Chebyshev terms of the recall's filter, K.", **group)
     _integer("locality", 4, "Half-width of a slot's neighbourhood, w.", **group)
