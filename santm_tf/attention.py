@@ -66,11 +66,13 @@ class ChebAttention(tf.keras.layers.Layer):
             raise ArgumentError("ChebAttention: the number of slots and their width must be known")
         if width % self.heads:
             raise ArgumentError(f"ChebAttention: heads={self.heads} does not divide the slot width {width}")
+        if slots < 2:
+            raise ArgumentError(f"ChebAttention: slots={slots}; a graph of slots needs at least 2")
         fits = 2 * self.locality < slots
         if self.form == "banded" and not fits:
             raise ArgumentError(f"ChebAttention: locality={self.locality} is as wide as the ring of "
                              f"{slots} slots; use form='dense'")
-        self.adjacency = ring(slots, self.locality)
+        self.slots = slots
         self._banded = self.form == "banded" or (
             self.form == "auto" and fits and slots > SLOTS_PER_OFFSET * self.locality)
         head, hidden = width // self.heads, self.feed_forward or width
@@ -89,6 +91,11 @@ class ChebAttention(tf.keras.layers.Layer):
     def call(self, inputs):
         attention = self._banded_attention if self._banded else self._dense_attention
         return self._filtered(inputs, attention, slice(None))
+
+    @property
+    def adjacency(self):
+        """The slots' graph, `tf.sparse.SparseTensor` `[N, N]`."""
+        return ring(self.slots, self.locality)
 
     @property
     def reach(self):

@@ -27,11 +27,11 @@ def ring(slots, locality):
         raise ArgumentError(f"ring: slots={slots}; a graph of slots needs at least 2")
     if locality < 1:
         raise ArgumentError(f"ring: locality={locality}; it must be at least 1")
-    i, j = np.indices([slots, slots]).reshape(2, -1)
-    distance = np.minimum(abs(i - j), slots - abs(i - j))
-    edges = (distance > 0) & (distance <= locality)
-    return tf.sparse.SparseTensor(np.stack([i, j], 1)[edges], np.ones(edges.sum(), np.float32),
-                                  [slots, slots])
+    near = min(locality, slots // 2)
+    offsets = np.unique([*range(1, near + 1), *range(slots - near, slots)])
+    j = np.sort((np.arange(slots)[:, None] + offsets) % slots, 1)
+    edges = np.stack([np.repeat(np.arange(slots), len(offsets)), j.ravel()], 1)
+    return tf.sparse.SparseTensor(edges, np.ones(len(edges), np.float32), [slots, slots])
 
 
 def rescaled_laplacian(adjacency, largest=2.0):

@@ -77,7 +77,7 @@ class SparseMemoryCell(MemoryCell):
       normaliser: "softmax", or "sparsemax" (Martins and Astudillo 2016, arXiv 1602.02068) for weights of
         which some of the k are exactly 0; needs tensorflow-addons.
       search: "exact", "lsh" (`search.Hashed`, needs a constant memory), or "auto": "lsh" from a constant
-        memory to which a sequence writes more than 20,000 rows.
+        memory to which a sequence, its length being known, writes more than 20,000 rows.
 
     Input, output as of `MemoryCell`, with weights over all slots; state `SparseMemoryState`.
 
@@ -172,11 +172,11 @@ class SparseMemoryCell(MemoryCell):
             controller, order = Controller(*state[:5]), Recency.of(state.order, *self._accesses(steps))
             initial = tf.reshape(state.memory, [-1, self.slot_width])
         memory = Rows.start(initial, batch, self.memory_slots, steps * self._writes() + 1)
-        index = self._index(memory, batch, m.shape[0], state is None)
+        index, finds_all = self._index(memory, batch, steps, state is None)
         (m, a), options = split(self, (m, a))
         first_near = tf.gather(memory.holds, self._around(controller.slots, reach))
         (read, values), near, end, memory, (order, _) = scan_rows(
-            lambda *given: self._choose(*given, reach, **options),
+            lambda *given: self._choose(*given, reach, finds_all, **options),
             # Through `call`, so that backward, too, Keras gives it the weights in the layer's precision.
             lambda x, s, *rows: self(x, s, rows=rows, **options), (m, a), controller, memory, (order, index))
         visits = Visits(*(tf.concat([start[None], after], 0) for start, after in (
@@ -193,27 +193,26 @@ class SparseMemoryCell(MemoryCell):
         return steps * a_step, max(self.top_k, self.write_heads if self.allocate else 0)
 
     def _index(self, memory, batch, steps, starts):
-        """What finds similar slots: an index of what is written, or () to look at all slots."""
-        if not starts or self.memory_init != "constant" or steps is None:
+        """What finds similar slots, and whether it finds all of them; `((), False)` to look at all slots."""
+        if not starts or self.memory_init != "constant":
             if self.search == "lsh":
-                raise ArgumentError(f"{type(self).__name__}: search='lsh' needs a sequence of known length "
-                                    "from its beginning, no state that is handed on; use search='exact'")
-            return ()
-        written = steps * self._writes()
-        accessed, _ = self._accesses(steps)
-        if self.search == "lsh" or (self.search == "auto" and min(written, self.memory_slots) > EXACT_UP_TO):
-            return Hashed.start(memory, batch, self._writes())
+                raise ArgumentError(f"{self.name}: search='lsh' needs sequences from their beginning; "
+                                    "for a state that is handed on use search='exact'")
+            return (), False
+        written = tf.get_static_value(steps * self._writes())
+        many = written is not None and min(written, self.memory_slots) > EXACT_UP_TO
+        if self.search == "lsh" or (self.search == "auto" and many):
+            return Hashed.start(memory, batch, self._writes()), True
         # What was never accessed stands for all that was never written, as long as there are k such slots.
-        if accessed + self.top_k <= self.memory_slots:
-            return Written.start(memory, batch, self._writes())
-        return ()
+        enough = self._accesses(steps)[0] + self.top_k <= self.memory_slots
+        return Written.start(memory, batch, self._writes()), enough
 
     def _around(self, slots, reach):
         """Numbers of the slots within reach of those `[B, heads, k]` read: `[B, R, k, 2 reach + 1]`."""
         near = (slots[:, :self.read_heads, :, None] + tf.range(-reach, reach + 1)) % self.memory_slots
         return near + self.memory_slots * tf.range(tf.shape(slots)[0])[:, None, None, None]
 
-    def _choose(self, inputs, state, memory, carried, reach, projected=False):
+    def _choose(self, inputs, state, memory, carried, reach, finds_all, projected=False):
         """The slots read: where content was found, where the heads are, what was not accessed for longest."""
         m, a = inputs
         order, index = carried
@@ -223,9 +222,9 @@ class SparseMemoryCell(MemoryCell):
         keys = tf.tanh(addressing[..., :self.slot_width])
         if index:
             index = index.noted(memory)
-            found = index.nearest(keys, memory, self.top_k, order.least_recent(self.top_k))
-        else:
-            found = nearest(keys, memory.whole(batch), self.top_k)
+        found = smart_cond(finds_all, lambda: index.nearest(
+            keys, memory, self.top_k, order.least_recent(self.top_k)),
+            lambda: nearest(keys, memory.whole(batch), self.top_k))
         places, logits = reached(addressing, found, memory.at(begin + found),
                                  SparseWeights(state.slots, state.values), slots)
         kept = largest(places, logits, self.top_k)
@@ -287,3 +286,11 @@ class SparseMemoryCell(MemoryCell):
     def get_config(self):
         names = "top_k", "allocate", "normaliser", "search"
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def smart_cond(which, if_true, if_false):
+    """`tf.cond`, of which one branch alone is traced where it is known which."""
+    known = tf.get_static_value(which)
+    if known is None:
+        return tf.cond(which, if_true, if_false)
+    return if_true() if known else if_false()

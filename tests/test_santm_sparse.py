@@ -51,11 +51,10 @@ def test_with_all_slots_kept_it_is_the_dense_model(recall, sequences_out, heads,
 @pytest.mark.parametrize("slots", [12, 5000])
 def test_no_plan_and_no_compilation_changes_the_result(slots):
     x, results = sequences(), []
-    for jit in (False, True):
+    for jit, size in ((False, 6), (False, 9), (True, 9)):
         made = layer(memory_slots=slots, return_sequences=True, jit_compile=jit)
-        for size in (6, 9):
-            made.access.plan_size = size
-            results.append(made(x, training=True))
+        made.access.plan_size = size
+        results.append(made(x, training=True))
     for y in results[1:]:
         np.testing.assert_allclose(y, results[0], rtol=1e-6, atol=1e-8)
 
@@ -70,16 +69,6 @@ def test_windows_of_a_sequence_are_the_sequence():
     np.testing.assert_allclose(tf.concat(parts, 1), y, rtol=1e-9)
     for ours, theirs in zip(state, end, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9)
-
-
-def test_it_learns_to_fit_a_batch():
-    tf.keras.utils.set_random_seed(0)
-    model = tf.keras.Sequential([layer(dtype="float32", memory_slots=1000), tf.keras.layers.Dense(1)])
-    model.compile("adam", "mse")
-    model.optimizer.learning_rate = 0.01
-    x, y = tf.cast(sequences(8), tf.float32), np.sign(np.random.default_rng(1).normal(size=[8, 1]))
-    losses = model.fit(x, y, batch_size=8, epochs=60, verbose=0).history["loss"]
-    assert losses[-1] < 0.2 * losses[0]
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("tensorflow_addons"), reason="needs tensorflow-addons")
@@ -119,7 +108,7 @@ def test_what_cannot_work_is_named(options, message):
 
 def test_a_hash_needs_a_sequence_from_its_beginning():
     made = layer(search="lsh", return_sequences=True, mask_period=4)
-    with pytest.raises(ValueError, match="search='lsh' needs a sequence of known length"):
+    with pytest.raises(ValueError, match="search='lsh' needs sequences from their beginning"):
         made(sequences(), initial_state=made.get_initial_state(3))
 
 
