@@ -27,7 +27,7 @@ TASKS = {  # the score on the test split, and the flags
 }
 SIZES = ["--units=32", "--memory_slots=16", "--slot_width=16"]
 COLUMNS = {"metric": "metric", **{mask: mask for mask in MASKS}, "gain": "learned less uniform",
-           "seconds": "seconds a run"}
+           "seeds": "seeds", "seconds": "seconds a run"}
 
 
 def score(task, mask, rate, seed, data_dir):
@@ -47,7 +47,7 @@ def row(task, rate, masks, seeds, data_dir):
     if {"learned", "uniform"} <= set(masks):
         cells["gain"] = trained.spread([a - b for a, b in zip(scores["learned"], scores["uniform"],
                                                               strict=True)])
-    return {"metric": TASKS[task][0], **cells, "scores": scores,
+    return {"metric": TASKS[task][0], **cells, "scores": scores, "seeds": seeds,
             "seconds": statistics.median(seconds for found in runs.values() for _, seconds in found)}
 
 
@@ -57,8 +57,8 @@ def main():
         made = {f"{task}, rate {rate}": row(task, rate, MASKS, options.seeds, options.data_dir)
                 for rate in RATES}
         made[f"{task}, rate 1"] = row(task, 1.0, ["learned"], options.seeds, options.data_dir)
-        table.write("masks", f"Test scores, mean ± deviation over {options.seeds} seeds; for mse less is "
-                    "better.", "task", {**table.read("masks"), **made}, COLUMNS, table.rounded)
+        table.write("masks", "Test scores, mean ± deviation over seeds; for mse less is better.", "task",
+                    {**table.read("masks"), **made}, COLUMNS, table.rounded)
 
 
 if __name__ == "__main__":
