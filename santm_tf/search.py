@@ -1,6 +1,7 @@
 """Which slots of a memory hold what is most similar to a key: among all, among the written, or hashed."""
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 from santm_tf.addressing import EPSILON, similarity
 
-TABLES, PROBES, LOAD = 4, 2, 3  # of `Hashed`: load is the room of a bucket, in rows per bucket
+TABLES, PROBES, LOAD = 8, 2, 3  # of `Hashed`: load is the room of a bucket, in rows per bucket
 MIN_ROOM = 8
 
 
@@ -52,6 +53,7 @@ class Written(NamedTuple):
     scale: tf.Tensor  # [B E], 1 / |row| of written rows that a slot holds, 0 of the others
     slot: tf.Tensor  # int32 [B E], which slot that is, from 0 to N - 1
     last: tf.Tensor  # int32 [B, m], the slots that the last step wrote, as `rows.Rows` numbers them
+    gone: tf.Tensor  # int32 [B, m], the places among the written of what those held before
 
     @classmethod
     def start(cls, memory, batch, writes):
@@ -59,15 +61,17 @@ class Written(NamedTuple):
         rows = tf.shape(memory.written)[0]
         nowhere = tf.shape(memory.holds)[0] - 1
         return cls(tf.zeros([rows], memory.written.dtype), tf.zeros([rows], tf.int32),
-                   tf.fill([batch, writes], nowhere))
+                   tf.fill([batch, writes], nowhere), tf.fill([batch, writes], rows - 1))
 
     def noted(self, memory):
-        """With what the last step wrote."""
-        scale, slot, (numbers, valid, rows) = self.scale, self.slot, self._of_last(memory)
-        inverse = tf.math.rsqrt(tf.reduce_sum(rows * rows, -1) + EPSILON)
+        """With what the last step wrote, and without what that replaced."""
+        numbers, valid, rows = self._of_last(memory)
+        inverse = tf.where(valid, tf.math.rsqrt(tf.reduce_sum(rows * rows, -1) + EPSILON), 0)
         slots = (tf.shape(memory.holds)[0] - 1) // tf.shape(self.last)[0]
-        scale = tf.tensor_scatter_nd_update(scale, numbers[..., None], tf.where(valid, inverse, 0))
-        return self._replace(scale=scale, slot=tf.tensor_scatter_nd_update(slot, numbers[..., None],
+        # Both at once, before any is read: XLA copies, every step, what is read before it is written.
+        scale = tf.tensor_scatter_nd_update(self.scale, tf.concat([self.gone, numbers], 1)[..., None],
+                                            tf.concat([tf.zeros_like(inverse), inverse], 1))
+        return self._replace(scale=scale, slot=tf.tensor_scatter_nd_update(self.slot, numbers[..., None],
                                                                           self.last % slots))
 
     def _of_last(self, memory):
@@ -79,7 +83,7 @@ class Written(NamedTuple):
         return numbers, valid, tf.gather(memory.written, numbers)
 
     def replaced(self, memory, writes, accessed=None):
-        """Without what some slots hold, which are to be written now.
+        """Of slots that are to be written now.
 
         Args:
           writes: int32 `[B, m]`, the slots as `memory` numbers them.
@@ -90,8 +94,7 @@ class Written(NamedTuple):
         if accessed is not None:  # what was never written stays so
             nowhere = tf.shape(memory.holds)[0] - 1
             writes = tf.where(accessed[:, None] | (tf.gather(self.scale, old) > 0), writes, nowhere)
-        scale = tf.tensor_scatter_nd_update(self.scale, old[..., None], tf.zeros_like(old, self.scale.dtype))
-        return self._replace(scale=scale, last=writes)
+        return self._replace(last=writes, gone=old)
 
     def nearest(self, keys, memory, count, others):
         """The slots most similar to each key.
@@ -120,48 +123,45 @@ class Hashed(NamedTuple):
 
     The hash is cross-polytope (Andoni et al. 2015, arXiv 1509.02897): after a random rotation R a row is in
     bucket `argmax_i |R x|_i` with its sign; two of those make a bucket's number of one of 4 tables. A search
-    probes the best two of each, 16 buckets. A full bucket forgets what came first.
+    probes the best two of each, 16 buckets. A full bucket forgets what no slot holds, else what came first.
     """
 
     rows: Written
-    table: tf.Tensor  # int32 [B tables buckets room + 1], places of written rows, -1 for none
-    count: tf.Tensor  # int32 [B tables buckets + 1], how many rows a bucket has been given
+    table: tf.Tensor  # int32 [B tables buckets + 1, room], places of written rows, of the spare one for none
 
     @classmethod
     def start(cls, memory, batch, writes):
         rows = tf.shape(memory.written)[0] // batch
-        buckets = _buckets(memory.initial.shape[-1])
+        width = memory.initial.shape[-1]
+        buckets = (2 * width) ** _turns(width)
         room = tf.maximum(LOAD * rows // buckets, MIN_ROOM)
-        return cls(Written.start(memory, batch, writes),
-                   tf.fill([batch * TABLES * buckets * room + 1], -1),
-                   tf.zeros([batch * TABLES * buckets + 1], tf.int32))
+        none = tf.shape(memory.written)[0] - 1
+        return cls(Written.start(memory, batch, writes), tf.fill([batch * TABLES * buckets + 1, room], none))
 
     def _buckets_of(self, vectors, probes=1):
-        """Numbers of buckets `[B, n, tables, probes^2]` of vectors `[B, n, W]`, as `count` has them."""
+        """Numbers of buckets `[B, n, tables, probes^turns]` of vectors `[B, n, W]`."""
         width = vectors.shape[-1]
         turned = tf.einsum("bnw,wtcv->bntcv", vectors, tf.cast(_rotations(width), vectors.dtype))
-        top = tf.math.top_k(tf.abs(turned), probes).indices
-        signs = tf.gather(turned, top, batch_dims=4) > 0
-        half = top + width * tf.cast(signs, tf.int32)
-        both = half[..., 0, :, None] * 2 * width + half[..., 1, None, :]
-        table = tf.range(TABLES)[:, None] + TABLES * tf.range(tf.shape(vectors)[0])[:, None, None, None]
-        return table * _buckets(width) + tf.reshape(both, tf.concat([tf.shape(both)[:3], [probes**2]], 0))
+        top = tf.math.top_k(tf.abs(turned), min(probes, width)).indices
+        outcome = top + width * tf.cast(tf.gather(turned, top, batch_dims=4) > 0, tf.int32)
+        number = tf.range(TABLES)[:, None] + TABLES * tf.range(tf.shape(vectors)[0])[:, None, None, None]
+        for turn in range(_turns(width)):
+            number = number[..., None] * 2 * width + outcome[..., turn, None, :]
+            number = tf.reshape(number, tf.concat([tf.shape(top)[:3], [-1]], 0))
+        return number
 
     def noted(self, memory):
-        place, valid, new = self.rows._of_last(memory)
-        spare = tf.shape(self.count)[0] - 1
+        rows, (place, valid, new) = self.rows.noted(memory), self.rows._of_last(memory)
+        spare, room = tf.unstack(tf.shape(self.table) - [1, 0])
         bucket = tf.where(valid[..., None], self._buckets_of(new)[..., 0], spare)  # [B, m, tables]
+        there = tf.gather(self.table, bucket)
+        first = tf.argmin(tf.where(tf.gather(rows.scale, there) > 0, there, -1), -1, tf.int32)
         # Of rows that share a bucket the later come behind.
         writes = tf.range(tf.shape(place)[1])
         before = (bucket[:, :, None] == bucket[:, None]) & (writes[:, None] > writes)[None, :, :, None]
-        nth = tf.gather(self.count, bucket) + tf.reduce_sum(tf.cast(before, tf.int32), 2)
-        room = (tf.shape(self.table)[0] - 1) // spare
-        at = tf.where(valid[..., None], bucket * room + nth % room, spare * room)
-        place = tf.where(valid, place, -1)
-        table = tf.tensor_scatter_nd_update(self.table, at[..., None],
-                                            tf.broadcast_to(place[..., None], tf.shape(at)))
-        count = tf.tensor_scatter_nd_add(self.count, bucket[..., None], tf.ones_like(bucket))
-        return Hashed(self.rows.noted(memory), table, count)
+        at = (first + tf.reduce_sum(tf.cast(before, tf.int32), 2)) % room
+        place = tf.broadcast_to(place[..., None], tf.shape(at))
+        return Hashed(rows, tf.tensor_scatter_nd_update(self.table, tf.stack([bucket, at], -1), place))
 
     def replaced(self, memory, writes, accessed=None):
         return self._replace(rows=self.rows.replaced(memory, writes, accessed))
@@ -170,11 +170,8 @@ class Hashed(NamedTuple):
         """As of `Written`; found are those that share a bucket with the key, where there are as many."""
         batch, heads, _ = tf.unstack(tf.shape(keys))
         bucket = self._buckets_of(keys, PROBES)
-        room = (tf.shape(self.table)[0] - 1) // (tf.shape(self.count)[0] - 1)
-        places = tf.gather(self.table, bucket[..., None] * room + tf.range(room))
-        places = tf.reshape(places, [batch, heads, -1])
-        valid, places = places >= 0, tf.maximum(places, 0)
-        scale = tf.where(valid, tf.gather(self.rows.scale, places), 0)
+        places = tf.reshape(tf.gather(self.table, bucket), [batch, heads, -1])
+        scale = tf.gather(self.rows.scale, places)
         scores = tf.reduce_sum(tf.gather(memory.written, places) * keys[:, :, None], -1) * scale
         scores = tf.where(scale > 0, scores, keys.dtype.min)
         return _with_others(tf.gather(self.rows.slot, places), scores, keys, memory, count, others)
@@ -190,12 +187,13 @@ def _with_others(slots, scores, keys, memory, count, others):
     return best_distinct(tf.concat([slots, others], -1), tf.concat([scores, also], -1), count)
 
 
-def _buckets(width):
-    return (2 * width) ** 2
+def _turns(width):
+    """How many rotations' outcomes number a bucket: the fewest that make about a thousand buckets or more."""
+    return math.ceil(math.log(1000, 2 * width))
 
 
 @functools.cache
 def _rotations(width):
-    """Random orthogonal matrices `[W, tables, 2, W]`, always the same."""
-    normal = np.random.default_rng(0).normal(size=[TABLES, 2, width, width])
+    """Random orthogonal matrices `[W, tables, turns, W]`, always the same."""
+    normal = np.random.default_rng(0).normal(size=[TABLES, _turns(width), width, width])
     return np.linalg.qr(normal)[0].transpose(2, 0, 1, 3).astype(np.float32)

@@ -25,7 +25,7 @@ def built(cell, seed=0):
     return cell
 
 
-@pytest.mark.parametrize("heads, jit", [(1, False), (2, True)])
+@pytest.mark.parametrize("heads, jit", [(2, False), (1, True)])
 def test_with_all_slots_kept_it_is_the_dense_memory(heads, jit):
     sizes = dict(memory_slots=5, slot_width=4, read_heads=heads, write_heads=heads, dtype="float64")
     dense = built(MemoryCell(4, **sizes))
