@@ -233,7 +233,8 @@ class SANTM(tf.keras.layers.Layer):
         """The features `[h ; m ; o]` at the steps wanted, each sequence's boundary rate `[B]`, the state."""
         inputs, mask, state = batched
         if state is None:
-            state = [v for level in (self.bottom, self.middle) for v in level.get_initial_state(
+            levels = (self.bottom, self.middle, self.top)[:3 if self._config["memory"] == "dense" else 2]
+            state = [v for level in levels for v in level.get_initial_state(
                 batch_size=tf.shape(inputs)[0], dtype=self.compute_dtype)]
         valid = tf.ones_like(inputs[:, :, 0], tf.bool) if mask is None else tf.cast(mask, tf.bool)
         (h, beta), bottom = self._bottom(inputs, None if mask is None else valid, list(state[:2]))

@@ -14,13 +14,13 @@ def dense(cell, recall, m, a, state, sequences):
       cell: `MemoryCell`.
       recall: `ChebAttention`, or None for the plain vectors read.
       m: `[S, B, H]`. a: `[S, B, 1]`.
-      state: `MemoryState` before the first step, or None.
+      state: `MemoryState` before the first step.
       sequences: whether o is wanted for the state before the first step and after each, or for the last.
 
     Returns:
       `(o, state)`: `[B, 1 + S, .]`, or `[B, .]`; and the state after the last step.
     """
-    first = MemoryState(*(state or cell.get_initial_state(batch_size=tf.shape(m)[1], dtype=m.dtype)))
+    first = MemoryState(*state)
     (m, a), options = split(cell, (m, a))
 
     def step(x, s):
@@ -52,7 +52,8 @@ def sparse(cell, recall, m, a, state, sequences):
     """Over a memory whose heads keep k weights: the same over the slots read, and the mean over those.
 
     The attention is evaluated on the neighbourhoods of the slots read alone (`ChebAttention.at_centre`).
-    Arguments and returns as of `dense`, with a `SparseMemoryCell` and its `SparseMemoryState`.
+    Arguments and returns as of `dense`, with a `SparseMemoryCell` and its `SparseMemoryState`, or None for$
+    the first, whose memory then need not be made.
     """
     visits, end = cell.run(m, a, state, reach=recall.reach if recall is not None else 0)
     wanted = slice(None) if sequences else slice(-1, None)

@@ -84,7 +84,8 @@ def unrolled(step, inputs, state, *, constants=(), mask=None, steps=None):
 @pytest.fixture
 def countable(monkeypatch):
     """Layers by operations that the profiler knows: no loops over time, and no Einsum."""
-    for module in ("santm_tf.santm", "santm_tf.recurrent", "baselines.uw_ntm", "baselines.associative_scan"):
+    for module in ("santm_tf.santm", "santm_tf.top", "santm_tf.recurrent", "baselines.uw_ntm",
+                   "baselines.associative_scan"):
         monkeypatch.setattr(sys.modules[module], "scan", unrolled)
     # Over so few chunks it is small; as it stands it is a loop.
     monkeypatch.setattr(sys.modules["baselines.associative_scan"], "linear_recurrence", lambda a, b: b)
