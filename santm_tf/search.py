@@ -121,9 +121,10 @@ class Written(NamedTuple):
 class Hashed(NamedTuple):
     """`Written` with a locality-sensitive hash of its rows: a search looks at a few of them.
 
-    The hash is cross-polytope (Andoni et al. 2015, arXiv 1509.02897): after a random rotation R a row is in
-    bucket `argmax_i |R x|_i` with its sign; two of those make a bucket's number of one of 4 tables. A search
-    probes the best two of each, 16 buckets. A full bucket forgets what no slot holds, else what came first.
+    The hash is cross-polytope (Andoni et al. 2015, arXiv 1509.02897): after a random rotation R a row's
+    outcome is `argmax_i |R x|_i` with its sign; those of some rotations, two where W is from 16 to 499, make
+    a bucket's number of one of 8 tables. A search probes the best two outcomes of each, 32 buckets. A full
+    bucket forgets what no slot holds, else what came first.
     """
 
     rows: Written

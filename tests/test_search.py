@@ -15,12 +15,16 @@ courses = hypothesis.given(batch=st.integers(1, 3), slots=st.integers(4, 12), st
 
 
 def course(rng, batch, slots, steps, writes, count):
-    """What all slots hold first; of each step keys, rows, where those go, and slots never written before."""
+    """What all slots hold first; of each step keys, rows, where those go, and slots never written before.
+
+    And where the rows do go there: a step may give each slot what it held.
+    """
     first = rng.normal(size=[1, WIDTH]) * rng.integers(0, 2)
     rows = rng.normal(size=[steps, batch, writes, WIDTH])
     rows *= rng.choice([0, 0.01, 1, 9], [steps, batch, writes, 1])
     at = np.full([steps, batch, writes], batch * slots)
     others = np.zeros([steps, batch, count], np.int32)
+    accessed = rng.random([steps, batch]) < 0.8
     for b in range(batch):
         never = set(range(slots))
         some = rng.permutation(slots)[count:]
@@ -29,28 +33,28 @@ def course(rng, batch, slots, steps, writes, count):
             taken = rng.choice(some, min(writes, len(some)), replace=False)
             taken = taken[rng.random(len(taken)) < 0.7]
             at[t, b, rng.permutation(writes)[:len(taken)]] = b * slots + taken
-            never -= set(taken)
+            never -= set(taken) if accessed[t, b] else set()
     keys = rng.normal(size=[steps, batch, HEADS, WIDTH]) * rng.choice([0, 0.1, 1], [steps, batch, HEADS, 1])
     copied = rows[rng.integers(0, steps, [steps, batch, HEADS]), np.arange(batch)[:, None], 0]
     keys = np.where(rng.random([steps, batch, HEADS, 1]) < 0.5, copied, keys)
-    return [v.astype(np.float32) for v in (first, keys, rows)] + [at.astype(np.int32), others]
+    return [v.astype(np.float32) for v in (first, keys, rows)] + [at.astype(np.int32), others, accessed]
 
 
-def run(kind, slots, first, keys, rows, at, others):
+def run(kind, slots, first, keys, rows, at, others, accessed):
     """What an index finds at each step, `[T, B, h, k]`, and the memory after the last, `[B, N, W]`."""
     steps, batch, writes = at.shape
     memory = Rows.start(first, batch, slots, steps * writes + 1)
 
     def choose(x, state, memory, index):
-        keys, _, at, others = x
+        keys, _, at, others, accessed = x
         index = index.noted(memory)
         found = index.nearest(keys, memory, others.shape[-1], others)
-        return [found], at, (), index.replaced(memory, at)
+        return [found], at, (), index.replaced(memory, at, accessed)
 
     def step(x, state, read, held, reads, writes):
-        return tf.identity(reads[0]), state, x[1]
+        return tf.identity(reads[0]), state, tf.where(x[-1][:, None, None], x[1], held)
 
-    found, _, _, memory, _ = scan_rows(choose, step, (keys, rows, at, others), (), memory,
+    found, _, _, memory, _ = scan_rows(choose, step, (keys, rows, at, others, accessed), (), memory,
                                        kind.start(memory, batch, writes))
     return found, memory.whole(batch)
 
@@ -65,15 +69,16 @@ def searched(kind, slots, *given, jit=None):
     return [v.numpy() for v in search(*map(tf.constant, given))]
 
 
-def memories(slots, first, keys, rows, at, others):
+def memories(slots, first, keys, rows, at, others, accessed):
     """The whole memory before each step and after the last, `[T + 1, B, N, W]`."""
     batch = at.shape[1]
-    memory, seen = np.repeat(first, batch * slots + 1, 0), []
-    for row, place in zip([None, *rows], [None, *at], strict=True):
-        if place is not None:
-            memory[place] = row
-        seen.append(memory[:-1].reshape(batch, slots, -1).copy())
-    return np.stack(seen)
+    memory = np.repeat(first, batch * slots + 1, 0)
+    seen = [memory]
+    for row, place, on in zip(rows, at, accessed, strict=True):
+        memory = memory.copy()
+        memory[place[on]] = row[on]
+        seen.append(memory)
+    return np.stack(seen)[:, :-1].reshape(-1, batch, slots, first.shape[-1])
 
 
 def similarity(keys, memory):
@@ -147,7 +152,8 @@ def planted():
     others = np.broadcast_to(np.arange(slots - 4, slots), [steps + 1, batch, 4])
     keys = np.broadcast_to(key, [steps + 1, *key.shape])
     first, keys, rows = (v.astype(np.float32) for v in (np.zeros([1, width]), keys, rows))
-    return slots, [first, keys, rows, at.astype(np.int32), others.astype(np.int32)], copied
+    accessed = np.ones([steps + 1, batch], bool)
+    return slots, [first, keys, rows, at.astype(np.int32), others.astype(np.int32), accessed], copied
 
 
 def test_hashed_finds_a_near_duplicate_until_it_is_overwritten():
@@ -157,6 +163,16 @@ def test_hashed_finds_a_near_duplicate_until_it_is_overwritten():
     there = (found[1:] == copied[:, :, None]).any(-1)
     assert there[:-1].mean((1, 2)).min() > 0.9  # with more and more other rows
     assert not there[-1].any()
+
+
+def test_a_slot_that_is_written_again_and_again_does_not_push_others_out_of_their_buckets():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=[1, 1, 1, WIDTH]) + 1e-4 * rng.normal(size=[30, 1, 1, WIDTH])
+    at = np.maximum(5 - np.arange(30), 0)  # slots 5 to 0, then 0 alone
+    others = np.broadcast_to(np.arange(6, 12), [30, 1, 6])
+    found, _ = searched(Hashed, 12, np.zeros([1, WIDTH]), rows, rows, at[:, None, None].astype(np.int32),
+                        others.astype(np.int32), np.ones([30, 1], bool), jit=False)
+    assert set(found[-1].ravel()) == set(range(6))
 
 
 @hypothesis.settings(max_examples=25, deadline=None)
