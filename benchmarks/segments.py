@@ -3,9 +3,12 @@
 `python -m benchmarks.segments --data_dir=../shared/data` trains into `runs/segments/`, where what is there
 already is taken as it is; `--only=change_points;chars` trains some, and keeps the other rows of the table.
 The data are fsdd.zip and tinyshakespeare.txt. The true boundaries: the first frame of each recording but
-the first (`speaker`), white space (`chars`), the first step of each level but the first (`change_points`).
+the first (`speaker`), a word's last letter or the white space after it (`chars`), the first step of each
+level but the first (`change_points`). A large model of `chars` has a row if there is one, made by
+`python train.py --flagfile=configs/chars.cfg --data_dir=FILE --workdir=runs/chars`.
 """
 
+import json
 import os
 import statistics
 
@@ -24,7 +27,7 @@ TASKS = {  # the score on the test split, its data, how far from a true boundary
         "--max_length=300", "--units=64", "--memory_slots=16", "--slot_width=16", "--max_memory=16",
         "--segment_length=8", "--dropout=0.2", "--access_rate=0.1", "--initial_access_rate=0.1",
         "--batch_size=32", "--epochs=10", "--learning_rate=0.005"]),
-    "chars": ("bits_per_character", "tinyshakespeare.txt", (0, 0), [
+    "chars": ("bits_per_character", "tinyshakespeare.txt", (-1, 0), [
         "--units=96", "--embedding=32", "--memory_slots=16", "--slot_width=16", "--locality=2",
         "--segment_length=5", "--window=125", "--mask=uniform", "--access_rate=0.05", "--batch_size=64",
         "--epochs=4", "--learning_rate=0.005"]),
@@ -34,6 +37,7 @@ MEASURED = {"score": "test", "rate": "boundary rate", "precision": "precision", 
             "chance_precision": "precision by chance", "chance_recall": "recall by chance"}
 COLUMNS = {"metric": "metric", **MEASURED, "time": "seconds a step, to fixed"}
 JOINED, ROWS = 4, 64  # recordings in a sequence; rows that a text is cut into
+LARGE = "runs/chars"
 
 
 def near(at, within):
@@ -130,35 +134,54 @@ def _text(path):
 
 def measured(task, kind, seed, data_dir):
     """One run: its test score, how its boundaries agree with the true ones, the seconds of an epoch."""
-    metric, file, within, flags = TASKS[task]
+    metric, file, _, flags = TASKS[task]
     data = os.path.join(data_dir, file) if file else None
     workdir = f"runs/segments/{task}-{kind}-{seed}"
     line = trained.result(None, workdir, f"--task={task}", *flags, f"--boundaries={kind}", f"--seed={seed}",
                           *([f"--data_dir={data}"] if data else []))
-    _, model = trained.load(workdir)
-    x, true, valid = sample(task, data)
-    return {"score": line[f"test_{metric}"], **agreement(cuts(model, x), true, valid, within),
+    return {"score": line[f"test_{metric}"], **compared(task, workdir, data),
             "seconds": statistics.median(trained.curve(workdir, "seconds"))}
+
+
+def compared(task, workdir, data):
+    """How the boundaries of a run's model agree with the true ones."""
+    _, model = trained.load(workdir, *([f"--data_dir={data}"] if data else []))
+    x, true, valid = sample(task, data)
+    return agreement(cuts(model, x), true, valid, TASKS[task][2])
 
 
 def rows(task, seeds, data_dir):
     """The rows of a task. Runs that are compared in time follow each other."""
     runs = [{kind: measured(task, kind, seed, data_dir) for kind in KINDS} for seed in range(seeds)]
-    made = {}
-    for kind in KINDS:
-        own = [run[kind] for run in runs]
-        made[f"{task}, {kind}"] = {
-            "metric": TASKS[task][0].replace("_", " "),
-            **{name: trained.spread([run[name] for run in own]) for name in MEASURED},
-            "time": trained.spread([run[kind]["seconds"] / run["fixed"]["seconds"] for run in runs]),
-            "runs": own}
-    return made
+    return {f"{task}, {kind}": {
+        **row(task, [run[kind] for run in runs]),
+        "time": trained.spread([run[kind]["seconds"] / run["fixed"]["seconds"] for run in runs])}
+        for kind in KINDS}
+
+
+def row(task, runs):
+    return {"metric": TASKS[task][0].replace("_", " "),
+            **{name: trained.spread([run[name] for run in runs]) for name in MEASURED}, "runs": runs}
+
+
+def large(data_dir):
+    """The row of the large model of `chars`, if that is there."""
+    metric, file, *_ = TASKS["chars"]
+    path = os.path.join(LARGE, "metrics.json")
+    if not os.path.exists(path):
+        return {}
+    with open(path) as metrics:
+        score = json.load(metrics)["result"][f"test_{metric}"]
+    agreed = compared("chars", LARGE, os.path.join(data_dir, file))
+    return {"chars, learned, large, one seed": row("chars", [{"score": score, **agreed}])}
 
 
 def main():
     options = trained.options("segments", TASKS, ("../shared/data", "folder of the files named above"))
     for task in options.only:
         made = rows(task, options.seeds, options.data_dir)
+        if task == "chars":
+            made.update(large(options.data_dir))
         table.write("segments", f"Boundaries against true ones; mean ± deviation over {options.seeds} seeds. "
                     "For mse and bits per character less is better.", "task",
                     {**table.read("segments"), **made}, COLUMNS)

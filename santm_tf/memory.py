@@ -9,6 +9,7 @@ from santm_tf.errors import ArgumentError
 from santm_tf.lstm import ChronoBias, lstm, product, sigmoid
 
 HEAD_CLIP = 20.0
+CONSTANT = 1e-6  # what every slot of a constant memory holds at the start
 
 
 class MemoryState(NamedTuple):
@@ -151,7 +152,7 @@ class NTMCell(tf.keras.layers.Layer):
         dtype = tf.as_dtype(dtype or self.compute_dtype)
         weights = tf.nn.softmax(tf.cast(self.initial_weights, dtype))
         memory = (tf.tanh(tf.cast(self.initial_memory, dtype)) if self.memory_init == "learned"
-                  else tf.fill([self.memory_slots, self.slot_width], tf.cast(1e-6, dtype)))
+                  else tf.fill([self.memory_slots, self.slot_width], tf.cast(CONSTANT, dtype)))
         zeros = tf.zeros([batch_size, self.units], dtype)
 
         def each(v):

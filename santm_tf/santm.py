@@ -52,7 +52,7 @@ class SANTM(tf.keras.layers.Layer):
         near 1/L and leaves open where the boundaries fall.
       dropout: share of `[h ; m ; o]` dropped while training.
       memory: "dense", with weights over all slots, or "sparse" (`SparseMemoryCell`): top_k weights a head,
-        a cost that hardly grows with N. The mean in o_t is then over the slots read.
+        a cost that hardly grows with N. The mean in o_t is then that of the slots that were written.
       top_k, allocate, normaliser, search: of a sparse memory, see `SparseMemoryCell`.
       recall: "attention", or "read" for the plain vectors read, `o_t = r_t`: with `access_rate=1`
         the same model with an NTM on top.

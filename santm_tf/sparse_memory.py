@@ -7,7 +7,7 @@ import tensorflow as tf
 from santm_tf.compat import addons
 from santm_tf.errors import ArgumentError
 from santm_tf.lstm import lstm, sigmoid
-from santm_tf.memory import MemoryCell, MemoryState, write
+from santm_tf.memory import CONSTANT, MemoryCell, MemoryState, write
 from santm_tf.recency import Recency
 from santm_tf.recurrent import split
 from santm_tf.rows import Rows, scan_rows
@@ -26,6 +26,8 @@ class Controller(NamedTuple):
     read: tf.Tensor  # [B, R, W], the vectors read
     slots: tf.Tensor  # int32 [B, R + writes, k], where the heads were
     values: tf.Tensor  # [B, R + writes, k], and their weights there
+    total: tf.Tensor  # float32 or better [B, W], of the rows of all slots that were written
+    written: tf.Tensor  # likewise [B, 1], how many those are
 
 
 class SparseMemoryState(NamedTuple):
@@ -36,6 +38,8 @@ class SparseMemoryState(NamedTuple):
     read: tf.Tensor
     slots: tf.Tensor
     values: tf.Tensor
+    total: tf.Tensor
+    written: tf.Tensor
     memory: tf.Tensor  # [B, N, W]
     order: tf.Tensor  # int32 [B, N], the slots, the one accessed longest ago first
 
@@ -45,6 +49,7 @@ class Visits(NamedTuple):
 
     read: tf.Tensor  # [V, B, R, W], the vectors read
     values: tf.Tensor  # [V, B, R, k], the weights of the slots read
+    mean: tf.Tensor  # [V, B, W], of the slots that were written; all slots of a learned memory
     near: tf.Tensor  # int32 [V, B, R, k, 2 reach + 1], rows in and around those slots
     memory: Rows  # whose rows these are
 
@@ -114,7 +119,7 @@ class SparseMemoryCell(MemoryCell):
         shape = tf.TensorShape
         self.state_size = list(SparseMemoryState(
             units, units, shape([self.read_heads, width]), shape([heads, top_k]), shape([heads, top_k]),
-            shape([slots, width]), shape([slots])))
+            width, 1, shape([slots, width]), shape([slots])))
 
     def _weighted_slots(self):
         return self.top_k
@@ -139,9 +144,12 @@ class SparseMemoryCell(MemoryCell):
         state = MemoryState(*super().get_initial_state(batch_size=1, dtype=dtype))
         slots = tf.tile(tf.range(self.top_k)[None, None], [1, self.read_heads + self.write_heads, 1])
         weights = tf.concat([state.read_weights, state.write_weights], 1)
-        controller = tf.nest.map_structure(lambda v: tf.repeat(v, batch_size, 0),
-                                           Controller(state.h, state.c, state.read, slots, weights))
-        return controller, state.memory[0, :None if self.memory_init == "learned" else 1]
+        learned, exact = self.memory_init == "learned", _at_least_float32(state.h.dtype)
+        memory = state.memory[0, :None if learned else 1]
+        total = tf.reduce_sum(tf.cast(memory, exact), 0, keepdims=True) * learned
+        first = Controller(state.h, state.c, state.read, slots, weights, total,
+                           tf.fill([1, 1], tf.cast(self.memory_slots * learned, exact)))
+        return tf.nest.map_structure(lambda v: tf.repeat(v, batch_size, 0), first), memory
 
     def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
         if inputs is not None:
@@ -162,26 +170,32 @@ class SparseMemoryCell(MemoryCell):
         Returns:
           `(Visits, SparseMemoryState)`, the state being that after the last step.
         """
-        batch, reads = tf.shape(m)[1], self.read_heads
+        batch = tf.shape(m)[1]
         steps = m.shape[0] if m.shape[0] is not None else tf.shape(m)[0]
         if state is None:
             controller, initial = self._start(batch, m.dtype)
             order = Recency.start(batch, self.memory_slots, *self._accesses(steps))
         else:
             state = SparseMemoryState(*state)
-            controller, order = Controller(*state[:5]), Recency.of(state.order, *self._accesses(steps))
+            controller, order = Controller(*state[:-2]), Recency.of(state.order, *self._accesses(steps))
             initial = tf.reshape(state.memory, [-1, self.slot_width])
         memory = Rows.start(initial, batch, self.memory_slots, steps * self._writes() + 1)
         index, finds_all = self._index(memory, batch, steps, state is None)
         (m, a), options = split(self, (m, a))
         first_near = tf.gather(memory.holds, self._around(controller.slots, reach))
-        (read, values), near, end, memory, (order, _) = scan_rows(
+        after, near, end, memory, (order, _) = scan_rows(
             lambda *given: self._choose(*given, reach, finds_all, **options),
             # Through `call`, so that backward, too, Keras gives it the weights in the layer's precision.
             lambda x, s, *rows: self(x, s, rows=rows, **options), (m, a), controller, memory, (order, index))
-        visits = Visits(*(tf.concat([start[None], after], 0) for start, after in (
-            (controller.read, read), (controller.values[:, :reads], values), (first_near, near))), memory)
+        start = *self._seen(controller), first_near
+        visits = Visits(*(tf.concat([v[None], w], 0) for v, w in zip(start, (*after, near), strict=True)),
+                        memory)
         return visits, SparseMemoryState(*end, memory.whole(batch), order.of_each())
+
+    def _seen(self, state):
+        """What of a `Controller` the visits have."""
+        mean = tf.math.divide_no_nan(state.total, state.written)
+        return state.read, state.values[:, :self.read_heads], tf.cast(mean, state.read.dtype)
 
     def _writes(self):
         """How many slots a step writes."""
@@ -257,12 +271,13 @@ class SparseMemoryCell(MemoryCell):
 
         at = tf.cast(kept[:, reads:, :, None] == writes[:, None, None], m.dtype)
         weights = tf.reduce_sum(values[:, reads:, :, None] * at, 2)
+        erased = held
         if self.allocate:
             at = tf.cast(longest_ago[..., None] == writes[:, None], m.dtype)
             alpha = allocated[..., None]
             weights = (1 - alpha) * weights + alpha * at
-            held *= tf.reduce_prod(1 - a[..., None] * alpha * at, 1)[..., None]
-        new = write(held, a[..., None] * weights, erase, add)
+            erased *= tf.reduce_prod(1 - a[..., None] * alpha * at, 1)[..., None]
+        new = write(erased, a[..., None] * weights, erase, add)
 
         def gate(new, old):
             open_ = tf.reshape(a, [-1] + [1] * (new.shape.rank - 1))
@@ -272,8 +287,20 @@ class SparseMemoryCell(MemoryCell):
         # What a weight would be with the gate the other way, which its gradient needs, is that of its slot.
         values = gate(*(tf.cast(weights.at(there), m.dtype) for weights in (
             own, SparseWeights(state.slots, state.values))))
-        state = Controller(gate(h, state.h), gate(c, state.c), gate(vectors, state.read), there, values)
-        return (state.read, state.values[:, :reads]), state, new
+        state = Controller(gate(h, state.h), gate(c, state.c), gate(vectors, state.read), there, values,
+                           *self._counted(a, state, held, new, writes))
+        return self._seen(state), state, new
+
+    def _counted(self, a, state, held, new, writes):
+        """The total of the slots that were written and how many they are, after some writes."""
+        change, count = new - held, tf.zeros_like(state.written)
+        if self.memory_init == "constant":
+            is_slot = writes < tf.shape(a)[0] * self.memory_slots
+            fresh = is_slot & tf.reduce_all(held == tf.cast(CONSTANT, held.dtype), -1)
+            change = tf.where(fresh[..., None], new, change)
+            count = tf.reduce_sum(tf.cast(fresh, count.dtype), 1, keepdims=True)
+        a = tf.cast(a, state.total.dtype)
+        return (state.total + a * tf.reduce_sum(tf.cast(change, a.dtype), 1), state.written + a * count)
 
     def call(self, inputs, states, projected=False, rows=None):
         if rows is not None:
@@ -286,6 +313,10 @@ class SparseMemoryCell(MemoryCell):
     def get_config(self):
         names = "top_k", "allocate", "normaliser", "search"
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _at_least_float32(dtype):
+    return dtype if dtype.size > 4 else tf.float32
 
 
 def smart_cond(which, if_true, if_false):

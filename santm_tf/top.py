@@ -49,9 +49,10 @@ def dense(cell, recall, m, a, state, sequences):
 
 
 def sparse(cell, recall, m, a, state, sequences):
-    """Over a memory whose heads keep k weights: the same over the slots read, and the mean over those.
+    """Over a memory whose heads keep k weights: `o = [sum_i w_i Y_i ; mean_i M_i]`.
 
-    The attention is evaluated on the neighbourhoods of the slots read alone (`ChebAttention.at_centre`).
+    The attention is evaluated on the neighbourhoods of the slots read alone (`ChebAttention.at_centre`), so
+    its mean over all slots is not known; the mean of what was written (`Visits`) takes its place.
     Arguments and returns as of `dense`, with a `SparseMemoryCell` and its `SparseMemoryState`, or None for$
     the first, whose memory then need not be made.
     """
@@ -62,7 +63,7 @@ def sparse(cell, recall, m, a, state, sequences):
     else:
         y = recall.at_centre(visits.memory.rows(visits.near[wanted]))  # [V, B, R, k, W]
         read = tf.reduce_sum(visits.values[wanted][..., None] * y, 3)
-        o = tf.concat([_joined(read), tf.reduce_mean(y, [2, 3])], -1)
+        o = tf.concat([_joined(read), visits.mean[wanted]], -1)
     return (swap_time(o) if sequences else o[0]), list(end)
 
 

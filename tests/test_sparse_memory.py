@@ -69,6 +69,18 @@ def test_what_is_allocated_is_written_to_a_slot_of_its_own_that_nothing_else_tou
         assert set(np.flatnonzero(row)) <= set(newest[:accessed * 7])
 
 
+@pytest.mark.parametrize("init", ["constant", "learned"])
+def test_the_mean_is_that_of_the_slots_that_were_written(init):
+    cell = built(SparseMemoryCell(4, memory_slots=20, slot_width=4, top_k=3, memory_init=init,
+                                  dtype="float64"))
+    m, a = inputs()
+    for steps in range(1, STEPS + 1):
+        visits, state = cell.run(m[:steps], a[:steps])
+        for mean, memory in zip(visits.mean[-1].numpy(), state[-2].numpy(), strict=True):
+            written = memory[np.any(memory != np.float32(1e-6), -1)]
+            np.testing.assert_allclose(mean, written.sum(0) / max(len(written), 1), rtol=1e-9, atol=1e-12)
+
+
 def test_a_step_that_is_not_accessed_changes_nothing():
     cell = built(SparseMemoryCell(4, memory_slots=20, slot_width=4, top_k=3, dtype="float64"))
     m, _ = inputs()
