@@ -132,8 +132,8 @@ class NTMCell(tf.keras.layers.Layer):
         self.bias = self.add_weight("bias", [4 * units], initializer=ChronoBias(self.max_steps))
         head_outputs = sum(self._head_sizes())
         self.head_kernel = self.add_weight("head_kernel", [units, head_outputs],
-                                           initializer="glorot_uniform")
-        self.head_bias = self.add_weight("head_bias", [head_outputs], initializer="zeros")
+                                           initializer=self._first_head_kernel)
+        self.head_bias = self.add_weight("head_bias", [head_outputs], initializer=self._first_head_bias)
         normal = tf.keras.initializers.RandomNormal
         self.initial_read = self.add_weight("initial_read", [self.read_heads, width],
                                             initializer="zeros")
@@ -185,6 +185,12 @@ class NTMCell(tf.keras.layers.Layer):
     def _weighted_slots(self):
         """How many slots a head has weights for."""
         return self.memory_slots
+
+    def _first_head_kernel(self, shape, dtype=None, **_):
+        return tf.keras.initializers.GlorotUniform()(shape, dtype)
+
+    def _first_head_bias(self, shape, dtype=None, **_):
+        return tf.zeros(shape, dtype)
 
     def _head_parts(self, h):
         raw = tf.clip_by_value(h @ self.head_kernel + self.head_bias, -HEAD_CLIP, HEAD_CLIP)

@@ -16,6 +16,8 @@ from santm_tf.sparse import SparseWeights, first, largest, reached, weights_at
 
 # So many rows are looked through as fast as hashed (benchmarks/search.py).
 EXACT_UP_TO = 20_000
+# Biases of what heads say at first: beta = softplus(3), g = sigmoid(2), 91 % no shift, alpha = sigmoid(2).
+FIRST_STRENGTH, FIRST_GATE, FIRST_SHIFT, FIRST_ALPHA = 3.0, 2.0, 3.0, 2.0
 
 
 class Controller(NamedTuple):
@@ -126,6 +128,26 @@ class SparseMemoryCell(MemoryCell):
 
     def _head_sizes(self):
         return super()._head_sizes() + [self.write_heads] * self.allocate
+
+    def _first_head_kernel(self, shape, dtype=None, **_):
+        """Every head's first key is what a write head would add: a head finds what was written like it.
+
+        Of a dense memory each slot has a gradient and keys can begin anywhere; here those found alone have.
+        """
+        kernel = super()._first_head_kernel(shape, dtype)
+        addressing, erase, add, *allocated = tf.split(kernel, self._head_sizes(), -1)
+        heads, writes = self.read_heads + self.write_heads, self.write_heads
+        keys = tf.gather(tf.reshape(add, [shape[0], writes, -1]), tf.range(heads) % writes, axis=1)
+        rest = tf.reshape(addressing, [shape[0], heads, -1])[..., self.slot_width:]
+        addressing = tf.reshape(tf.concat([keys, rest], -1), [shape[0], -1])
+        return tf.concat([addressing, erase, add, *allocated], -1)
+
+    def _first_head_bias(self, shape, dtype=None, **_):
+        """At first heads look where content is found, and write to the slot accessed longest ago."""
+        shifts = [FIRST_SHIFT if n == self.shift_range else 0 for n in range(2 * self.shift_range + 1)]
+        head = [0] * self.slot_width + [FIRST_STRENGTH, FIRST_GATE, *shifts, 0]
+        bias = head * (self.read_heads + self.write_heads) + [0] * (2 * self.write_heads * self.slot_width)
+        return tf.constant(bias + [FIRST_ALPHA] * self.write_heads * self.allocate, dtype)
 
     def heads(self, h):
         """As of `NTMCell`, and alpha `[B, writes]` of each write head (None without `allocate`)."""
