@@ -197,6 +197,7 @@ class SANTM(tf.keras.layers.Layer):
             needed = room.sparse(slots, width, visits, rows, self._top_sizes["memory_init"] == "learned")
         room.check("SANTM", needed, slots)
 
+    @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking takes seconds
     def call(self, inputs, mask=None, training=None, initial_state=None):
         steps = inputs.shape[1] if inputs.shape[1] is not None else tf.shape(inputs)[1]
         plan = self.access.plan(steps, bool(training))

@@ -181,6 +181,7 @@ class SparseMemoryCell(MemoryCell):
         order = tf.tile(tf.range(self.memory_slots)[None], [batch_size, 1])
         return list(SparseMemoryState(*controller, memory, order))
 
+    @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking takes seconds
     def run(self, m, a, state=None, reach=0):
         """Over the steps of a sequence.
 
