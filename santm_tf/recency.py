@@ -24,6 +24,7 @@ class Recency(NamedTuple):
     queue: tf.Tensor  # int32 [B, A], the slots accessed
     count: tf.Tensor  # int32 [], how many of those there are
     waiting: tf.Tensor  # int32 [B, c], the positions of the least recent slots
+    at_hand: tf.Tensor  # int32 [B, c], those slots, so that a step writes to the queue before it reads it
     front: tf.Tensor  # int32 [B], from which on the next one is to be found
 
     @classmethod
@@ -47,7 +48,8 @@ class Recency(NamedTuple):
     def _of(cls, first, last, accesses, at_hand):
         batch = tf.shape(first)[0]
         return cls(first, tf.reshape(last, [-1]), tf.zeros([batch, accesses + 1], tf.int32), tf.constant(0),
-                   tf.broadcast_to(tf.range(at_hand), [batch, at_hand]), tf.fill([batch], at_hand))
+                   tf.broadcast_to(tf.range(at_hand), [batch, at_hand]), first[:, :at_hand],
+                   tf.fill([batch], at_hand))
 
     def of_each(self):
         """The slots, the least recent first: int32 `[B, N]`."""
@@ -55,7 +57,7 @@ class Recency(NamedTuple):
 
     def least_recent(self, count):
         """The `count` <= c slots accessed longest ago, the oldest first: int32 `[B, count]`."""
-        return self._at(self.waiting[:, :count])
+        return self.at_hand[:, :count]
 
     def accessed(self, slots, active=None):
         """After accesses, in their order.
@@ -104,4 +106,4 @@ class Recency(NamedTuple):
 
         waiting, _, front = tf.while_loop(lambda waiting, missing, front: tf.reduce_any(missing > 0), look,
                                           (kept, missing, self.front))
-        return self._replace(waiting=waiting, front=front)
+        return self._replace(waiting=waiting, at_hand=self._at(waiting), front=front)

@@ -120,7 +120,7 @@ def scan_rows(choose, step, inputs, state, memory, index=()):
         start = Rows(initial, memory.written, memory.holds)
         first = [x[0] for x in xs]
         r0, w0, watch0, _ = chosen(first, s0, start, index)
-        y0, _, _ = flat_step(first, s0, [start.at(r) for r in r0], start.at(w0), r0, w0)
+        y0, _, new0 = flat_step(first, s0, [start.at(r) for r in r0], start.at(w0), r0, w0)
 
         def places(t, writes):
             """Where what step t writes to some slots is among what is written, `[B, m]`."""
@@ -129,10 +129,11 @@ def scan_rows(choose, step, inputs, state, memory, index=()):
             begin = tf.range(batch)[:, None] * (tf.shape(memory.written)[0] // batch)
             return begin + t * count + tf.range(count)
 
-        def settled(t, holds, writes):
-            """What slots hold after the step before wrote some."""
-            numbers = tf.shape(initial)[0] + places(t - 1, writes)
-            return tf.tensor_scatter_nd_update(holds, writes[..., None], tf.maximum(numbers, 0))
+        def settled(t, written, holds, writes, new):
+            """The memory after the step before wrote some."""
+            at = places(tf.maximum(t - 1, 0), writes)  # step 0 writes over what comes before it
+            return Rows(initial, tf.tensor_scatter_nd_update(written, at[..., None], new),
+                        tf.tensor_scatter_nd_update(holds, writes[..., None], tf.shape(initial)[0] + at))
 
         def after(watched, holds, writes, t):
             """The rows that slots hold after step t wrote some."""
@@ -142,9 +143,9 @@ def scan_rows(choose, step, inputs, state, memory, index=()):
             same = watched[..., None] == tf.reshape(writes, alone)
             return tf.maximum(tf.gather(holds, watched), tf.reduce_max(tf.where(same, new, -1), -1))
 
-        def forward(t, s, written, holds, last, index, ys, kept, watching):
+        def forward(t, s, written, holds, last, new, index, ys, kept, watching):
             # A step's writes settle in the next: XLA copies, every step, what is read before it is written.
-            now = Rows(initial, written, settled(t, holds, last))
+            now = settled(t, written, holds, last, new)
             x = [a.read(t) for a in reading]
             reads, writes, watched, index = chosen(x, s, now, index)
             rows = [tf.gather(now.holds, v) for v in (*reads, writes)]
@@ -152,22 +153,21 @@ def scan_rows(choose, step, inputs, state, memory, index=()):
             *read, held = map(now.rows, rows)
             y, s, new = flat_step(x, s, read, held, reads, writes)
             forbid_random_ops()
-            written = tf.tensor_scatter_nd_update(written, places(t, writes)[..., None],
-                                                  tf.cast(new, written.dtype))
             ys = [a.write(t, v) for a, v in zip(ys, y, strict=True)]
             watched = [after(v, now.holds, writes, t) for v in watched]
             watching = [a.write(t, v) for a, v in zip(watching, watched, strict=True)]
-            return t + 1, s, written, now.holds, writes, index, ys, kept, watching
+            return (t + 1, s, now.written, now.holds, writes, tf.cast(new, written.dtype), index, ys, kept,
+                    watching)
 
         keep = [*s0, *r0, w0, *r0, w0]
         nowhere = tf.zeros_like(w0) + tf.shape(start.holds)[0] - 1
-        _, s_end, written, holds, last, index_end, ys, kept, watching = tf.while_loop(
+        _, s_end, written, holds, last, new, index_end, ys, kept, watching = tf.while_loop(
             lambda t, *_: t < length, forward,
-            (0, list(s0), start.written, start.holds, nowhere, index,
-             *([array(v, length) for v in part] for part in (y0, keep, watch0))),
+            (0, list(s0), start.written, start.holds, nowhere, tf.zeros_like(new0, start.written.dtype),
+             index, *([array(v, length) for v in part] for part in (y0, keep, watch0))),
             maximum_iterations=length, parallel_iterations=1)
         ys, kept, watching = ([a.stack() for a in part] for part in (ys, kept, watching))
-        end = Rows(initial, written, settled(length, holds, last))
+        end = settled(length, written, holds, last, new)
         counts = [n_state, len(r0), 1, len(r0), 1]
 
         def backward(*upstream, variables=None):
