@@ -245,7 +245,9 @@ class SANTM(tf.keras.layers.Layer):
         o, last = self._visits(middle_at, valid, plan, state[4:] or None, training)
         if self.return_sequences:
             steps = tf.range(tf.shape(inputs)[1])
-            visited = tf.searchsorted(tf.where(inside, t, tf.int32.max), steps, side="right")
+            # How many visits there were up to each step. XLA's searchsorted takes T^2 numbers.
+            visited = tf.cumsum(tf.math.unsorted_segment_sum(
+                tf.cast(inside, tf.int32), tf.where(inside, t, 0), tf.shape(inputs)[1]))
             features = [h, middle_at(steps), tf.gather(o, visited, axis=1)]
         else:
             features = [h[:, -1], middle[0], o]
