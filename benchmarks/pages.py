@@ -32,9 +32,9 @@ def table(name):
 def main():
     for page in PAGES:
         with open(page) as file:
-            text = file.read()
+            text = filled(file.read(), table)  # before the page is opened for writing, which empties it
         with open(page, "w") as file:
-            file.write(filled(text, table))
+            file.write(text)
 
 
 if __name__ == "__main__":
