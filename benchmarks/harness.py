@@ -24,6 +24,43 @@ def measure(step, repeats, warmup=2):
     return statistics.median(seconds)
 
 
+def options(name, cases, sizes=None, argv=None):
+    """The command line of a benchmark whose cases run in fresh processes.
+
+    Args:
+      name: of the benchmark, and its module `benchmarks.NAME`.
+      cases: what `--only` picks from; all by default.
+      sizes: `(flag, values)`: numbers that each case is run at, all by default; such a case is named
+        "CASE: SIZE" for `--case`.
+
+    Returns:
+      The options; `only` and `sizes` are lists.
+
+    >>> chosen = options("memory", ["dense", "sparse"], ("slots", [32, 64]), ["--only=sparse", "--slots=64"])
+    >>> chosen.only, chosen.sizes, chosen.rounds
+    (['sparse'], [64], 3)
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
+    parser.add_argument("--case", choices=None if sizes else list(cases),
+                        help="run one case here, print its JSON" + ", as 'CASE: SIZE'" * bool(sizes))
+    parser.add_argument("--rounds", type=int, default=3, help="fresh processes a case")
+    parser.add_argument("--repeats", type=int, default=7, help="timed steps a process, fewer if long")
+    picks = {"only": cases, **({sizes[0]: list(map(str, sizes[1]))} if sizes else {})}
+    for flag, choices in picks.items():
+        parser.add_argument(f"--{flag}", default=";".join(choices),
+                            help=f"of {'; '.join(choices)}, separated by semicolons")
+    chosen = parser.parse_args(argv)
+    for flag, choices in picks.items():
+        picked = [value for value in getattr(chosen, flag).split(";") if value]
+        for value in picked:
+            if value not in choices:
+                parser.error(f"--{flag}: {value} is none of {'; '.join(choices)}")
+        setattr(chosen, flag, picked)
+    if sizes:
+        chosen.sizes = [int(value) for value in getattr(chosen, sizes[0])]
+    return chosen
+
+
 def main(name, cases, baseline, argv=None):
     """Runs cases and writes `benchmarks/results/NAME.json` and the table `NAME.md` beside it.
 
@@ -33,20 +70,14 @@ def main(name, cases, baseline, argv=None):
         dict to report. It raises ImportError where a package is missing, and the case is left out.
       baseline: the case that the ratios divide by, or a function from a case to that.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
-    parser.add_argument("--case", choices=list(cases), help="run one case here, print its JSON")
-    parser.add_argument("--rounds", type=int, default=3, help="fresh processes a case")
-    parser.add_argument("--repeats", type=int, default=7, help="timed steps a process")
-    parser.add_argument("--only", help="cases to run, separated by semicolons")
-    options = parser.parse_args(argv)
-    if options.case:
-        print(json.dumps(_one(cases[options.case], options.repeats)))
+    chosen = options(name, cases, argv=argv)
+    if chosen.case:
+        print(json.dumps(_one(cases[chosen.case], chosen.repeats)))
         return
-    chosen = options.only.split(";") if options.only else list(cases)
-    runs = {case: [] for case in chosen}
-    for _ in range(options.rounds):  # rounds outside, so that a slow minute strikes every case
-        for case in chosen:
-            runs[case].append(_fresh(name, case, options.repeats))
+    runs = {case: [] for case in chosen.only}
+    for _ in range(chosen.rounds):  # rounds outside, so that a slow minute strikes every case
+        for case in chosen.only:
+            runs[case].append(fresh(name, case, chosen.repeats))
     results = {}
     for case, found in runs.items():
         if "missing" in found[0]:
@@ -76,7 +107,8 @@ def _one(case, repeats):
     return {"seconds": seconds, "peak_mib": round(peak), **facts}
 
 
-def _fresh(name, case, repeats):
+def fresh(name, case, repeats):
+    """What `python -m benchmarks.NAME --case=CASE` prints, in a process of its own."""
     command = [sys.executable, "-m", f"benchmarks.{name}", f"--case={case}", f"--repeats={repeats}"]
     done = subprocess.run(command, capture_output=True, text=True,
                           env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})

@@ -14,7 +14,6 @@ Not run is what would take more memory than is free, and of dense what would tak
 "~" marks what the line through its last two sizes says instead, of seconds log-log.
 """
 
-import argparse
 import ctypes
 import gc
 import json
@@ -25,8 +24,7 @@ import statistics
 import sys
 import time
 
-from benchmarks import table
-from benchmarks.harness import _fresh, measure
+from benchmarks import harness, table
 
 STEPS, FEATURES, UNITS, WIDTH, TOP_K = 100, 8, 32, 32, 4
 SLOTS = 32, 1024, 16384, 65536, 262144, 1048576
@@ -85,8 +83,9 @@ def _peer(phase, _, slots):
 
 
 def one(case, repeats):
-    """Runs a case, `"PHASE, KIND, N"`, here."""
-    phase, kind, slots = case.split(", ")
+    """Runs a case, `"PHASE, KIND: N"`, here."""
+    case, slots = case.split(": ")
+    phase, kind = case.split(", ")
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")  # if memory ends after all, it is this process that does
     make = _peer if kind == "peer" else _santm
@@ -102,7 +101,7 @@ def one(case, repeats):
     step()
     seconds, mib = time.perf_counter() - start, max(_held("VmHWM") - before, 0.1)  # for the figure
     repeats = max(1, min(repeats, int(MOST_SECONDS / seconds)))
-    return {"seconds": measure(step, repeats, warmup=0), "mib": mib, "parameters": parameters}
+    return {"seconds": harness.measure(step, repeats, warmup=0), "mib": mib, "parameters": parameters}
 
 
 def _release():
@@ -161,7 +160,7 @@ def run(rows, case, slots, repeats):
             row[kind] = {**expected, "fits": fits}
             return False
     try:
-        runs = [*runs, _fresh("memory", f"{case}, {slots}", repeats)]
+        runs = [*runs, harness.fresh("memory", f"{case}: {slots}", repeats)]
     except RuntimeError as error:
         print(error, file=sys.stderr)
         if not runs:
@@ -241,22 +240,12 @@ def draw(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory")
-    parser.add_argument("--case", help="run one case here, as 'train, sparse, 1024', print its JSON")
-    parser.add_argument("--rounds", type=int, default=3, help="fresh processes a case")
-    parser.add_argument("--repeats", type=int, default=7, help="timed steps a process, fewer if long")
-    parser.add_argument("--only", default=";".join(CASES), help="cases to run, separated by semicolons")
-    parser.add_argument("--slots", default=";".join(map(str, SLOTS)), help="N, separated by semicolons")
-    options = parser.parse_args()
+    options = harness.options("memory", CASES, ("slots", SLOTS))
     if options.case:
         print(json.dumps(one(options.case, options.repeats)))
         return
-    chosen = [case for case in options.only.split(";") if case]
-    sizes = [int(slots) for slots in options.slots.split(";")]
-    if wrong := [name for name in chosen if name not in CASES] + [n for n in sizes if n not in SLOTS]:
-        parser.error(f"{wrong[0]}: --only is of {'; '.join(CASES)}, --slots of {'; '.join(map(str, SLOTS))}")
     rows = table.read("memory")
-    left = [(case, slots) for slots in sizes for case in chosen]
+    left = [(case, slots) for slots in options.sizes for case in options.only]
     for case, slots in left:
         phase, kind = case.split(", ")
         rows.get(label(phase, slots), {}).pop(kind, None)

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.parity` trains into `runs/parity/`, where what is there
 already is taken as it is; `--only=copy;digits` trains on some tasks, and keeps the other rows of the table.
-The settings are those of `configs/`, with shorter sequences and fewer epochs for what is generated.
+The settings are those of `configs/`, but for the flags below.
 """
 
 import statistics

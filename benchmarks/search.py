@@ -12,7 +12,6 @@ others as they were. Seconds are a loop's processor time, on one thread, divided
 share found of the most similar row, or four rows, of all that were there.
 """
 
-import argparse
 import json
 import os
 import pickle
@@ -22,8 +21,7 @@ import time
 
 import numpy as np
 
-from benchmarks import table
-from benchmarks.harness import _fresh
+from benchmarks import harness, table
 
 WIDTH, KEYS, WRITES, COUNT = 32, 2, 5, 4
 LINKS, BUILT_WITH, LOOKED_AT = 16, 100, 64  # of both HNSW: M, efConstruction, efSearch
@@ -275,33 +273,24 @@ def write(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.search")
-    parser.add_argument("--case", help="run one case here, as 'exact: 1000', print its JSON")
-    parser.add_argument("--rounds", type=int, default=3, help="fresh processes a case")
-    parser.add_argument("--repeats", type=int, default=7, help="timed loops a process, fewer if long")
-    parser.add_argument("--only", default=";".join(KINDS), help="what to run, separated by semicolons")
-    parser.add_argument("--rows", default=";".join(map(str, ROWS)), help="E, separated by semicolons")
-    options = parser.parse_args()
+    options = harness.options("search", KINDS, ("rows", ROWS))
     if options.case:
         try:
             print(json.dumps(one(options.case, options.repeats)))
         except ImportError as error:
             print(json.dumps({"missing": str(error)}))
         return
-    chosen, counts = options.only.split(";"), [int(count) for count in options.rows.split(";")]
-    if wrong := [name for name in chosen if name not in KINDS] + [n for n in counts if n not in ROWS]:
-        parser.error(f"{wrong[0]}: --only is of {'; '.join(KINDS)}, --rows of {'; '.join(map(str, ROWS))}")
     rows, runs = table.read("search"), {}
     for _ in range(options.rounds):  # rounds outside, so that a slow minute strikes every case
-        for count in counts:
-            for kind in chosen:
+        for count in options.sizes:
+            for kind in options.only:
                 measured(rows, runs, kind, count, options.repeats)
         write(rows)
 
 
 def measured(rows, runs, kind, count, repeats):
     """Puts one more run of a case among the runs, and their medians into the rows."""
-    found = _fresh("search", f"{kind}: {count}", repeats)
+    found = harness.fresh("search", f"{kind}: {count}", repeats)
     if "missing" in found:
         print(f"{label(kind, count)}: left out, {found['missing']}", file=sys.stderr)
         return

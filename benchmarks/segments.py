@@ -8,7 +8,6 @@ level but the first (`change_points`). A large model of `chars` has a row if the
 `python train.py --flagfile=configs/chars.cfg --data_dir=FILE --workdir=runs/chars`.
 """
 
-import json
 import os
 import statistics
 
@@ -167,11 +166,10 @@ def row(task, runs):
 def large(data_dir):
     """The row of the large model of `chars`, if that is there."""
     metric, file, *_ = TASKS["chars"]
-    path = os.path.join(LARGE, "metrics.json")
-    if not os.path.exists(path):
+    result = trained.metrics(LARGE).get("result") if os.path.exists(LARGE) else None
+    if result is None:
         return {}
-    with open(path) as metrics:
-        score = json.load(metrics)["result"][f"test_{metric}"]
+    score = result[f"test_{metric}"]
     agreed = compared("chars", LARGE, os.path.join(data_dir, file))
     return {"chars, learned, large, one seed": row("chars", [{"score": score, **agreed}])}
 

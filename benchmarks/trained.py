@@ -66,13 +66,12 @@ def _done(workdir, asked):
     try:
         with open(os.path.join(workdir, "flags.cfg")) as file:
             made_with = file.read().split("\n")
-        with open(os.path.join(workdir, "metrics.json")) as file:
-            metrics = json.load(file)
+        result = metrics(workdir).get("result")
     except FileNotFoundError:
         return None
     made_with = {_parsed(flag) for flag in made_with}
     same = all(_parsed(flag) in made_with for name, flag in asked.items() if name != "--data_dir")
-    return metrics.get("result") if same else None
+    return result if same else None
 
 
 def _parsed(flag):
@@ -84,10 +83,15 @@ def _parsed(flag):
         return name, value
 
 
+def metrics(workdir):
+    """What a run has written so far: its `epochs`, and its `result` when it is done."""
+    with open(os.path.join(workdir, "metrics.json")) as file:
+        return json.load(file)
+
+
 def curve(workdir, figure):
     """A figure after each epoch of a run."""
-    with open(os.path.join(workdir, "metrics.json")) as file:
-        return [round(epoch[figure], 4) for epoch in json.load(file)["epochs"]]
+    return [round(epoch[figure], 4) for epoch in metrics(workdir)["epochs"]]
 
 
 def load(workdir, *flags):

@@ -223,7 +223,10 @@ class SANTM(tf.keras.layers.Layer):
 
     def get_initial_state(self, batch_size):
         """The state before the first step: tensors of `batch_size` rows, ten with a dense memory."""
-        return [v for level in (self.bottom, self.middle, self.top)
+        return self._first_state(batch_size, self.bottom, self.middle, self.top)
+
+    def _first_state(self, batch_size, *levels):
+        return [v for level in levels
                 for v in level.get_initial_state(batch_size=batch_size, dtype=self.compute_dtype)]
 
     def reset_states(self):
@@ -234,9 +237,8 @@ class SANTM(tf.keras.layers.Layer):
         """The features `[h ; m ; o]` at the steps wanted, each sequence's boundary rate `[B]`, the state."""
         inputs, mask, state = batched
         if state is None:
-            levels = (self.bottom, self.middle, self.top)[:3 if self._config["memory"] == "dense" else 2]
-            state = [v for level in levels for v in level.get_initial_state(
-                batch_size=tf.shape(inputs)[0], dtype=self.compute_dtype)]
+            tops = [self.top] if self._config["memory"] == "dense" else []  # a sparse one starts itself
+            state = self._first_state(tf.shape(inputs)[0], self.bottom, self.middle, *tops)
         valid = tf.ones_like(inputs[:, :, 0], tf.bool) if mask is None else tf.cast(mask, tf.bool)
         (h, beta), bottom = self._bottom(inputs, None if mask is None else valid, list(state[:2]))
         beta *= tf.cast(valid, beta.dtype)[..., None]

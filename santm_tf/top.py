@@ -53,7 +53,7 @@ def sparse(cell, recall, m, a, state, sequences):
 
     The attention is evaluated on the neighbourhoods of the slots read alone (`ChebAttention.at_centre`), so
     its mean over all slots is not known; the mean of what was written (`Visits`) takes its place.
-    Arguments and returns as of `dense`, with a `SparseMemoryCell` and its `SparseMemoryState`, or None for$
+    Arguments and returns as of `dense`, with a `SparseMemoryCell` and its `SparseMemoryState`, or None for
     the first, whose memory then need not be made.
     """
     visits, end = cell.run(m, a, state, reach=recall.reach if recall is not None else 0)
