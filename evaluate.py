@@ -7,24 +7,11 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import santm_tf  # noqa: E402, I001  (first: it chooses Keras 2)
-import tasks  # noqa: E402
 from training import callbacks, flags, models  # noqa: E402
 from training.dynamic import dynamic_evaluation  # noqa: E402
-from training.workdir import Workdir, best_weights, restore  # noqa: E402
+from training.run import load_run, load_task, with_saved_flags  # noqa: E402
 
 FLAGS = flags.FLAGS
-
-
-def load_task():
-    """The task that the flags name."""
-    try:
-        task = tasks.load(FLAGS.task, batch_size=FLAGS.batch_size, seed=FLAGS.seed,
-                          data_dir=FLAGS.data_dir, **flags.task_options())
-    except tasks.TaskError as error:
-        raise flags.UsageError(str(error)) from error
-    if FLAGS.dynamic_rate and not task.stateful:
-        raise flags.UsageError(f"--dynamic_rate: --task={task.name} is no language model; leave it out")
-    return task
 
 
 def results(task, model, epochs):
@@ -56,28 +43,9 @@ def dynamic_scores(model):
     return {metric: dynamic_evaluation(copy, task.test, FLAGS.dynamic_rate)[metric]}
 
 
-def load_run():
-    """The work directory that the flags name, its task, and its model with the best weights."""
-    workdir = Workdir(FLAGS.workdir)
-    workdir.check(groups=(flags.MODEL,))
-    task = load_task()
-    model = models.compiled(task)
-    restore(best_weights(workdir, model), workdir)
-    return workdir, task, model
-
-
 def main():
     workdir, task, model = load_run()
     print(json.dumps(results(task, model, workdir.read_metrics()["epochs"])))
-
-
-def with_saved_flags(argv):
-    """The command line with the run's own flag file before it, so that what is given overrides."""
-    given = [a.split("=", 1)[1] for a in argv if a.startswith(("--workdir=", "-workdir="))]
-    given += [b for a, b in zip(argv, argv[1:], strict=False) if a in ("--workdir", "-workdir")]
-    if given and os.path.exists(os.path.join(given[-1], "flags.cfg")):
-        return [argv[0], f"--flagfile={os.path.join(given[-1], 'flags.cfg')}", *argv[1:]]
-    return argv
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import santm_tf  # noqa: E402, I001  (first: it chooses Keras 2)
 import tensorflow as tf  # noqa: E402
 
-from evaluate import load_task, results  # noqa: E402
+from evaluate import results  # noqa: E402
 from santm_tf.access import FIXED  # noqa: E402
 from training import callbacks, flags, models  # noqa: E402
+from training.run import load_task  # noqa: E402
 from training.workdir import Checkpoints, Record, Workdir, restore  # noqa: E402
 
 FLAGS = flags.FLAGS

@@ -96,13 +96,9 @@ def curve(workdir, figure):
 
 def load(workdir, *flags):
     """The task and the model, with its best weights, of a run that is done."""
-    import evaluate
-    from training import flags as program
+    from training import run
 
-    program.define()
-    program.forget()
-    program.parse(evaluate.with_saved_flags(["evaluate.py", f"--workdir={workdir}", *flags]))
-    return evaluate.load_run()[1:]
+    return run.of(workdir, *flags)[1:]
 
 
 def spread(values):

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 import baselines
-import evaluate
 from santm_tf.capacity import optimal_access_rate
 from training import flags, models
+from training.run import load_task
 
 NAMES = [name for name in baselines.NAMES
          if name != "lnlstm" or importlib.util.find_spec("tensorflow_addons")]
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("fresh_flags")
 
 def compiled(*argv):
     flags.parse(["program", "--workdir=unused", "--nojit_compile", *argv])
-    return models.compiled(evaluate.load_task())
+    return models.compiled(load_task())
 
 
 @pytest.mark.parametrize("name", NAMES)

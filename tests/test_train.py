@@ -13,6 +13,7 @@ import evaluate
 import train
 from training import flags
 from training.callbacks import StopWhenNotFinite
+from training.run import with_saved_flags
 
 CONFIGS = pathlib.Path(__file__).parent.parent.joinpath("configs")
 SMALL = ["--units=4", "--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2",
@@ -26,7 +27,7 @@ def run(program, *argv):
     """Runs a program's main as its script does, flags as at the start."""
     flags.forget()
     argv = ["program", *argv]
-    flags.run(program.main, evaluate.with_saved_flags(argv) if program is evaluate else argv)
+    flags.run(program.main, with_saved_flags(argv) if program is evaluate else argv)
 
 
 def refused(capsys, program, *argv):

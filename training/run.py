@@ -1,0 +1,53 @@
+"""A trained run, from its work directory: its flags, its task and its model."""
+
+import os
+
+import tasks
+from training import flags, models
+from training.workdir import Workdir, best_weights, restore
+
+FLAGS = flags.FLAGS
+
+
+def load_task():
+    """The task that the flags name."""
+    try:
+        task = tasks.load(FLAGS.task, batch_size=FLAGS.batch_size, seed=FLAGS.seed,
+                          data_dir=FLAGS.data_dir, **flags.task_options())
+    except tasks.TaskError as error:
+        raise flags.UsageError(str(error)) from error
+    if FLAGS.dynamic_rate and not task.stateful:
+        raise flags.UsageError(f"--dynamic_rate: --task={task.name} is no language model; leave it out")
+    return task
+
+
+def load_run():
+    """The work directory that the flags name, its task, and its model with the best weights."""
+    workdir = Workdir(FLAGS.workdir)
+    workdir.check(groups=(flags.MODEL,))
+    task = load_task()
+    model = models.compiled(task)
+    restore(best_weights(workdir, model), workdir)
+    return workdir, task, model
+
+
+def of(path, *more):
+    """What `load_run` gives for a work directory, from a program that has no flags of its own.
+
+    Args:
+      path: the work directory.
+      more: flags that override the run's.
+    """
+    flags.define()
+    flags.forget()
+    flags.parse(with_saved_flags(["run", f"--workdir={path}", *more]))
+    return load_run()
+
+
+def with_saved_flags(argv):
+    """The command line with the run's own flag file before it, so that what is given overrides."""
+    given = [a.split("=", 1)[1] for a in argv if a.startswith(("--workdir=", "-workdir="))]
+    given += [b for a, b in zip(argv, argv[1:], strict=False) if a in ("--workdir", "-workdir")]
+    if given and os.path.exists(os.path.join(given[-1], "flags.cfg")):
+        return [argv[0], f"--flagfile={os.path.join(given[-1], 'flags.cfg')}", *argv[1:]]
+    return argv
