@@ -13,50 +13,76 @@ import tensorflow as tf  # noqa: E402
 from evaluate import results  # noqa: E402
 from santm_tf.access import FIXED  # noqa: E402
 from training import callbacks, flags, models  # noqa: E402
+from training.checkpoints import Checkpoints, restore, saved  # noqa: E402
+from training.dry_run import description  # noqa: E402
 from training.run import load_task  # noqa: E402
-from training.workdir import Checkpoints, Record, Workdir, restore  # noqa: E402
+from training.workdir import Record, Workdir  # noqa: E402
 
 FLAGS = flags.FLAGS
 FALL = 0.6  # the share of the epochs over which the access rate comes down to its target
 
 
 def main():
+    if FLAGS.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    tf.keras.backend.experimental.enable_tf_random_generator()  # dropout then has a state to save
     tf.keras.utils.set_random_seed(FLAGS.seed)
     task = load_task()
     model = models.compiled(task)
-    sparse = (FLAGS.model == "santm" and FLAGS.mask not in FIXED
-              and FLAGS.access_rate < FLAGS.initial_access_rate)
-    falling = max(1, round(FALL * FLAGS.epochs)) if sparse else 0
-    if sparse and FLAGS.mask_warmup >= falling:
-        raise flags.UsageError(f"--mask_warmup={FLAGS.mask_warmup}: the rate falls over the first {falling} "
-                               "epochs; give fewer")
+    falling = falling_epochs()
+    if FLAGS.dry_run:
+        print(description(model, task))
+        return
     workdir = Workdir(FLAGS.workdir)
     workdir.open(FLAGS.resume)
-    keep = Checkpoints(workdir, task.monitor, task.monitor_mode,
-                       ready=lambda epoch: epoch >= falling - 1)
+    keep = Checkpoints(workdir, task, lambda epoch: epoch >= falling - 1, FLAGS.checkpoint_minutes)
     keep.set_model(model)
-    done = keep.resume() if FLAGS.resume else 0
-    task.epoch.assign(done)
-    steps = task.steps_per_epoch * FLAGS.epochs
-    steps = min(steps, FLAGS.max_steps or steps)
-    progress = callbacks.Progress(steps, done * task.steps_per_epoch)
-    watch = [progress, callbacks.StartSequences(), callbacks.StopAfter(steps),
-             callbacks.StopWhenNotFinite(lambda: keep.last.latest_checkpoint)]
-    if sparse:
-        watch.append(santm_tf.L0Projection(
-            FLAGS.access_rate, falling, FLAGS.mask_warmup, initial_rate=FLAGS.initial_access_rate,
-            schedule=FLAGS.mask_schedule))
-    record = Record(workdir, done)
-    watch += [record, keep, tf.keras.callbacks.TensorBoard(workdir.logs, write_graph=False)]
-    with contextlib.closing(progress):
-        if int(model.optimizer.iterations) < steps:
-            model.fit(task.train, validation_data=task.validation, epochs=FLAGS.epochs,
-                      initial_epoch=done, callbacks=watch, verbose=0)
-    if keep.good.latest_checkpoint:
+    if FLAGS.resume:
+        keep.resume()
+    record = fit(model, task, workdir, keep, falling)
+    if saved(keep.good):
         restore(keep.good, workdir)
     result = results(task, model, record.epochs)
     workdir.write_metrics({"epochs": record.epochs, "result": result})
     print(json.dumps(result))
+
+
+def falling_epochs():
+    """Over how many epochs the access rate comes down: none where it does not."""
+    if FLAGS.model != "santm" or FLAGS.mask in FIXED or FLAGS.access_rate >= FLAGS.initial_access_rate:
+        return 0
+    falling = max(1, round(FALL * FLAGS.epochs))
+    if FLAGS.mask_warmup >= falling:
+        raise flags.UsageError(f"--mask_warmup={FLAGS.mask_warmup}: the rate falls over the first {falling} "
+                               "epochs; give fewer")
+    return falling
+
+
+def fit(model, task, workdir, keep, falling):
+    """Trains from where the run is to its end; returns its `Record`."""
+    place = keep.place
+    task.epoch.assign(place.epoch)
+    steps = task.steps_per_epoch * FLAGS.epochs
+    steps = min(steps, FLAGS.max_steps or steps)
+    done = int(model.optimizer.iterations)
+    progress = callbacks.Progress(steps, FLAGS.epochs, done)
+    record = Record(workdir, place)
+    patience, stop = callbacks.StopWithoutGain(place, FLAGS.patience), callbacks.StopOnSignal(keep)
+    watch = [progress, callbacks.StartSequences(place), callbacks.StopAfter(steps),
+             callbacks.StopWhenNotFinite(lambda: next(iter(saved(keep.last)), None))]
+    if falling:
+        watch.append(santm_tf.L0Projection(
+            FLAGS.access_rate, falling, FLAGS.mask_warmup, initial_rate=FLAGS.initial_access_rate,
+            schedule=FLAGS.mask_schedule))
+    watch += [record, keep, patience, tf.keras.callbacks.TensorBoard(workdir.logs, write_graph=False), stop]
+    with contextlib.closing(progress), stop:
+        while int(model.optimizer.iterations) < steps and not patience.due:
+            rest, last = task.train, FLAGS.epochs
+            if place.batch:  # what is left of an epoch is a fit of its own
+                rest, last = task.train.skip(place.batch), place.epoch + 1
+            model.fit(rest, validation_data=task.validation, epochs=last, initial_epoch=place.epoch,
+                      callbacks=watch, verbose=0)
+    return record
 
 
 if __name__ == "__main__":

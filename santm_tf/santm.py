@@ -168,7 +168,7 @@ class SANTM(tf.keras.layers.Layer):
         batch = input_shape[0]
         learned = self.boundaries == "learned"
         _build(self.access, None)
-        self._check_room(-(-(steps or period) // period) * self.access.plan_size)
+        room.check("SANTM", self.memory_needed(steps or period), config["memory_slots"])
         _build(self.bottom, [batch, features] if learned else [[batch, features], [batch, 1]])
         _build(self.middle, [[batch, units], [batch, 1]])
         _build(self.top, [[batch, units], [batch, 1]])
@@ -187,15 +187,15 @@ class SANTM(tf.keras.layers.Layer):
             self._starts = self.add_weight("starts", [], tf.bool, trainable=False, initializer="ones")
         super().build(input_shape)
 
-    def _check_room(self, visits):
-        config = self._config
+    def memory_needed(self, steps):
+        """Bytes that training on one sequence of so many steps keeps of the external memory, a formula."""
+        config, period = self._config, self.access.period
+        visits = -(-steps // period) * self.access.plan_size
         slots, width, writes = (config[name] for name in ("memory_slots", "slot_width", "write_heads"))
         if config["memory"] == "dense":
-            needed = room.dense(slots, width, visits, config["read_heads"] + writes)
-        else:
-            rows = writes * (self._top_sizes["top_k"] + config["allocate"])
-            needed = room.sparse(slots, width, visits, rows, self._top_sizes["memory_init"] == "learned")
-        room.check("SANTM", needed, slots)
+            return room.dense(slots, width, visits, config["read_heads"] + writes)
+        rows = writes * (self._top_sizes["top_k"] + config["allocate"])
+        return room.sparse(slots, width, visits, rows, self._top_sizes["memory_init"] == "learned")
 
     @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking takes seconds
     def call(self, inputs, mask=None, training=None, initial_state=None):
@@ -293,14 +293,19 @@ class SANTM(tf.keras.layers.Layer):
 
     def _visits(self, middle_at, valid, plan, state, training):
         """The top level over the plan: what is recalled, and its state after the last step."""
+        run = top.sparse if self._config["memory"] == "sparse" else top.dense
+        return run(self.top, self.recall, *self._top_inputs(middle_at, valid, plan, training), state,
+                   self.return_sequences)
+
+    def _top_inputs(self, middle_at, valid, plan, training):
+        """`m_t` and a_t over the plan, `[S, B, H]` and `[S, B, 1]`."""
         t, inside = plan
         at = tf.where(inside, t, 0)
         a, d = self.access.gates(at, training)
         a *= tf.cast(inside, a.dtype)
         m = middle_at(at) * (a * d)[None, :, None]
         open_ = tf.transpose(a * tf.cast(tf.gather(valid, at, axis=1), a.dtype))[..., None]
-        run = top.sparse if self._config["memory"] == "sparse" else top.dense
-        return run(self.top, self.recall, swap_time(m), open_, state, self.return_sequences)
+        return swap_time(m), open_
 
     def compute_mask(self, inputs, mask=None):
         return mask if self.return_sequences else None

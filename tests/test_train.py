@@ -11,9 +11,9 @@ import tensorflow as tf
 
 import evaluate
 import train
-from training import flags
+from training import flags, models
 from training.callbacks import StopWhenNotFinite
-from training.run import with_saved_flags
+from training.run import load_task, with_saved_flags
 
 CONFIGS = pathlib.Path(__file__).parent.parent.joinpath("configs")
 SMALL = ["--units=4", "--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2",
@@ -174,11 +174,16 @@ def test_a_damaged_or_missing_checkpoint_is_named(trained, tmp_path, capsys):
     assert "best" in refused(capsys, evaluate, f"--workdir={tmp_path}/copy")
 
 
-def test_help_lists_the_flags_by_group(capsys):
+def helped(capsys, flag):
     with pytest.raises(SystemExit) as stop:
-        run(train, "--help")
-    text = capsys.readouterr().out
+        run(train, flag)
     assert stop.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_help_is_short_and_helpfull_lists_all_flags_by_group(capsys):
+    short, text = helped(capsys, "--help"), helped(capsys, "--helpfull")
+    assert short.count("\n") < 40 and "--helpfull" in short and "--workdir" in short
     places = [text.index(f"\n{group}:\n") for group in ("model", "optimiser", "task", "run")]
     assert places == sorted(places) and "--access_rate" in text
 
@@ -206,8 +211,8 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, capsys, monkeypat
 
     monkeypatch.setattr(tf.keras.Model, "fit", spoiled_fit)
     line = refused(capsys, train, f"--workdir={folder}", *SMALL)
-    assert "validation loss is nan" in line and "checkpoints/ckpt-1" in line
-    assert tf.train.latest_checkpoint(str(folder / "checkpoints")).endswith("ckpt-1")
+    last = tf.train.latest_checkpoint(str(folder / "checkpoints"))
+    assert "validation loss is nan" in line and last in line
     with open(folder / "metrics.json") as file:
         assert [epoch["epoch"] for epoch in json.load(file)["epochs"]] == [1]
 
@@ -243,3 +248,21 @@ def cut_off_in_the_second_epoch():
 def test_a_committed_flag_file_is_one_that_train_takes(path):
     flags.parse(["train.py", "--workdir=unused", f"--flagfile={path}"])
     assert path.stem == "-".join([flags.FLAGS.task] + [flags.FLAGS.model] * (flags.FLAGS.model != "santm"))
+
+
+@pytest.mark.parametrize("flag", ["--access_rate=0.25", "--memory=sparse", "--model=ntm", "--model=lstm"])
+def test_a_dry_run_says_what_would_be_trained_and_touches_nothing(flag, tmp_path, capsys):
+    run(train, *SMALL, flag, "--dry_run", f"--workdir={tmp_path}/run")
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.split("\n") if ": " in line)
+    flags.parse(["program", *SMALL, flag, "--dry_run"])
+    model = models.compiled(load_task())
+    assert int(lines["weights"].replace(",", "")) == sum(np.size(w) for w in model.trainable_weights)
+    assert any(name.startswith("FLOPs") for name in lines)
+    assert not os.path.exists(tmp_path / "run")
+
+
+def test_what_no_one_looks_at_gets_a_line_an_epoch(tmp_path, capsys):
+    run(train, f"--workdir={tmp_path}/run", *SMALL, "--model=lstm")
+    lines = [line for line in capsys.readouterr().err.split("\n") if line.startswith("epoch ")]
+    assert [line.split(" [")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert all("left] " in line and "loss=" in line and "\r" not in line for line in lines)

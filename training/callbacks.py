@@ -1,44 +1,61 @@
 """What a run shows while it goes, and when it stops."""
 
 import math
+import os
+import shlex
+import signal
 import sys
+import time
 
 import tensorflow as tf
 from tqdm import tqdm
 
-from training.flags import UsageError
+from training.flags import Stopped, UsageError
 
 
 class Progress(tf.keras.callbacks.Callback):
-    """One bar on standard error for the whole run: figures so far, and the time left.
+    """The figures so far and the time left, on standard error: a bar, or a line an epoch where no one looks.
+
+    A bar on a terminal; a line for a file, a pipe or a terminal that is dumb. Neither has colours.
 
     Args:
       steps: of the whole run.
-      done: of those, how many an earlier session did.
+      epochs: of the whole run.
+      done: of the steps, how many an earlier session did.
     """
 
     SHOWN = ("loss", "accuracy", "access_rate", "boundary_rate", "val_loss", "val_accuracy")
 
-    def __init__(self, steps, done=0):
+    def __init__(self, steps, epochs, done=0):
         super().__init__()
-        self.latest = {}
+        self.latest, self.epochs = {}, epochs
+        self.in_place = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self.bar = tqdm(total=steps, initial=done, unit="step", file=sys.stderr, mininterval=0.5,
-                        dynamic_ncols=True)
+                        dynamic_ncols=True, disable=not self.in_place)
+        self.started, self.done, self.first = time.monotonic(), done, done
 
     def on_train_batch_end(self, batch, logs=None):
-        self._show(logs)
-        self.bar.update()
+        self.done += 1
+        if self.in_place:
+            self._take(logs)
+            self.bar.set_postfix(self.latest, refresh=False)
+            self.bar.update()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._show(logs)
+        self._take(logs)
+        self.bar.set_postfix(self.latest, refresh=False)
+        if not self.in_place:
+            seconds = time.monotonic() - self.started
+            left = tqdm.format_interval(seconds * (self.bar.total - self.done) / (self.done - self.first))
+            figures = ", ".join(f"{name}={value}" for name, value in self.latest.items())
+            print(f"epoch {epoch + 1}/{self.epochs} [{left} left] {figures}", file=sys.stderr, flush=True)
 
     def close(self):
         """Ends the bar's line, whether the run ended well or not."""
         self.bar.close()
 
-    def _show(self, logs):
+    def _take(self, logs):
         self.latest.update({k: f"{v:.3f}" for k, v in (logs or {}).items() if k in self.SHOWN})
-        self.bar.set_postfix(self.latest, refresh=False)
 
 
 class StopWhenNotFinite(tf.keras.callbacks.Callback):
@@ -71,10 +88,19 @@ class StopWhenNotFinite(tf.keras.callbacks.Callback):
 
 
 class StartSequences(tf.keras.callbacks.Callback):
-    """Has a stateful model begin new sequences with every pass over a split."""
+    """Has a stateful model begin new sequences with every pass over a split.
+
+    Args:
+      place: the `Place` of a run, which may go on within an epoch.
+    """
+
+    def __init__(self, place=None):
+        super().__init__()
+        self.place = place
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model.reset_states()
+        if self.place is None or self.place.batch == 0:
+            self.model.reset_states()
 
     def on_test_begin(self, logs=None):
         self.model.reset_states()
@@ -90,3 +116,71 @@ class StopAfter(tf.keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if int(self.model.optimizer.iterations) >= self.steps:
             self.model.stop_training = True
+
+
+class StopWithoutGain(tf.keras.callbacks.Callback):
+    """Stops a run whose validation figure has not become better for so many epochs.
+
+    Args:
+      place: the run's `Place`, which counts them.
+      patience: epochs, or None to wait for ever.
+    """
+
+    def __init__(self, place, patience):
+        super().__init__()
+        self.place, self.patience = place, patience
+
+    @property
+    def due(self):
+        return self.patience is not None and self.place.waited >= self.patience
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training |= self.due
+
+
+class StopOnSignal(tf.keras.callbacks.Callback):
+    """Ends a run at Ctrl-C or SIGTERM, after the step that is under way and with its checkpoint written.
+
+    A second Ctrl-C ends it at once. A context manager: signals do what they did before once it is left.
+
+    Args:
+      checkpoints: the run's `Checkpoints`, to stand before this among the callbacks.
+
+    Raises:
+      Stopped: says where the run is, and how to go on.
+    """
+
+    SIGNALS = signal.SIGINT, signal.SIGTERM
+
+    def __init__(self, checkpoints):
+        super().__init__()
+        self.checkpoints, self.came = checkpoints, None
+
+    def __enter__(self):
+        self.before = [signal.signal(number, self._note) for number in self.SIGNALS]
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in zip(self.SIGNALS, self.before, strict=True):
+            signal.signal(number, handler)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.came and self.checkpoints.save():
+            self._stop()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.came:
+            self._stop()
+
+    def _note(self, number, frame):
+        if self.came:
+            raise KeyboardInterrupt
+        self.came = number
+
+    def _stop(self):
+        place, command = self.checkpoints.place, list(sys.argv)
+        if "--resume" not in command:
+            command.append("--resume")
+        raise Stopped(f"stopped after {place.epoch} epochs and {place.batch} of {self.checkpoints.steps} "
+                      f"steps; go on with: {shlex.join([os.path.basename(sys.executable), *command])}",
+                      128 + self.came)

@@ -13,12 +13,23 @@ from santm_tf.projection import L0Projection
 
 FLAGS = flags.FLAGS
 MODEL, OPTIMISER, TASK, RUN = GROUPS = ("model", "optimiser", "task", "run")
-UNSAVED = ("workdir", "resume")  # a flag file that reproduces a run may be run elsewhere
+# A flag file that reproduces a run may be run elsewhere, and once.
+UNSAVED = ("workdir", "resume", "dry_run", "profile_steps", "plots")
 AUTO = "auto"
+FIRST = ("task", "data_dir", "model", "units", "memory_slots", "slot_width", "access_rate", "segment_length",
+         "epochs", "batch_size", "learning_rate", "seed", "workdir", "resume", "dry_run")  # what --help shows
 
 
 class UsageError(Exception):
     """A user's mistake: one line that names the flag or file and what would be right."""
+
+
+class Stopped(Exception):
+    """A run that was asked to stop, and did: what to say, and the exit code."""
+
+    def __init__(self, message, code):
+        super().__init__(message)
+        self.code = code
 
 
 def define():
@@ -156,10 +167,33 @@ def define():
     _integer("max_steps", None, "Stop after so many steps, whatever the epochs.", **group)
     _number("dynamic_rate", 0.0, "words, chars: also score by dynamic evaluation, learning at this rate from "
             "what has been scored.", lambda v: v >= 0, "must be at least 0", **group)
+    _integer("patience", None, "Stop when the validation figure has not become better for so many epochs.",
+             **group)
+    _number("checkpoint_minutes", 10.0, "Save the run at least so often; it is saved after every epoch too.",
+            lambda v: v >= 0, "must be at least 0", **group)
+    flags.DEFINE_bool("deterministic", True, "The same command gives the same weights, bit for bit.", **group)
+    flags.DEFINE_bool("plots", False, "evaluate.py: also write figures, and a page of them, into workdir; of "
+                      "several workdirs, separated by commas, a comparison.", **group)
+    flags.DEFINE_bool("dry_run", False, "Print the model, its weights, FLOPs and memory; train nothing.",
+                      **group)
+    flags.DEFINE(_Steps(), "profile_steps", None, "FIRST,LAST: which steps of the run to profile, for "
+                 "TensorBoard.", serializer=flags.CsvListSerializer(","), **group)
     flags.DEFINE_integer("seed", 0, "Fixes data, initialisation and order.", lower_bound=0, **group)
     flags.DEFINE_bool("jit_compile", True, "Compile with XLA.", **group)
     flags.DEFINE_bool("resume", False, "Go on from the last checkpoint in workdir, if there is one.",
                       **group)
+
+
+class _Steps(flags.ArgumentParser):
+    """The first and the last of some steps, counted from 1."""
+
+    syntactic_help = "FIRST,LAST"
+
+    def parse(self, argument):
+        found = re.fullmatch(r"(\d+),(\d+)", argument)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise ValueError("give the first and the last step, as in 20,30")
+        return int(found[1]), int(found[2])
 
 
 class _AccessRate(flags.FloatParser):
@@ -180,10 +214,11 @@ FROM_ADDONS = ("lamb", "rectified_adam")
 
 
 def parse(argv):
-    """Parses a command line; `--help` prints the groups, a wrong flag ends the program with 2."""
-    if {"-h", "-help", "--help", "--helpshort"} & set(argv[1:]):
+    """Parses a command line; `--help` and `--helpfull` print it, a wrong flag ends the program with 2."""
+    asked = {arg.lstrip("-") for arg in argv[1:] if arg.startswith("-")}
+    if asked & {"h", "help", "helpshort", "helpfull"}:
         print(f"usage: {argv[0]} [--flagfile=FILE] [flags]\n")
-        print("\n\n".join(FLAGS.module_help(group) for group in GROUPS))
+        print(_all_flags() if "helpfull" in asked else _first_flags())
         sys.exit(0)
     try:
         rest = FLAGS(argv)
@@ -191,8 +226,22 @@ def parse(argv):
         raise UsageError(" ".join(str(error).split())) from error
     if len(rest) > 1:
         raise UsageError(f"{rest[1]}: not a flag; flags start with --")
-    if not FLAGS.workdir:
+    if not FLAGS.workdir and not FLAGS.dry_run:
         raise UsageError("--workdir: give the folder of the run, for instance --workdir=runs/first")
+
+
+def _all_flags():
+    return "\n\n".join(FLAGS.module_help(group) for group in GROUPS)
+
+
+def _first_flags():
+    lines = []
+    for name in FIRST:
+        text = FLAGS[name].help.replace("|", ", ")
+        if FLAGS[name].default is not None:
+            text += f" (default: {str(FLAGS[name].default).lower()})"
+        lines.append(flags.text_wrap(f"--{name}: {text}", indent="      ", firstline_indent="  "))
+    return "\n".join([*lines, "", "--helpfull lists all flags, by " + ", ".join(GROUPS) + "."])
 
 
 def forget():
@@ -202,7 +251,7 @@ def forget():
 
 
 def run(main, argv):
-    """Runs `main()`; a `UsageError` gives one line on standard error and the exit code 2."""
+    """Runs `main()`. A `UsageError` gives one line on standard error and exit code 2, `Stopped` its own."""
     define()
     try:
         parse(argv)
@@ -210,6 +259,9 @@ def run(main, argv):
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.code)
 
 
 def with_flags_named(message):
@@ -227,6 +279,12 @@ def serialized(group):
     """The flags of a group as `{name: text}`, text being what a flag file holds."""
     return {flag.name: flag.serialize() for flag in FLAGS.flags_by_module_dict()[group]
             if flag.name not in UNSAVED}
+
+
+def given(*groups):
+    """The flags of groups that differ from their defaults, as `{name: text}`, as `serialized`."""
+    return {name: text for group in groups for name, text in serialized(group).items()
+            if text and text != default(name)}
 
 
 def default(name):

@@ -4,7 +4,8 @@ import os
 
 import tasks
 from training import flags, models
-from training.workdir import Workdir, best_weights, restore
+from training.checkpoints import best_weights, restore
+from training.workdir import Workdir
 
 FLAGS = flags.FLAGS
 

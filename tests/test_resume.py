@@ -1,0 +1,176 @@
+"""A run that is killed or stopped, and goes on, ends as one that never was."""
+
+import json
+import multiprocessing
+import os
+import pathlib
+import random
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import train
+from training import callbacks, flags
+
+SMALL = ["--units=4", "--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2",
+         "--nojit_compile", "--checkpoint_minutes=0"]
+RUNS = {  # how often they are killed, and their flags
+    "santm": (6, ["--task=digits", "--batch_size=128", "--epochs=3", "--access_rate=0.25", "--dropout=0.2"]),
+    "hard_concrete": (4, ["--task=adding", "--length=12", "--steps_per_epoch=8", "--epochs=3",
+                          "--mask=hard_concrete", "--access_rate=0.5", "--ema=0.9"]),
+    "stateful": (10, ["--task=chars", "--model=lstm", "--window=16", "--batch_size=4", "--dropout=0.2",
+                      "--token_dropout=0.1", "--epochs=9", "--patience=1", "--optimizer=sgd",
+                      "--learning_rate=20"]),
+}
+
+
+def trained(argv):
+    """What `python train.py` does, in a process that has imported it already."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    flags.run(train.main, ["train.py", *argv])
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Starts a training in a fresh process, forked from one that has imported TensorFlow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parent.parent))
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["train"])
+
+        def start(argv):
+            process = context.Process(target=trained, args=(argv,))
+            process.start()
+            return process
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "text.txt"
+    path.write_text("".join(random.Random(0).choices("abcdef \n", k=1600)))
+    return path
+
+
+def asked(name, text):
+    flags = [*SMALL, *RUNS[name][1]]
+    return [*flags, f"--data_dir={text}"] if name == "stateful" else flags
+
+
+def checkpoints(folder):
+    return sorted((folder / "checkpoints").glob("ckpt-*.index"), key=lambda path: path.stat().st_mtime)
+
+
+def end_of(folder):
+    """The bytes of every tensor of a run's last checkpoint, and its figures but for the seconds."""
+    reader = tf.train.load_checkpoint(str(checkpoints(folder)[-1]).removesuffix(".index"))
+    held = {name: np.asarray(reader.get_tensor(name)).tobytes()
+            for name in reader.get_variable_to_shape_map()}
+    place = json.loads(reader.get_tensor("place/.ATTRIBUTES/py_state"))
+    epochs = json.loads((folder / "metrics.json").read_text())["epochs"]
+    for figures in (place, *epochs):
+        del figures["seconds"]
+    left_out = ("place/.ATTRIBUTES/py_state", "save_counter/.ATTRIBUTES/VARIABLE_VALUE",
+                "_CHECKPOINTABLE_OBJECT_GRAPH")
+    return {name: value for name, value in held.items() if name not in left_out}, place, epochs
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(name, start, text, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    reference = start([*asked(name, text), f"--workdir={whole}"])
+    reference.join()
+    assert reference.exitcode == 0
+    chance, kills = random.Random(name), 0
+    while True:
+        before = {path.name for path in checkpoints(killed)}
+        process = start([*asked(name, text), f"--workdir={killed}", "--resume"])
+        while process.exitcode is None and not {path.name for path in checkpoints(killed)} - before:
+            process.join(0.01)
+        process.join(chance.uniform(0, 0.1) if kills < RUNS[name][0] else None)
+        if process.exitcode is not None:
+            assert process.exitcode == 0
+            break
+        process.kill()
+        process.join()
+        kills += 1
+    assert kills == RUNS[name][0]
+    (weights, place, epochs), (same, place_too, epochs_too) = end_of(whole), end_of(killed)
+    assert epochs == epochs_too and place == place_too
+    assert weights.keys() == same.keys() and [n for n in weights if weights[n] != same[n]] == []
+    if name == "stateful":
+        assert place["waited"] == 1 and len(epochs) < 9
+
+
+TINY = [*SMALL, "--task=adding", "--length=8", "--model=lstm", "--steps_per_epoch=5", "--epochs=2",
+        "--checkpoint_minutes=10"]
+
+
+def run(*argv):
+    """In this process; returns the exit code."""
+    flags.forget()
+    try:
+        flags.run(train.main, ["train.py", *argv])
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing stopped."""
+    flags.define()
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    assert run(*TINY, f"--workdir={folder}") == 0
+    return folder
+
+
+@pytest.mark.usefixtures("fresh_flags")
+@pytest.mark.parametrize("at, number, code", [
+    (2, signal.SIGINT, 130), (4, signal.SIGINT, 130), (5, signal.SIGINT, 130), (7, signal.SIGTERM, 143)])
+def test_a_run_that_is_stopped_saves_and_says_how_to_go_on(at, number, code, whole, tmp_path, capsys,
+                                                           monkeypatch):
+    def stopping(progress, batch, logs=None):
+        progress.done += 1
+        if progress.done == at:
+            signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Progress, "on_train_batch_end", stopping)
+        patch.setattr("sys.argv", ["train.py", *TINY, f"--workdir={tmp_path}/run"])
+        assert run(*TINY, f"--workdir={tmp_path}/run") == code
+    assert signal.getsignal(number) is before
+    last = capsys.readouterr().err.strip().split("\n")[-1]
+    steps = 5 if at == 4 else at  # the fourth of five would leave one step
+    assert f"{steps // 5} epochs and {steps % 5} of 5 steps" in last
+    assert last.endswith(f"--workdir={tmp_path}/run --resume")
+    assert checkpoints(tmp_path / "run")[-1].name == f"ckpt-{steps}.index"
+    assert run(*TINY, f"--workdir={tmp_path}/run", "--resume") == 0
+    assert end_of(tmp_path / "run") == end_of(whole)
+
+
+@pytest.mark.usefixtures("fresh_flags")
+@pytest.mark.parametrize("damage", ["index", "data", "list", "all"])
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(damage, whole, tmp_path, capsys):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    (folder / "checkpoints" / "ckpt-99_temp").mkdir()  # as a kill while saving leaves it
+    (folder / "checkpoints" / "ckpt-99.data-00000-of-00001").write_bytes(b"cut off")
+    pattern = {"index": "ckpt-10.index", "data": "ckpt-10.data*", "list": "checkpoint", "all": "ckpt-*.index"}
+    for path in (folder / "checkpoints").glob(pattern[damage]):
+        path.write_bytes(path.read_bytes()[:20])
+    capsys.readouterr()
+    code = run(*TINY, f"--workdir={folder}", "--resume")
+    err = capsys.readouterr().err
+    if damage == "all":
+        assert code == 2 and "ckpt-10" in err and "damaged" in err
+        return
+    assert code == 0 and end_of(folder) == end_of(whole)
+    assert ("warning: " in err and "ckpt-10" in err) == (damage != "list")
+    assert not list((folder / "checkpoints").glob("ckpt-99*"))

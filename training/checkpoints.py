@@ -1,0 +1,199 @@
+"""The checkpoints of a run, from which it goes on as if it had never stopped."""
+
+import glob
+import json
+import os
+import re
+import shutil
+import sys
+import time
+
+import tensorflow as tf
+
+from santm_tf.access import AccessMask
+from training.flags import UsageError
+
+KEPT = 3
+
+
+class Place(tf.train.experimental.PythonState):
+    """How far a run is and what it counts: all that a checkpoint holds beside variables.
+
+    Attributes:
+      epoch: epochs done. batch: batches done of the next one.
+      best: the best validation figure so far, with the sign that makes more better. waited: epochs since.
+      seconds: spent on those batches. sums: of the training metrics over them.
+      plans: the size of each access mask's plan.
+
+    >>> place = Place()
+    >>> place.epoch = 3
+    >>> text, again = place.serialize(), Place()
+    >>> again.deserialize(text)
+    >>> again.epoch, again.best
+    (3, -inf)
+    """
+
+    KEPT = ("epoch", "batch", "best", "waited", "seconds", "sums", "plans")
+
+    def __init__(self):
+        self.epoch = self.batch = self.waited = 0
+        self.best, self.seconds, self.sums, self.plans = float("-inf"), 0.0, [], []
+
+    def serialize(self):
+        return json.dumps({name: getattr(self, name) for name in self.KEPT})
+
+    def deserialize(self, string):
+        for name, value in json.loads(string).items():
+            setattr(self, name, value)
+
+
+class Checkpoints(tf.keras.callbacks.Callback):
+    """Saves a run after every epoch and now and then within one, and the best weights by one figure.
+
+    A checkpoint holds the model, the states that it carries from batch to batch, the optimiser and the
+    `Place`. An epoch's data, order and random numbers follow from the seed and its number, those of a
+    layer from its variables: so a run that goes on from a checkpoint ends with the weights of one that
+    never stopped. TensorFlow writes a checkpoint under another name first; a stopped run leaves none
+    half written. The last `KEPT` stay.
+
+    Args:
+      workdir: a `Workdir`.
+      task: the `Task`, of which the figure that names the best weights, and the steps of an epoch.
+      ready: of an epoch (from 0) whether its weights may become the best; those from before the
+        access mask is as sparse as asked may not.
+      minutes: between two checkpoints at most.
+    """
+
+    def __init__(self, workdir, task, ready=lambda epoch: True, minutes=10.0):
+        super().__init__()
+        self.workdir, self.monitor, self.ready, self.minutes = workdir, task.monitor, ready, minutes
+        self.sign = 1.0 if task.monitor_mode == "max" else -1.0
+        self.steps, self.place = task.steps_per_epoch, Place()
+        self.saved, self.goes_on = time.monotonic(), False
+
+    def set_model(self, model):
+        super().set_model(model)
+        model.optimizer.build(model.trainable_variables)
+        self.masks = [layer for layer in model.submodules if isinstance(layer, AccessMask)]
+        # Keras keeps out of checkpoints what recurrent layers carry from batch to batch, and dropout's state.
+        carried = [tf.nest.flatten(layer.states) for layer in model.submodules
+                   if isinstance(layer, tf.keras.layers.RNN) and layer.stateful]
+        random = [layer._random_generator._generator for layer in model.submodules
+                  if hasattr(layer, "_random_generator")]
+        whole = tf.train.Checkpoint(model=model, optimizer=model.optimizer, place=self.place,
+                                    carried=carried, random=random)
+        self.last = tf.train.CheckpointManager(
+            whole, os.path.join(self.workdir.path, "checkpoints"), max_to_keep=KEPT)
+        self.good = best_weights(self.workdir, model)
+
+    def resume(self):
+        """Restores the last checkpoint that is whole, if there is any."""
+        for manager in (self.last, self.good):
+            _clear(manager.directory)
+        if saved(self.last):
+            restore(self.last, self.workdir)
+            self.goes_on = self.place.batch > 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.goes_on:  # other callbacks have made the plans as for an epoch's start
+            sizes = [mask.plan_size for mask in self.masks]
+            for mask, size in zip(self.masks, self.place.plans, strict=True):
+                mask.plan_size = size
+            if sizes != self.place.plans:
+                self.model.make_train_function(force=True)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.goes_on:  # now the metrics have their variables
+            for variable, before in zip(self._sums(), self.place.sums, strict=True):
+                variable.assign_add(before)
+            self.goes_on = False
+        self.place.batch += 1
+        if time.monotonic() - self.saved > 60 * self.minutes:
+            self.save()
+
+    def on_test_begin(self, logs=None):
+        self._note_sums()  # those of an epoch that is not whole; next the metrics score other data
+
+    def on_epoch_end(self, epoch, logs=None):
+        score = self.sign * float(logs[self.monitor])
+        if self.ready(epoch):
+            self.place.waited = 0 if score > self.place.best else self.place.waited + 1
+            if score >= self.place.best:
+                self.place.best = score
+                self.good.save(self._number())
+        if self.place.batch >= self.steps:
+            self.place.epoch, self.place.batch = epoch + 1, 0
+        self._save()
+
+    def save(self):
+        """Saves the run within an epoch; where no two batches of it are left, that waits for its end.
+
+        Two, as the figures of the first step after going on lack those of the steps before.
+
+        Returns:
+          Whether it is saved.
+        """
+        if self.place.batch > self.steps - 2:
+            return False
+        self._note_sums()
+        self._save()
+        return True
+
+    def _note_sums(self):
+        self.place.sums = [variable.numpy().tolist() for variable in self._sums()]
+
+    def _save(self):
+        self.place.plans = [mask.plan_size for mask in self.masks]
+        self.last.save(self._number())
+        self.saved = time.monotonic()
+
+    def _sums(self):
+        return [variable for metric in self.model.metrics for variable in metric.variables]
+
+    def _number(self):
+        return int(self.model.optimizer.iterations)
+
+
+def best_weights(workdir, model):
+    """The manager of the best weights' checkpoint."""
+    return tf.train.CheckpointManager(tf.train.Checkpoint(model=model),
+                                      os.path.join(workdir.path, "best"), max_to_keep=1)
+
+
+def saved(manager):
+    """The checkpoints in a manager's folder, the last first, whatever its own list says."""
+    paths = glob.glob(os.path.join(glob.escape(manager.directory), "ckpt-*.index"))
+    return sorted((path.removesuffix(".index") for path in paths),
+                  key=lambda path: int(re.search(r"\d+$", path)[0]), reverse=True)
+
+
+def restore(manager, workdir):
+    """Restores a manager's last checkpoint that is whole; says of those skipped that they are damaged.
+
+    Raises:
+      UsageError: none is.
+    """
+    paths = saved(manager)
+    if not paths:
+        raise UsageError(f"--workdir={workdir.path}: no checkpoint in {manager.directory}; "
+                         "train with train.py (and --resume)")
+    reasons = []
+    for path in paths:
+        try:
+            manager.checkpoint.restore(path).assert_existing_objects_matched()
+        except (tf.errors.OpError, ValueError, AssertionError, IndexError, RuntimeError) as error:
+            reasons.append(f"{path}: damaged, or of another model ({str(error).strip().splitlines()[0]})")
+            continue
+        for reason in reasons:
+            print(f"warning: {reason}; skipped", file=sys.stderr)
+        return
+    raise UsageError(reasons[0])
+
+
+def _clear(folder):
+    """Takes away what a run that was killed while saving has left."""
+    for path in glob.glob(os.path.join(glob.escape(folder), "ckpt-*_temp")):
+        shutil.rmtree(path)
+    for path in glob.glob(os.path.join(glob.escape(folder), "ckpt-*.data-*")):
+        if not os.path.exists(re.sub(r"\.data-.*$", ".index", path)):
+            os.remove(path)

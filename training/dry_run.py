@@ -1,0 +1,57 @@
+"""What a run would train and cost, without training it."""
+
+import inspect
+
+import santm_tf
+from santm_tf import cost, room
+from training import flags, models
+
+FLAGS = flags.FLAGS
+
+
+def description(model, task):
+    """The model layer by layer, its weights, the FLOPs of a sequence and the memory that training takes."""
+    lines = []
+    model.summary(print_fn=lambda line, **_: lines.append(line))
+    steps = models.steps_of(task) or next(iter(task.train))[0].shape[1]
+    weights = models.parameters(model)
+    model.optimizer.build(model.trainable_variables)
+    optimiser = sum(variable.shape.num_elements() for variable in model.optimizer.variables)
+    lines += [
+        f"weights: {weights:,}",
+        f"steps of a sequence: {steps:,}" + " (of the first batch)" * (models.steps_of(task) is None),
+        f"FLOPs of a sequence's forward pass: {_flops(model, task, steps)}",
+        f"memory for weights, gradients and optimiser: {_mib(4 * (2 * weights + optimiser))}"]
+    if external := FLAGS.batch_size * _external(model, steps):
+        lines.append("memory for what backward needs of the external memory and its heads, a batch of "
+                     f"{FLAGS.batch_size}: {_mib(external)}")
+    lines.append(f"training: {FLAGS.epochs} epochs of {task.steps_per_epoch:,} steps")
+    return "\n".join(lines)
+
+
+def _flops(model, task, steps):
+    """By the formulas of `santm_tf.cost`, with the sizes that the flags give."""
+    if FLAGS.model == "santm" and FLAGS.memory == "sparse":
+        return "no formula for --memory=sparse"
+    given = {"features": task.features or FLAGS.embedding or FLAGS.units, "steps": steps,
+             "boundary_rate": 1 / FLAGS.segment_length, "return_sequences": task.return_sequences,
+             **FLAGS.flag_values_dict()}
+    formula = getattr(cost, FLAGS.model)
+    sizes = {name: given[name] for name in inspect.signature(formula).parameters
+             if given.get(name) is not None}
+    head = 2 * model.layers[-1].count_params() * (steps if task.return_sequences else 1)
+    return f"{formula(**sizes).flops + head:,.0f}"
+
+
+def _external(model, steps):
+    """Bytes a sequence."""
+    for layer in model.layers:
+        if isinstance(layer, santm_tf.SANTM):
+            return layer.memory_needed(steps)
+    if FLAGS.model in ("ntm", "uw_ntm", "cuw_ntm"):
+        return room.dense(FLAGS.memory_slots, FLAGS.slot_width, steps, FLAGS.read_heads + FLAGS.write_heads)
+    return 0
+
+
+def _mib(count):
+    return f"{count / 2**20:,.1f} MiB"
