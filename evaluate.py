@@ -33,9 +33,10 @@ def results(task, model, epochs):
 
 def dynamic_scores(model):
     """The scores of a copy of the model that goes on learning from the test split, read as one text."""
-    FLAGS.batch_size = 1
+    batch_size, FLAGS.batch_size = FLAGS.batch_size, 1
     task = load_task()
     copy = models.compiled(task)
+    FLAGS.batch_size = batch_size
     for own, learned in zip(copy.weights, model.weights, strict=True):
         if own.shape == learned.shape:  # all but the states
             own.assign(learned)
@@ -44,8 +45,30 @@ def dynamic_scores(model):
 
 
 def main():
+    paths = [FLAGS.workdir] if os.path.isdir(FLAGS.workdir) else FLAGS.workdir.split(",")
+    if len(paths) > 1:
+        print(json.dumps(compare(paths)))
+        return
     workdir, task, model = load_run()
-    print(json.dumps(results(task, model, workdir.read_metrics()["epochs"])))
+    epochs = workdir.read_metrics()["epochs"]
+    result = results(task, model, epochs)
+    if FLAGS.plots:
+        from training import report  # on demand: matplotlib takes a while to import
+
+        print(f"see {report.write(workdir, task, model, epochs, result)}", file=sys.stderr)
+    print(json.dumps(result))
+
+
+def compare(paths):
+    """The figures of several runs by group, after writing their comparison."""
+    if not FLAGS.plots:
+        raise flags.UsageError(f"--workdir={FLAGS.workdir}: several runs are compared with --plots; add it, "
+                               "or name one folder")
+    from training import comparison
+
+    where, figures = comparison.write(paths)
+    print(f"see {where}", file=sys.stderr)
+    return figures
 
 
 if __name__ == "__main__":

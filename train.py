@@ -13,9 +13,10 @@ import tensorflow as tf  # noqa: E402
 from evaluate import results  # noqa: E402
 from santm_tf.access import FIXED  # noqa: E402
 from training import callbacks, flags, models  # noqa: E402
+from training.board import Board, write_result  # noqa: E402
 from training.checkpoints import Checkpoints, restore, saved  # noqa: E402
 from training.dry_run import description  # noqa: E402
-from training.run import load_task  # noqa: E402
+from training.run import exported, load_task  # noqa: E402
 from training.workdir import Record, Workdir  # noqa: E402
 
 FLAGS = flags.FLAGS
@@ -30,6 +31,8 @@ def main():
     task = load_task()
     model = models.compiled(task)
     falling = falling_epochs()
+    if FLAGS.export_dir and FLAGS.model != "santm":
+        raise flags.UsageError(f"--export_dir: --model={FLAGS.model} cannot be exported; use --model=santm")
     if FLAGS.dry_run:
         print(description(model, task))
         return
@@ -44,6 +47,9 @@ def main():
         restore(keep.good, workdir)
     result = results(task, model, record.epochs)
     workdir.write_metrics({"epochs": record.epochs, "result": result})
+    write_result(workdir, int(model.optimizer.iterations), result)
+    if FLAGS.export_dir:
+        exported(model)
     print(json.dumps(result))
 
 
@@ -74,7 +80,7 @@ def fit(model, task, workdir, keep, falling):
         watch.append(santm_tf.L0Projection(
             FLAGS.access_rate, falling, FLAGS.mask_warmup, initial_rate=FLAGS.initial_access_rate,
             schedule=FLAGS.mask_schedule))
-    watch += [record, keep, patience, tf.keras.callbacks.TensorBoard(workdir.logs, write_graph=False), stop]
+    watch += [record, Board(workdir, task, steps), keep, patience, stop]
     with contextlib.closing(progress), stop:
         while int(model.optimizer.iterations) < steps and not patience.due:
             rest, last = task.train, FLAGS.epochs

@@ -144,8 +144,15 @@ class ChebAttention(tf.keras.layers.Layer):
 
     def attention(self, inputs):
         """A^ of a memory `[B, N, W]`, dense: `[B, A, N, N]`, symmetric, zero off the band."""
-        q, k, _ = self._project(tf.cast(inputs, self.compute_dtype))
+        q, k, _ = self._project(tf.cast(inputs, self.variable_dtype))
         return self._dense_weights(q, k)
+
+    def band(self, inputs):
+        """A^ of a memory `[B, N, W]` between slots i and i + j - w: `[B, A, N, 2w + 1]`. Needs 2w < N."""
+        q, k, _ = self._project(tf.cast(inputs, self.variable_dtype))
+        ahead = self._diagonals(q, k)
+        behind = [_ahead(a, -n) for n, a in enumerate(ahead, 1)]
+        return tf.concat([*behind[::-1], tf.zeros_like(ahead[0]), *ahead], -1)
 
     def laplacian(self, inputs):
         """L~ = -A^ of a memory `[B, N, W]`, as `tf.sparse.SparseTensor` `[B, A, N, N]`."""
@@ -175,6 +182,15 @@ class ChebAttention(tf.keras.layers.Layer):
 
     def _banded_attention(self, q, k):
         """The same function from the w diagonals above the main one: A^ is symmetric."""
+        weights = list(enumerate(self._diagonals(q, k), 1))
+
+        def attend(x):
+            return sum(a * _ahead(x, n) + _ahead(a * x, -n) for n, a in weights)
+
+        return attend
+
+    def _diagonals(self, q, k):
+        """`A^_{i, i + n}` for n = 1, ..., w, each `[B, A, N, 1]`."""
         dtype, scale = q.dtype, 0.5 / math.sqrt(q.shape[-1])
         q, k = _at_least_float32(q, k)
         offsets = range(1, self.locality + 1)
@@ -182,14 +198,8 @@ class ChebAttention(tf.keras.layers.Layer):
                  for n in offsets]
         both = ahead + [_ahead(s, -n) for s, n in zip(ahead, offsets, strict=True)]
         log_p = tf.split(tf.nn.log_softmax(tf.concat(both, -1)), 2 * self.locality, -1)
-        weights = [tf.cast(tf.exp(0.5 * (log_p[n - 1] + _ahead(log_p[self.locality + n - 1], n))),
-                           dtype) for n in offsets]
-
-        def attend(x):
-            return sum(a * _ahead(x, n) + _ahead(a * x, -n)
-                       for a, n in zip(weights, offsets, strict=True))
-
-        return attend
+        return [tf.cast(tf.exp(0.5 * (log_p[n - 1] + _ahead(log_p[self.locality + n - 1], n))), dtype)
+                for n in offsets]
 
     def get_config(self):
         names = ("heads", "order", "locality", "feed_forward", "form")

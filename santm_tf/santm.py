@@ -199,15 +199,12 @@ class SANTM(tf.keras.layers.Layer):
 
     @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking takes seconds
     def call(self, inputs, mask=None, training=None, initial_state=None):
-        steps = inputs.shape[1] if inputs.shape[1] is not None else tf.shape(inputs)[1]
-        plan = self.access.plan(steps, bool(training))
         state = initial_state
         if self.stateful and state is None:
             first = self.get_initial_state(inputs.shape[0])
             state = [tf.where(self._starts, v, tf.cast(kept, v.dtype))
                      for v, kept in zip(first, self._kept, strict=True)]
-        levels = self._levels_on_cores or self._levels
-        features, boundaries, state = levels((inputs, mask, state), plan, bool(training))
+        features, boundaries, state = self.features(inputs, mask, state, bool(training))
         if self.stateful:
             for kept, v in zip(self._kept, state, strict=True):
                 kept.assign(tf.cast(v, kept.dtype))
@@ -220,6 +217,13 @@ class SANTM(tf.keras.layers.Layer):
             self.add_loss(self.boundary_penalty * (boundary_rate - 1.0 / self.bottom.segment_length) ** 2)
         outputs = self.readout(self.dropout(features, training=training))
         return [outputs, *state] if self.return_state else outputs
+
+    def features(self, inputs, mask=None, state=None, training=False):
+        """What `call` makes the output of, `[h ; m ; o]`; each sequence's boundary rate `[B]`; the state."""
+        steps = inputs.shape[1] if inputs.shape[1] is not None else tf.shape(inputs)[1]
+        plan = self.access.plan(steps, training)
+        levels = self._levels_on_cores or self._levels
+        return levels((inputs, mask, state), plan, training)
 
     def get_initial_state(self, batch_size):
         """The state before the first step: tensors of `batch_size` rows, ten with a dense memory."""
@@ -241,7 +245,7 @@ class SANTM(tf.keras.layers.Layer):
             state = self._first_state(tf.shape(inputs)[0], self.bottom, self.middle, *tops)
         valid = tf.ones_like(inputs[:, :, 0], tf.bool) if mask is None else tf.cast(mask, tf.bool)
         (h, beta), bottom = self._bottom(inputs, None if mask is None else valid, list(state[:2]))
-        beta *= tf.cast(valid, beta.dtype)[..., None]
+        beta *= tf.expand_dims(tf.cast(valid, beta.dtype), -1)
         middle_at, middle = self._middle(h, beta, list(state[2:4]), training)
         t, inside = plan
         o, last = self._visits(middle_at, valid, plan, state[4:] or None, training)
@@ -285,7 +289,7 @@ class SANTM(tf.keras.layers.Layer):
             keep |= steps % _EXPLORED == 0
         order, place = pack(keep)
         # A sequence with fewer boundaries than the longest rests until that one is through.
-        packed_beta = take(beta, order) * tf.cast(steps < place[:, -1:], beta.dtype)[..., None]
+        packed_beta = take(beta, order) * tf.expand_dims(tf.cast(steps < place[:, -1:], beta.dtype), -1)
         states, last = scan(self.middle, swap_time((take(h, order), packed_beta)), state,
                             steps=tf.reduce_max(place[:, -1]))
         states = tf.concat([state[0][:, None], swap_time(states)], 1)
@@ -304,8 +308,8 @@ class SANTM(tf.keras.layers.Layer):
         a, d = self.access.gates(at, training)
         a *= tf.cast(inside, a.dtype)
         m = middle_at(at) * (a * d)[None, :, None]
-        open_ = tf.transpose(a * tf.cast(tf.gather(valid, at, axis=1), a.dtype))[..., None]
-        return swap_time(m), open_
+        open_ = tf.transpose(a * tf.cast(tf.gather(valid, at, axis=1), a.dtype))
+        return swap_time(m), tf.expand_dims(open_, -1)
 
     def compute_mask(self, inputs, mask=None):
         return mask if self.return_sequences else None

@@ -27,6 +27,30 @@ def nearest(keys, memory, count):
     return tf.math.top_k(similarity(keys, memory), count, sorted=False).indices
 
 
+def nearest_or_other(keys, memory, count, others, unwritten):
+    """`nearest`, that of slots which were never written, and so are alike, takes some others first.
+
+    So a search through a state that was handed on finds what an index (`Written`) finds, which of unwritten
+    slots knows the others alone.
+
+    Args:
+      others: int32 `[B, C]`, different slots.
+      unwritten: `[W]`, what unwritten slots hold.
+    """
+    scores = _similarity(keys, memory, unwritten)
+    best = tf.math.top_k(scores, count)
+    others = tf.repeat(others[:, None], tf.shape(keys)[1], 1)
+    return best_distinct(tf.concat([others, best.indices], -1),
+                         tf.concat([tf.gather(scores, others, batch_dims=2), best.values], -1), count)
+
+
+def _similarity(keys, memory, unwritten):
+    """`similarity`; to unwritten rows the same to the last bit, which a product's may differ in."""
+    row = tf.broadcast_to(unwritten, [tf.shape(keys)[0], 1, keys.shape[-1]])
+    alike = tf.reduce_all(memory == row, -1)[:, None]
+    return tf.where(alike, similarity(keys, row), similarity(keys, memory))
+
+
 def best_distinct(slots, scores, count):
     """The `count` different slots with the highest scores: `[B, h, C]` twice to int32 `[B, h, count]`.
 
@@ -46,8 +70,9 @@ def best_distinct(slots, scores, count):
 class Written(NamedTuple):
     """An index of what was written to a `rows.Rows`; what was never written is all of one row.
 
-    A search looks at every written row that a slot still holds. Its time depends on how many rows are
-    written, E of each sequence with one to spare, and not on N.
+    A search looks at every written row that a slot still holds; one that was written so little that it is as
+    it was counts as unwritten. Its time depends on how many rows are written, E of each sequence with one to
+    spare, and not on N.
     """
 
     scale: tf.Tensor  # [B E], 1 / |row| of written rows that a slot holds, 0 of the others
@@ -80,7 +105,8 @@ class Written(NamedTuple):
         spare = tf.shape(memory.written)[0] - 1
         numbers = tf.gather(memory.holds, self.last) - tf.shape(memory.initial)[0]
         numbers = tf.where(valid, numbers, spare)
-        return numbers, valid, tf.gather(memory.written, numbers)
+        rows = tf.gather(memory.written, numbers)
+        return numbers, valid & tf.reduce_any(rows != memory.initial[0], -1), rows
 
     def replaced(self, memory, writes, accessed=None):
         """Of slots that are to be written now.
@@ -89,10 +115,10 @@ class Written(NamedTuple):
           writes: int32 `[B, m]`, the slots as `memory` numbers them.
           accessed: bool `[B]` or None: where it is False each slot is given what it held.
         """
+        nowhere = tf.shape(memory.holds)[0] - 1
         old = tf.gather(memory.holds, writes) - tf.shape(memory.initial)[0]
-        old = tf.where(old >= 0, old, tf.shape(memory.written)[0] - 1)
+        old = tf.where((old >= 0) & (writes < nowhere), old, tf.shape(memory.written)[0] - 1)
         if accessed is not None:  # what was never written stays so
-            nowhere = tf.shape(memory.holds)[0] - 1
             writes = tf.where(accessed[:, None] | (tf.gather(self.scale, old) > 0), writes, nowhere)
         return self._replace(last=writes, gone=old)
 
@@ -181,7 +207,7 @@ class Hashed(NamedTuple):
 def _with_others(slots, scores, keys, memory, count, others):
     batch = tf.shape(keys)[0]
     begin = tf.range(batch)[:, None] * ((tf.shape(memory.holds)[0] - 1) // batch)
-    also = similarity(keys, memory.at(begin + others))
+    also = _similarity(keys, memory.at(begin + others), memory.initial[0])
     # The key's own length does not change an order among slots, but here both kinds meet.
     scores *= tf.math.rsqrt(tf.reduce_sum(keys * keys, -1, keepdims=True) + EPSILON)
     others = tf.broadcast_to(others[:, None], tf.shape(also))

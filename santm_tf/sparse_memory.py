@@ -11,7 +11,7 @@ from santm_tf.memory import CONSTANT, MemoryCell, MemoryState, write
 from santm_tf.recency import Recency
 from santm_tf.recurrent import split
 from santm_tf.rows import Rows, scan_rows
-from santm_tf.search import Hashed, Written, nearest
+from santm_tf.search import Hashed, Written, nearest, nearest_or_other
 from santm_tf.sparse import SparseWeights, first, largest, reached, weights_at
 
 # So many rows are looked through, which misses none, in a fifth of a millisecond (benchmarks/search.py).
@@ -46,6 +46,15 @@ class SparseMemoryState(NamedTuple):
     order: tf.Tensor  # int32 [B, N], the slots, the one accessed longest ago first
 
 
+class Heads(NamedTuple):
+    """Where the heads were at each of S steps, for who wants to look at them (`santm_tf.trace`)."""
+
+    h: tf.Tensor  # [S, B, H], the controller's output
+    read: tf.Tensor  # int32 [S, B, R, k], the slots read
+    written: tf.Tensor  # int32 [S, B, m], the slots written, 0 for a write that goes nowhere
+    weights: tf.Tensor  # [S, B, writes, m], by how much
+
+
 class Visits(NamedTuple):
     """What the recall needs: V = 1 + S, the state before the first step and those after each."""
 
@@ -54,6 +63,7 @@ class Visits(NamedTuple):
     mean: tf.Tensor  # [V, B, W], of the slots that were written; all slots of a learned memory
     near: tf.Tensor  # int32 [V, B, R, k, 2 reach + 1], rows in and around those slots
     memory: Rows  # whose rows these are
+    heads: Heads | None  # if asked for
 
     def neighbourhoods(self):
         """What was in the slots read and around them, `[V, B, R, k, 2 reach + 1, W]`."""
@@ -182,13 +192,14 @@ class SparseMemoryCell(MemoryCell):
         return list(SparseMemoryState(*controller, memory, order))
 
     @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking takes seconds
-    def run(self, m, a, state=None, reach=0):
+    def run(self, m, a, state=None, reach=0, heads=False):
         """Over the steps of a sequence.
 
         Args:
           m: `[S, B, d]`. a: `[S, B, 1]`, the access mask, 0 or 1.
           state: `SparseMemoryState`; by default the first.
           reach: how many slots to either side of those read the visits are to have.
+          heads: whether the visits are to have `Heads`.
 
         Returns:
           `(Visits, SparseMemoryState)`, the state being that after the last step.
@@ -206,13 +217,14 @@ class SparseMemoryCell(MemoryCell):
         index, finds_all = self._index(memory, batch, steps, state is None)
         (m, a), options = split(self, (m, a))
         first_near = tf.gather(memory.holds, self._around(controller.slots, reach))
-        after, near, end, memory, (order, _) = scan_rows(
+        (after, *were), near, end, memory, (order, _) = scan_rows(
             lambda *given: self._choose(*given, reach, finds_all, **options),
             # Through `call`, so that backward, too, Keras gives it the weights in the layer's precision.
-            lambda x, s, *rows: self(x, s, rows=rows, **options), (m, a), controller, memory, (order, index))
+            lambda x, s, *rows: self(x, s, rows=rows, heads=heads, **options), (m, a), controller, memory,
+            (order, index))
         start = *self._seen(controller), first_near
         visits = Visits(*(tf.concat([v[None], w], 0) for v, w in zip(start, (*after, near), strict=True)),
-                        memory)
+                        memory, *were or [None])
         return visits, SparseMemoryState(*end, memory.whole(batch), order.of_each())
 
     def _seen(self, state):
@@ -259,9 +271,9 @@ class SparseMemoryCell(MemoryCell):
         keys = tf.tanh(addressing[..., :self.slot_width])
         if index:
             index = index.noted(memory)
-        found = smart_cond(finds_all, lambda: index.nearest(
-            keys, memory, self.top_k, order.least_recent(self.top_k)),
-            lambda: nearest(keys, memory.whole(batch), self.top_k))
+        others = order.least_recent(self.top_k)
+        found = smart_cond(finds_all, lambda: index.nearest(keys, memory, self.top_k, others),
+                           lambda: self._nearest_of_all(keys, memory.whole(batch), others))
         places, logits = reached(addressing, found, memory.at(begin + found),
                                  SparseWeights(state.slots, state.values), slots)
         kept = largest(places, logits, self.top_k)
@@ -280,7 +292,13 @@ class SparseMemoryCell(MemoryCell):
         return ((begin + found, begin + kept, begin[:, 0] + longest_ago), writes,
                 self._around(held, reach), (order, index))
 
-    def _step(self, inputs, state, read, held, slots_read, writes, projected):
+    def _nearest_of_all(self, keys, memory, others):
+        if self.memory_init == "learned":
+            return nearest(keys, memory, self.top_k)
+        unwritten = tf.fill([self.slot_width], tf.cast(CONSTANT, memory.dtype))
+        return nearest_or_other(keys, memory, self.top_k, others, unwritten)
+
+    def _step(self, inputs, state, read, held, slots_read, writes, projected, heads):
         m, a = inputs
         found, kept, longest_ago = slots_read
         slots, reads = self.memory_slots, self.read_heads
@@ -300,7 +318,8 @@ class SparseMemoryCell(MemoryCell):
             alpha = allocated[..., None]
             weights = (1 - alpha) * weights + alpha * at
             erased *= tf.reduce_prod(1 - a[..., None] * alpha * at, 1)[..., None]
-        new = write(erased, a[..., None] * weights, erase, add)
+        weights *= a[..., None]
+        new = write(erased, weights, erase, add)
 
         def gate(new, old):
             open_ = tf.reshape(a, [-1] + [1] * (new.shape.rank - 1))
@@ -312,7 +331,11 @@ class SparseMemoryCell(MemoryCell):
             own, SparseWeights(state.slots, state.values))))
         state = Controller(gate(h, state.h), gate(c, state.c), gate(vectors, state.read), there, values,
                            *self._counted(a, state, held, new, writes))
-        return self._seen(state), state, new
+        seen = [self._seen(state)]
+        if heads:
+            numbers = tf.where(writes < tf.shape(m)[0] * slots, writes - begin[:, 0], 0)
+            seen.append(Heads(state.h, state.slots[:, :reads], numbers, weights))
+        return seen, state, new
 
     def _counted(self, a, state, held, new, writes):
         """The total of the slots that were written and how many they are, after some writes."""
@@ -325,9 +348,9 @@ class SparseMemoryCell(MemoryCell):
         a = tf.cast(a, state.total.dtype)
         return (state.total + a * tf.reduce_sum(tf.cast(change, a.dtype), 1), state.written + a * count)
 
-    def call(self, inputs, states, projected=False, rows=None):
+    def call(self, inputs, states, projected=False, rows=None, heads=False):
         if rows is not None:
-            return self._step(inputs, states, *rows, projected)
+            return self._step(inputs, states, *rows, projected, heads)
         m, a = inputs
         _, state = self.run(m[None], a[None], SparseMemoryState(*states))
         weights = SparseWeights(state.slots, state.values).dense(self.memory_slots)

@@ -38,14 +38,19 @@ def dense(cell, recall, m, a, state, sequences):
                 else getattr(end, name))
 
     if recall is None:
-        return _joined(visits("read", visited)), list(end)
+        return joined(visits("read", visited)), list(end)
     after = visited if sequences else (None, None)
     weights, memory = visits("read_weights", after[0]), visits("memory", after[1])
+    return recalled(recall, weights, memory), list(end)
+
+
+def recalled(recall, weights, memory):
+    """o of memories `[..., N, W]` that are read by weights `[..., R, N]`."""
     slots, width = memory.shape[-2:]
     y = recall(tf.reshape(memory, [-1, slots, width]))
     read = tf.matmul(tf.reshape(weights, [-1, weights.shape[-2], slots]), y)
-    o = tf.concat([_joined(read), tf.reduce_mean(y, 1)], -1)
-    return (tf.reshape(o, [-1, tf.shape(memory)[1], o.shape[-1]]) if sequences else o), list(end)
+    o = tf.concat([joined(read), tf.reduce_mean(y, 1)], -1)
+    return tf.reshape(o, tf.concat([tf.shape(memory)[:-2], [o.shape[-1]]], 0))
 
 
 def sparse(cell, recall, m, a, state, sequences):
@@ -57,16 +62,19 @@ def sparse(cell, recall, m, a, state, sequences):
     the first, whose memory then need not be made.
     """
     visits, end = cell.run(m, a, state, reach=recall.reach if recall is not None else 0)
-    wanted = slice(None) if sequences else slice(-1, None)
-    if recall is None:
-        o = _joined(visits.read[wanted])
-    else:
-        y = recall.at_centre(visits.memory.rows(visits.near[wanted]))  # [V, B, R, k, W]
-        read = tf.reduce_sum(visits.values[wanted][..., None] * y, 3)
-        o = tf.concat([_joined(read), visits.mean[wanted]], -1)
+    o = recalled_at(recall, visits, slice(None) if sequences else slice(-1, None))
     return (swap_time(o) if sequences else o[0]), list(end)
 
 
-def _joined(x):
+def recalled_at(recall, visits, wanted):
+    """o of some of a sparse memory's `Visits`, time-major."""
+    if recall is None:
+        return joined(visits.read[wanted])
+    y = recall.at_centre(visits.memory.rows(visits.near[wanted]))  # [V, B, R, k, W]
+    read = tf.reduce_sum(visits.values[wanted][..., None] * y, 3)
+    return tf.concat([joined(read), visits.mean[wanted]], -1)
+
+
+def joined(x):
     """The last two axes as one."""
     return tf.reshape(x, tf.concat([tf.shape(x)[:-2], [x.shape[-2] * x.shape[-1]]], 0))

@@ -19,7 +19,7 @@ from tasks import (
 )
 from tasks.task import Task, TaskError
 
-__all__ = ["NAMES", "Task", "TaskError", "load"]
+__all__ = ["NAMES", "Task", "TaskError", "defaults", "load"]
 
 _LOADERS = {
     "copy": copy.load,
@@ -71,15 +71,21 @@ def load(name, *, batch_size, seed, data_dir=None, **options):
         raise TaskError(f"--task={name}: no such task, use one of {', '.join(NAMES)}")
     if batch_size < 1:
         raise TaskError(f"--batch_size={batch_size}: must be at least 1")
-    loader = _LOADERS[name]
     given = {option: value for option, value in options.items() if value is not None}
-    known = [
-        p
-        for p in inspect.signature(loader).parameters
-        if p not in ("batch_size", "seed", "data_dir")
-    ]
+    known = defaults(name)
     for option in given:
         if option not in known:
             takes = "only " + ", ".join("--" + k for k in known) if known else "no options"
             raise TaskError(f"--{option}: --task={name} does not take it (it has {takes})")
-    return loader(batch_size=batch_size, seed=seed, data_dir=data_dir, **given)
+    return _LOADERS[name](batch_size=batch_size, seed=seed, data_dir=data_dir, **given)
+
+
+def defaults(name):
+    """The options that a task takes of its own, `{name: default}`.
+
+    >>> defaults("adding")
+    {'length': 50, 'steps_per_epoch': 200}
+    """
+    return {option: parameter.default for option, parameter
+            in inspect.signature(_LOADERS[name]).parameters.items()
+            if option not in ("batch_size", "seed", "data_dir")}

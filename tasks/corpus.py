@@ -85,6 +85,20 @@ def parts(data_dir, at_words):
     return [Part(path, first, last) for first, last in zip(cuts, cuts[1:], strict=False)]
 
 
+def words(part):
+    """The words of a part, a list for each piece."""
+    for piece in pieces(part, at_words=True):
+        if b"\0" in piece:
+            raise TaskError(f"{part.path}: has bytes of 0, so is no text; if it is UTF-16, convert it to "
+                            "UTF-8")
+        yield split_words(piece)
+
+
+def split_words(text):
+    """What white space separates, and `<eos>` for the end of a line."""
+    return text.replace(b"\n", b" " + EOS + b" ").split()
+
+
 def pieces(part, at_words=False):
     """The bytes of a part, about `PIECE` at a time, cut at white space if `at_words`."""
     left, rest = part.last - part.first, b""
@@ -143,12 +157,8 @@ def _write_numbers(text, folder):
     numbers = vocabulary.numbering([UNK])
     for part, split in zip(text, SPLITS, strict=True):
         with open(os.path.join(folder, split), "wb") as file:
-            for piece in pieces(part, at_words=True):
-                if b"\0" in piece:
-                    raise TaskError(f"{part.path}: has bytes of 0, so is no text; if it is UTF-16, convert "
-                                    "it to UTF-8")
-                words = piece.replace(b"\n", b" " + EOS + b" ").split()
-                vocabulary.numbered(words, numbers).tofile(file)
+            for some in words(part):
+                vocabulary.numbered(some, numbers).tofile(file)
     counts = np.zeros([len(SPLITS), len(numbers)], np.int64)
     for row, split in zip(counts, SPLITS, strict=True):
         with open(os.path.join(folder, split), "rb") as file:

@@ -7,7 +7,7 @@ import tensorflow as tf
 from absl import logging
 
 from tasks import vocabulary
-from tasks.corpus import SPLITS, Stream, numbered_words, parts, pieces
+from tasks.corpus import SPLITS, UNK, Stream, numbered_words, parts, pieces, split_words, words
 from tasks.task import Task, TaskError, by_epoch
 
 
@@ -67,11 +67,19 @@ def load_words(batch_size, seed, data_dir=None, window=64, vocabulary_size=10_00
     """
     _check("words", data_dir, "Penn Treebank or WikiText, https://huggingface.co/datasets/Salesforce/wikitext",
            window=(window, 1), vocabulary_size=(vocabulary_size, 2))
-    files, counts = numbered_words(parts(data_dir, at_words=True))
+    text = parts(data_dir, at_words=True)
+    files, counts = numbered_words(text)
     table = vocabulary.ids(np.append(0, counts[0, 1:]), vocabulary_size)  # <unk> is not to be kept
     streams = [Stream(path, np.int32, 0, int(row.sum()), table)
                for path, row in zip(files, counts, strict=True)]
-    return _task("words", streams, counts, batch_size, seed, window, Perplexity(), np.exp)
+
+    def lexicon():
+        numbers = vocabulary.numbering([UNK])
+        for some in words(text[0]):  # what only the other splits have is unknown
+            vocabulary.numbered(some, numbers)
+        return vocabulary.lexicon(split_words, numbers, table)
+
+    return _task("words", streams, counts, batch_size, seed, window, Perplexity(), np.exp, lexicon)
 
 
 def load_chars(batch_size, seed, data_dir=None, window=128):
@@ -111,10 +119,12 @@ def load_chars(batch_size, seed, data_dir=None, window=128):
                             "unknown character", row[counts[0] == 0].sum(), row.sum(), part.path)
     streams = [Stream(part.path, np.uint8, part.first, part.last - part.first, table) for part in text]
     return _task("chars", streams, counts, batch_size, seed, window, BitsPerCharacter(),
-                 lambda nats: nats / math.log(2))
+                 lambda nats: nats / math.log(2),
+                 lambda: vocabulary.lexicon(_bytes, {byte: n for n, byte in enumerate(_bytes(range(256)))},
+                                            table))
 
 
-def _task(name, streams, counts, batch_size, seed, window, metric, score):
+def _task(name, streams, counts, batch_size, seed, window, metric, score, lexicon):
     """A language model's task: x int32 `[B, T]`, and y the same one token later.
 
     A split is cut into B contiguous tracks. Row i of a batch is a window of track i, and the next
@@ -186,7 +196,12 @@ def _task(name, streams, counts, batch_size, seed, window, metric, score):
         chance={metric.name: float(score(-(tested * np.log(share)).sum() / tested.sum()))},
         vocabulary=width,
         stateful=True,
+        lexicon=lexicon,
     )
+
+
+def _bytes(text):
+    return [bytes([byte]) for byte in text]
 
 
 def _check(task, data_dir, examples, **options):

@@ -160,6 +160,7 @@ def load(batch_size, seed, data_dir=None, utterances=4, max_length=None):
         length=None,
         padding=PADDING,
         **classification(len(classes), chance=float(tested.max() / tested.sum())),
+        classes=classes.tolist(),
     )
 
 

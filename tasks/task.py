@@ -1,6 +1,7 @@
 """What a task gives to train.py and evaluate.py."""
 
 import dataclasses
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -41,6 +42,8 @@ class Task:
       chance: what guessing scores on the test split, by metric name.
       vocabulary: how many tokens there are, where x is int32 `[B, T]`, token 0 being padding; else None.
       stateful: row i of a batch goes on where row i of the batch before it ended.
+      classes: the classes' names in their order, where there are names.
+      lexicon: of tokens that are parts of a text, function that gives a `vocabulary.Lexicon`.
     """
 
     name: str
@@ -62,6 +65,8 @@ class Task:
     chance: dict[str, float]
     vocabulary: int | None = None
     stateful: bool = False
+    classes: list[str] | None = None
+    lexicon: Callable | None = None
 
 
 def classification(classes, chance, monitor="val_loss"):

@@ -76,7 +76,7 @@ def load(batch_size, seed, data_dir=None, level="word", max_length=400, vocabula
     for option, value, least in (("max_length", max_length, 1), ("vocabulary_size", vocabulary_size, 2)):
         if value < least:
             raise TaskError(f"--{option}={value}: --task=text needs at least {least}")
-    found, numbers = _tokenised(_documents(data_dir), level, max_length)
+    found, tokens, numbers = _tokenised(_documents(data_dir), level, max_length)
     where, labels, digests, test = zip(*found, strict=True)
     own = np.array(test)
     classes = {label: n for n, label in enumerate(sorted(set(np.array(labels)[~own].tolist())))}
@@ -89,8 +89,8 @@ def load(batch_size, seed, data_dir=None, level="word", max_length=400, vocabula
     parts = np.full(len(y), TEST)
     parts[~own] = split(y[~own], np.array(digests, np.uint64)[~own], classes, test=not own.any())
 
-    lengths = np.array([len(tokens) for tokens in numbers])
-    flat, part_of = np.concatenate(numbers), np.repeat(parts, lengths)
+    lengths = np.array(list(map(len, tokens)))
+    flat, part_of = np.concatenate(tokens), np.repeat(parts, lengths)
     counts = np.bincount(flat[part_of == TRAIN], minlength=flat.max() + 1)
     table = vocabulary.ids(counts, vocabulary_size)
     steps = int(lengths.max())
@@ -114,6 +114,10 @@ def load(batch_size, seed, data_dir=None, level="word", max_length=400, vocabula
         order = tf.random.experimental.stateless_shuffle(tf.constant(training), key)
         return batches(order, drop_remainder=True)
 
+    def lexicon():
+        return vocabulary.lexicon(
+            lambda text: _tokens(text.decode("utf-8-sig", "replace"), level)[:max_length], numbers, table)
+
     steps_per_epoch = len(training) // batch_size
     train, epoch = by_epoch(shuffled, steps_per_epoch)
     tested = np.bincount(y[parts == TEST])
@@ -129,11 +133,16 @@ def load(batch_size, seed, data_dir=None, level="word", max_length=400, vocabula
         padding=vocabulary.PADDING,
         **classification(len(classes), chance=float(tested.max() / tested.sum()), monitor="val_accuracy"),
         vocabulary=vocabulary.width(table),
+        classes=list(classes),
+        lexicon=lexicon if numbers else None,
     )
 
 
 def _tokenised(documents, level, max_length):
-    """`(where, label, digest, test)` of each document that has a token, and its tokens' numbers."""
+    """`(where, label, digest, test)` of each document that has a token, its tokens' numbers, and of which.
+
+    What comes last is `{token: number}`, empty where a source has numbers alone.
+    """
     numbers, found, tokens, mended, empty, labels = vocabulary.numbering(), [], [], [], [], []
     for where, label, content, test in documents:
         labels.append(label)
@@ -143,8 +152,7 @@ def _tokenised(documents, level, max_length):
             except UnicodeDecodeError:
                 mended.append(where)
                 text = content.decode("utf-8", "replace")
-            text = text[:max_length] if level == "char" else WORD.findall(text.lower())[:max_length]
-            row = vocabulary.numbered(text, numbers)
+            row = vocabulary.numbered(_tokens(text, level)[:max_length], numbers)
         elif level == "char":
             raise TaskError("--level=char: imdb.npz holds words only, use --level=word")
         else:
@@ -160,7 +168,11 @@ def _tokenised(documents, level, max_length):
         raise TaskError("--data_dir: there is no document in it")
     if lost := sorted(set(labels) - {label for _, label, *_ in found}):
         raise TaskError(f"--data_dir: class {lost[0]} has no example with a token")
-    return found, tokens
+    return found, tokens, numbers
+
+
+def _tokens(text, level):
+    return text if level == "char" else WORD.findall(text.lower())
 
 
 def _documents(data_dir):

@@ -4,10 +4,43 @@ Numbers need no vocabulary, so that text is split once; a table turns them into 
 """
 
 import collections
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 PADDING, UNKNOWN = 0, 1
+
+
+class Lexicon(NamedTuple):
+    """Between a text and its tokens' ids."""
+
+    split: Callable[[bytes], list]  # from a text to its tokens
+    ids: dict  # from a token to its id; others are unknown
+    tokens: dict  # from an id to its token, as text that can be printed
+
+    def encode(self, text):
+        """The ids of a text's tokens, int32 `[T]`."""
+        return np.array([self.ids.get(token, UNKNOWN) for token in self.split(text)], np.int32)
+
+
+def lexicon(split, numbers, table):
+    """A `Lexicon`.
+
+    Args:
+      split: from a text's bytes to its tokens.
+      numbers: of the tokens. table: from numbers to ids.
+
+    >>> words = lexicon(bytes.split, {b"to": 0, b"be": 1, b"or": 2}, ids([2, 2, 1], size=3))
+    >>> words.encode(b"to be or not").tolist(), words.tokens
+    ([2, 3, 1, 1], {0: '', 1: '?', 2: 'to', 3: 'be'})
+    """
+    known = {token: int(table[number]) for token, number in numbers.items()}
+    tokens = {PADDING: "", UNKNOWN: "?"}
+    for token, number in known.items():
+        text = token.decode("utf-8", "backslashreplace") if isinstance(token, bytes) else token
+        tokens.setdefault(number, repr(text)[1:-1])
+    return Lexicon(split, known, tokens)
 
 
 def numbering(known=()):

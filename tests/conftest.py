@@ -7,6 +7,7 @@ import tensorflow as tf
 from absl.testing import flagsaver
 
 from training import flags
+from training.board import Board
 
 
 @pytest.fixture(autouse=True)
@@ -22,3 +23,9 @@ def fresh_flags():
     with flagsaver.flagsaver():
         yield
     flags.forget()
+
+
+@pytest.fixture
+def no_views(monkeypatch):
+    """Trainings draw nothing for TensorBoard, which takes seconds."""
+    monkeypatch.setattr(Board, "_views", lambda board: ())

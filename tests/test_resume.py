@@ -14,6 +14,7 @@ import tensorflow as tf
 
 import train
 from training import callbacks, flags
+from training.board import Board
 
 SMALL = ["--units=4", "--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2",
          "--nojit_compile", "--checkpoint_minutes=0"]
@@ -32,6 +33,7 @@ def trained(argv):
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
+    Board._views = lambda board: ()  # drawing takes seconds
     flags.run(train.main, ["train.py", *argv])
 
 
@@ -131,7 +133,7 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.mark.usefixtures("fresh_flags")
+@pytest.mark.usefixtures("fresh_flags", "no_views")
 @pytest.mark.parametrize("at, number, code", [
     (2, signal.SIGINT, 130), (4, signal.SIGINT, 130), (5, signal.SIGINT, 130), (7, signal.SIGTERM, 143)])
 def test_a_run_that_is_stopped_saves_and_says_how_to_go_on(at, number, code, whole, tmp_path, capsys,
@@ -156,7 +158,7 @@ def test_a_run_that_is_stopped_saves_and_says_how_to_go_on(at, number, code, who
     assert end_of(tmp_path / "run") == end_of(whole)
 
 
-@pytest.mark.usefixtures("fresh_flags")
+@pytest.mark.usefixtures("fresh_flags", "no_views")
 @pytest.mark.parametrize("damage", ["index", "data", "list", "all"])
 def test_a_damaged_checkpoint_is_skipped_with_a_warning(damage, whole, tmp_path, capsys):
     folder = shutil.copytree(whole, tmp_path / "run")

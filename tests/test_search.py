@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from santm_tf.rows import Rows, scan_rows
-from santm_tf.search import Hashed, Written, best_distinct
+from santm_tf.search import Hashed, Written, best_distinct, nearest_or_other
 
 HEADS, WIDTH = 2, 8
 courses = hypothesis.given(batch=st.integers(1, 3), slots=st.integers(4, 12), steps=st.integers(1, 6),
@@ -96,6 +96,22 @@ def test_compiled_it_finds_the_same(kind):
     given = course(np.random.default_rng(0), 2, 12, 6, 3, 2)
     for ours, theirs in zip(searched(kind, 12, *given, jit=True), searched(kind, 12, *given), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@hypothesis.settings(max_examples=15, deadline=None)
+@hypothesis.example(batch=2, slots=4, steps=4, writes=1, count=2, seed=164)  # writes that go nowhere
+@courses
+def test_of_slots_that_are_alike_a_search_of_all_takes_what_an_index_takes(batch, slots, steps, writes, count,
+                                                                          seed):
+    rng = np.random.default_rng(seed)
+    first, keys, rows, *rest = course(rng, batch, slots, steps, writes, count)
+    rows = np.where(np.any(rows, -1, keepdims=True), rows, first[0])  # some are written, and as they were
+    keys += rng.normal(size=keys.shape).astype(np.float32)
+    found, _ = searched(Written, slots, first, keys, rows, *rest)
+    before = memories(slots, first, keys, rows, *rest)[:-1]
+    for ours, key, memory, others in zip(found, keys, before, rest[1], strict=True):
+        theirs = nearest_or_other(key, memory, count, tf.constant(others), first[0])
+        np.testing.assert_array_equal(np.sort(ours), np.sort(theirs))
 
 
 @hypothesis.settings(max_examples=15, deadline=None)

@@ -20,7 +20,7 @@ SMALL = ["--units=4", "--memory_slots=8", "--slot_width=4", "--attention_heads=2
          "--nojit_compile", "--batch_size=256", "--epochs=2", "--access_rate=0.25"]
 
 
-pytestmark = pytest.mark.usefixtures("fresh_flags")
+pytestmark = pytest.mark.usefixtures("fresh_flags", "no_views")
 
 
 def run(program, *argv):

@@ -180,7 +180,7 @@ def restore(manager, workdir):
     reasons = []
     for path in paths:
         try:
-            manager.checkpoint.restore(path).assert_existing_objects_matched()
+            manager.checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
         except (tf.errors.OpError, ValueError, AssertionError, IndexError, RuntimeError) as error:
             reasons.append(f"{path}: damaged, or of another model ({str(error).strip().splitlines()[0]})")
             continue

@@ -14,7 +14,7 @@ from santm_tf.projection import L0Projection
 FLAGS = flags.FLAGS
 MODEL, OPTIMISER, TASK, RUN = GROUPS = ("model", "optimiser", "task", "run")
 # A flag file that reproduces a run may be run elsewhere, and once.
-UNSAVED = ("workdir", "resume", "dry_run", "profile_steps", "plots")
+UNSAVED = ("workdir", "resume", "dry_run", "profile_steps", "plots", "export_dir", "tflite", "export_xla")
 AUTO = "auto"
 FIRST = ("task", "data_dir", "model", "units", "memory_slots", "slot_width", "access_rate", "segment_length",
          "epochs", "batch_size", "learning_rate", "seed", "workdir", "resume", "dry_run")  # what --help shows
@@ -174,6 +174,11 @@ def define():
     flags.DEFINE_bool("deterministic", True, "The same command gives the same weights, bit for bit.", **group)
     flags.DEFINE_bool("plots", False, "evaluate.py: also write figures, and a page of them, into workdir; of "
                       "several workdirs, separated by commas, a comparison.", **group)
+    flags.DEFINE_string("export_dir", None, "Export the trained santm to this folder, as a SavedModel.",
+                        **group)
+    flags.DEFINE_bool("tflite", False, "Export for TensorFlow Lite, too.", **group)
+    flags.DEFINE_bool("export_xla", False, "What is exported compiles with XLA: long sequences are faster, "
+                      "the first call of a size takes seconds.", **group)
     flags.DEFINE_bool("dry_run", False, "Print the model, its weights, FLOPs and memory; train nothing.",
                       **group)
     flags.DEFINE(_Steps(), "profile_steps", None, "FIRST,LAST: which steps of the run to profile, for "

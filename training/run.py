@@ -3,6 +3,8 @@
 import os
 
 import tasks
+from santm_tf import export
+from santm_tf.errors import ArgumentError
 from training import flags, models
 from training.checkpoints import best_weights, restore
 from training.workdir import Workdir
@@ -43,6 +45,16 @@ def of(path, *more):
     flags.forget()
     flags.parse(with_saved_flags(["run", f"--workdir={path}", *more]))
     return load_run()
+
+
+def exported(model):
+    """Exports a model as the flags say; returns what its `santm.json` holds."""
+    try:
+        return export.export(model, FLAGS.export_dir, FLAGS.export_xla, FLAGS.tflite)
+    except ArgumentError as error:
+        raise flags.UsageError(flags.with_flags_named(str(error))) from error
+    except OSError as error:
+        raise flags.UsageError(f"--export_dir={FLAGS.export_dir}: {error.strerror}") from error
 
 
 def with_saved_flags(argv):

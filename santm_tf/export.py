@@ -1,0 +1,148 @@
+"""A trained SANTM as a SavedModel, which TensorFlow alone can serve: whole sequences, streams, scores.
+
+`python -m santm_tf.export --workdir=runs/digits --export_dir=FOLDER` exports a run's best weights.
+"""
+
+import json
+import os
+import sys
+import tempfile
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from santm_tf.errors import ArgumentError
+from santm_tf.served import Served
+from santm_tf.signatures import lite_signatures, signatures
+
+FORMAT = 1  # of santm.json
+FACTS, LITE = "santm.json", "model.tflite"
+
+
+def export(model, folder, jit_compile=False, tflite=False):
+    """Writes a Keras model with a SANTM as a SavedModel, and `santm.json`, which describes it.
+
+    `serving_default(inputs, lengths) -> {"outputs"}`: what the Keras model gives, for any number of sequences
+      of any lengths. Inputs are float32 `[B, T, F]`, or int32 tokens `[B, T]`; lengths int32 `[B]`. What is
+      beyond a sequence's length is ignored.
+    `initial_state(batch) -> state`, `step(inputs, **state) -> {"outputs", **state}`: streams, one step
+      `[B, F]` or `[B]` at a time. The outputs `[B, outputs]` are those of the sequence up to there. Rows may
+      be at different steps. A state is of one model: another refuses it.
+    `score(inputs, lengths, targets) -> {"loss"}`, of a compiled model: each sequence's own loss `[B]`, what
+      Keras gives for that sequence alone without what layers add. Of a model with an output at every step
+      that is the mean over the sequence's steps, and there is a last argument, `weights` `[B, T]`, 1 for a
+      step that counts; as in Keras they scale the sum and not the count of steps.
+
+    All computes in float32, by the access mask as it is now. A call that cannot be served is a
+    `tf.errors.InvalidArgumentError` that says what was wrong.
+
+    Args:
+      model: `tf.keras.Sequential` of a `SANTM`; before it may be `Masking`, `Embedding` and `Dropout`, behind
+        it `GlobalAveragePooling1D` and then `Dense`, `Activation` and `Dropout`.
+      folder: where to. An export that is there is replaced.
+      jit_compile: compile whole sequences with XLA: faster, but for each power of two that a batch size or
+        length comes under, the first call takes seconds.
+      tflite: write `model.tflite`, too: `serving_default(inputs)`, `initial_state()` and `step` for one
+        sequence or stream, in built-in operations of TensorFlow Lite, nothing checked. Dense memory only.
+
+    Returns:
+      What `santm.json` holds, a dict: the `format`'s version; `features`, F, or `vocabulary`; `outputs`;
+      `return_sequences`; the `state`'s names, shapes and dtypes; the model's `fingerprint`; `mask_period`;
+      `access_rate`.
+
+    Raises:
+      ValueError: a model that cannot be served, or a folder that holds something else.
+
+    >>> import tempfile, tensorflow as tf
+    >>> from santm_tf import SANTM
+    >>> from santm_tf.export import export
+    >>> layer = SANTM(4, memory_slots=8, slot_width=4, attention_heads=1, access_rate=0.25)
+    >>> folder = tempfile.mkdtemp()
+    >>> export(tf.keras.Sequential([tf.keras.Input([8, 1]), layer]), folder)["access_rate"]
+    0.25
+    >>> serve = tf.saved_model.load(folder).signatures["serving_default"]
+    >>> serve(inputs=tf.zeros([2, 5, 1]), lengths=tf.constant([5, 3]))["outputs"].shape.as_list()
+    [2, 4]
+    """
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise ArgumentError(f"export_dir={folder}: is a file; name a folder")
+    if os.path.isdir(folder) and os.listdir(folder) and not os.path.exists(os.path.join(folder, FACTS)):
+        raise ArgumentError(f"export_dir={folder}: holds something else than an export; name another folder")
+    served = Served(model, jit_compile)
+    if tflite and served.layer.get_config()["memory"] == "sparse":
+        raise ArgumentError("export: TensorFlow Lite has no operations for memory='sparse'; leave out tflite")
+    parent = os.path.dirname(os.path.abspath(folder))
+    os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=parent) as scratch:
+        new, lite = os.path.join(scratch, "new"), os.path.join(scratch, "lite")
+        _save(served, new, signatures(served))
+        if tflite:
+            _save(served, lite, lite_signatures(served))
+            with open(os.path.join(new, LITE), "wb") as file:
+                file.write(tf.lite.TFLiteConverter.from_saved_model(lite).convert())
+        with open(os.path.join(new, FACTS), "w", encoding="utf-8") as file:
+            json.dump(_facts(served), file, indent=1)
+        if os.path.exists(folder):
+            os.rename(folder, os.path.join(scratch, "old"))
+        os.rename(new, folder)
+    return _facts(served)
+
+
+def _save(served, folder, functions):
+    module = tf.Module()  # not the layers themselves: with those, what Keras makes of them would be saved
+    module.weights = served.weights
+    tf.saved_model.save(module, folder, functions,
+                        tf.saved_model.SaveOptions(experimental_custom_gradients=False))
+    # The gradients are left out, but not their names, for each of which TensorFlow would warn who loads this.
+    path, saved = os.path.join(folder, "saved_model.pb"), saved_model_pb2.SavedModel()
+    with open(path, "rb") as file:
+        saved.ParseFromString(file.read())
+    for function in saved.meta_graphs[0].graph_def.library.function:
+        for node in function.node_def:
+            node.attr.pop("_gradient_op_type", None)
+    with open(path, "wb") as file:
+        file.write(saved.SerializeToString(deterministic=True))
+    os.remove(os.path.join(folder, "fingerprint.pb"))  # of the file before
+
+
+def _facts(served):
+    access = served.layer.access
+    kind = {"vocabulary": served.vocabulary} if served.vocabulary else {"features": served.features}
+    return {"format": FORMAT, **kind, "outputs": served.outputs, "return_sequences": served.sequences,
+            "state": {name: {"shape": spec.shape.as_list(), "dtype": spec.dtype.name}
+                      for name, spec in served.state.items()},
+            "fingerprint": served.fingerprint, "mask_period": access.period,
+            "access_rate": float(access.rate)}
+
+
+def main(argv=None):
+    """The program: exports the best weights of a run."""
+    from absl import flags as absl_flags
+
+    from training import flags, run  # above this library, which works without them
+
+    flags.define()
+    group = {"module_name": flags.RUN}
+    if "export_dir" not in flags.FLAGS:
+        absl_flags.DEFINE_string("export_dir", None, "Export the trained model to this folder.", **group)
+    if "tflite" not in flags.FLAGS:
+        absl_flags.DEFINE_bool("tflite", False, "Export for TensorFlow Lite, too.", **group)
+        absl_flags.DEFINE_bool("export_xla", False, "What is exported compiles with XLA.", **group)
+
+    def work():
+        given = flags.FLAGS
+        if not given.export_dir:
+            raise flags.UsageError("--export_dir: give a folder for the SavedModel")
+        _, _, model = run.load_run()
+        try:
+            print(json.dumps(export(model, given.export_dir, given.export_xla, given.tflite)))
+        except ArgumentError as error:
+            raise flags.UsageError(flags.with_flags_named(str(error))) from error
+        except OSError as error:
+            raise flags.UsageError(f"--export_dir={given.export_dir}: {error.strerror}") from error
+
+    flags.run(work, run.with_saved_flags(argv or sys.argv))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""What a SANTM layer did with a batch: its segments, its accesses, where it wrote and what it recalled."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from santm_tf import top
+from santm_tf.errors import ArgumentError
+from santm_tf.memory import MemoryState
+from santm_tf.recurrent import split
+from santm_tf.santm import SANTM
+from santm_tf.scan import scan, swap_time
+from santm_tf.sparse_memory import SparseMemoryCell
+
+
+class Trace(NamedTuple):
+    """B sequences of T steps, S of which the access mask has: NumPy arrays, as `trace` gives them.
+
+    A head's weights are over k slots: over all of them in a dense memory, k = N; over those that a head
+    touched in a sparse one, so that nothing has the size S N. `over` gives them over slots of one's choice.
+    """
+
+    boundaries: np.ndarray  # bool [B, T], where a segment ends
+    valid: np.ndarray  # bool [B, T], False for padding
+    accesses: np.ndarray  # bool [T], where the access mask is open, the same for every sequence
+    steps: np.ndarray  # int [S], those steps
+    gates: np.ndarray  # [B, S], a_t; 0 where the step is padding, so that nothing happened
+    read_slots: np.ndarray  # int [B, S, R, k]
+    read_weights: np.ndarray  # [B, S, R, k], summing to 1, but 0 where the gate is 0
+    write_slots: np.ndarray  # int [B, S, writes, k]
+    write_weights: np.ndarray  # [B, S, writes, k], summing to the gate
+    memory: np.ndarray  # [B, N, W], after the last step
+    bottom: np.ndarray  # [B, T, H], h
+    middle: np.ndarray  # [B, T, H], h^m
+    controller: np.ndarray  # [B, S, H], the top level's h after each access
+    recalled: np.ndarray  # [B, 1 + S, .], o before the first access and after each
+
+    def over(self, kind, row, slots):
+        """The weights of one sequence over some slots.
+
+        Args:
+          kind: "read" or "write". row: of the batch. slots: int `[n]`, ascending, n >= 1.
+
+        Returns:
+          `[S, heads, n]`.
+        """
+        at, weights = self._heads(kind, row)
+        column = np.minimum(np.searchsorted(slots, at), len(slots) - 1)
+        found = np.zeros([*at.shape[:2], len(slots)], weights.dtype)
+        step, head, _ = np.indices(at.shape)
+        np.add.at(found, (step, head, column), np.where(slots[column] == at, weights, 0))
+        return found
+
+    def slots(self, kind, row, most=None):
+        """The slots that one sequence read or wrote, ascending: int `[n]`.
+
+        Args:
+          kind, row: as of `over`. most: at most so many, those of the largest total weight.
+        """
+        at, weights = self._heads(kind, row)
+        touched, place = np.unique(at[weights > 0], return_inverse=True)
+        if most is not None and len(touched) > most:
+            total = np.bincount(place.ravel(), weights[weights > 0])
+            touched = np.sort(touched[np.argsort(-total, kind="stable")[:most]])
+        return touched
+
+    def _heads(self, kind, row):
+        return getattr(self, f"{kind}_slots")[row], getattr(self, f"{kind}_weights")[row]
+
+
+def layer_of(model):
+    """The first `SANTM` among a Keras model's layers, or None."""
+    return next((layer for layer in model.layers if isinstance(layer, SANTM)), None)
+
+
+def inputs_of(model, x):
+    """What a model hands to its SANTM layer: `(inputs, mask)`, the mask None where nothing is masked.
+
+    Args:
+      model: `tf.keras.Sequential` of which `layer_of` is not None. x: a batch of its inputs.
+    """
+    x = tf.convert_to_tensor(x)
+    for layer in model.layers[:model.layers.index(layer_of(model))]:
+        x = layer(x, training=False)
+    return x, getattr(x, "_keras_mask", None)
+
+
+def outputs_of(model, seen):
+    """What a model gives for sequences, from the trace of its SANTM layer.
+
+    Args:
+      model: as of `inputs_of`. seen: `Trace`.
+    """
+    layer = layer_of(model)
+    steps = np.arange(len(seen.accesses))
+    if not layer.return_sequences:
+        steps = steps[-1:]
+    o = seen.recalled[:, np.cumsum(seen.accesses)[steps]]
+    y = layer.readout(np.concatenate([seen.bottom[:, steps], seen.middle[:, steps], o], -1))
+    if not layer.return_sequences:
+        y = y[:, 0]
+    for after in model.layers[model.layers.index(layer) + 1:]:
+        y = after(y, training=False)
+    return y
+
+
+def trace(layer, inputs, mask=None):
+    """What a SANTM layer does with sequences from their beginning, in inference.
+
+    Runs the layer's own levels, the top one over the accessed steps alone, without XLA. The layer's output
+    follows from it: `W_y [bottom_t ; middle_t ; recalled_n] + b_y`, n the number of accesses up to t.
+
+    Args:
+      layer: a built `SANTM`.
+      inputs: `[B, T, d]`, T >= 1. mask: bool `[B, T]`, False for padding.
+
+    Returns:
+      `Trace`.
+
+    Raises:
+      ValueError: a layer that is no SANTM or not built, or inputs of another shape.
+
+    >>> import tensorflow as tf
+    >>> from santm_tf import SANTM
+    >>> from santm_tf.trace import trace
+    >>> layer = SANTM(8, memory_slots=16, slot_width=8, access_rate=0.5, jit_compile=False)
+    >>> _ = layer(tf.zeros([2, 6, 3]))
+    >>> seen = trace(layer, tf.zeros([2, 6, 3]))
+    >>> seen.steps.tolist(), seen.read_weights.shape, seen.memory.shape
+    ([1, 3, 5], (2, 3, 1, 16), (2, 16, 8))
+    """
+    if not isinstance(layer, SANTM):
+        raise ArgumentError(f"trace: {type(layer).__name__} is no SANTM layer")
+    if not layer.built:
+        raise ArgumentError("trace: the layer is not built; call it on a batch first")
+    inputs, features = tf.cast(inputs, layer.compute_dtype), layer.bottom.kernel.shape[0]
+    if inputs.shape.rank != 3 or inputs.shape[-1] != features or 0 in inputs.shape:
+        raise ArgumentError(f"trace: inputs of shape {tuple(inputs.shape)}; they must be [B, T, {features}]")
+    length = inputs.shape[1]
+    accesses = layer.access.gates(tf.range(length))[0].numpy() > 0
+    steps = np.flatnonzero(accesses)
+    # A loop needs a step: without any access it is one that counts as past the end.
+    plan = tf.constant(steps if len(steps) else [0], tf.int32), tf.fill([max(len(steps), 1)], len(steps) > 0)
+    valid = tf.ones(inputs.shape[:2], tf.bool) if mask is None else tf.cast(mask, tf.bool)
+    lower, visits, memory, o = tf.nest.map_structure(
+        _array, _run(layer, inputs, valid, plan, masked=mask is not None))
+    beta, h, middle = lower
+    gates, *visits = (v[:, :len(steps)] for v in visits)
+    gates, controller, read_slots, read_weights, write_slots, write_weights = gates[..., 0], *visits
+    return Trace(beta[..., 0] > 0, valid.numpy(), accesses, steps, gates, read_slots,
+                 read_weights * (gates > 0)[..., None, None], write_slots, write_weights, memory, h, middle,
+                 controller, o[:, :1 + len(steps)])
+
+
+@tf.function(autograph=False, reduce_retracing=True)  # traced once a layer
+def _run(layer, *given, masked):
+    return _InPrecision(dtype=layer.dtype_policy)(given, lambda given: _levels(layer, *given, masked))
+
+
+class _InPrecision(tf.keras.layers.Layer):
+    """A call of a layer for nothing but that Keras gives the weights in its policy's precision there."""
+
+    def call(self, inputs, function):
+        return function(inputs)
+
+
+def _levels(layer, inputs, valid, plan, masked):
+    batch, length = tf.unstack(tf.shape(inputs)[:2])
+    state = layer._first_state(batch, layer.bottom, layer.middle)
+    (h, beta), _ = layer._bottom(inputs, valid if masked else None, state[:2])
+    beta *= tf.cast(valid, beta.dtype)[..., None]
+    middle_at, _ = layer._middle(h, beta, state[2:], False)
+    m, a = layer._top_inputs(middle_at, valid, plan, False)
+    visits, memory, o = (_sparse if isinstance(layer.top, SparseMemoryCell) else _dense)(layer, m, a)
+    return ((beta, h, middle_at(tf.range(length))), [swap_time(v) for v in (a, *visits)], memory,
+            swap_time(o))
+
+
+def _dense(layer, m, a):
+    """The top level over the plan: its h and where its heads were, the last memory, and o; time-major."""
+    cell = layer.top
+    first = MemoryState(*cell.get_initial_state(batch_size=tf.shape(m)[1], dtype=m.dtype))
+    (x, gate), options = split(cell, (m, a))
+
+    def step(x, s):
+        _, new = cell(x, s, **options)
+        return new, new
+
+    after, _ = scan(step, (x, gate), list(first))
+    states = MemoryState(*(tf.concat([v[None], w], 0) for v, w in zip(first, after, strict=True)))
+    o = (top.joined(states.read) if layer.recall is None
+         else top.recalled(layer.recall, states.read_weights, states.memory))
+    weights = states.write_weights
+    # The state's are `a w + (1 - a) w_before`; what was written is a w.
+    written = weights[1:] - (1 - a[..., None]) * weights[:-1]
+    read = states.read_weights[1:]
+    return (states.h[1:], _all_slots(read), read, _all_slots(written), written), states.memory[-1], o
+
+
+def _all_slots(weights):
+    return tf.broadcast_to(tf.range(tf.shape(weights)[-1]), tf.shape(weights))
+
+
+def _sparse(layer, m, a):
+    """As `_dense`."""
+    reach = layer.recall.reach if layer.recall is not None else 0
+    visits, end = layer.top.run(m, a, reach=reach, heads=True)
+    seen = visits.heads
+    written = tf.broadcast_to(seen.written[:, :, None], tf.shape(seen.weights))
+    return ((seen.h, seen.read, visits.values[1:], written, seen.weights), end.memory,
+            top.recalled_at(layer.recall, visits, slice(None)))
+
+
+def _array(tensor):
+    """NumPy's, in float32 or better."""
+    return (tf.cast(tensor, tf.float32) if tensor.dtype.size < 4 else tensor).numpy()

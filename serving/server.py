@@ -1,0 +1,399 @@
+"""Serves an exported SANTM over HTTP: whole sequences, and streams whose steps come one after another.
+
+    pip install tensorflow fastapi uvicorn
+    python server.py --model=FOLDER --port=8500
+
+This file needs nothing else: copy it. FOLDER is what `python -m santm_tf.export` wrote. The endpoints are
+described in README.md beside this file and, while it runs, at /docs.
+
+A stream is one session: its state lives here, between its steps. The requests of one session run one after
+the other, in the order in which they came; its state is replaced only after a request has succeeded as a
+whole. Steps of different sessions that wait at the same time run as one batch.
+"""
+
+import argparse
+import asyncio
+import base64
+import collections
+import contextlib
+import gc
+import json
+import math
+import os
+import secrets
+import signal
+import sys
+import textwrap
+import time
+from typing import Annotated
+
+import fastapi
+import numpy as np
+import pydantic
+import uvicorn
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+FORMAT = 1  # of santm.json
+
+
+class ExportError(Exception):
+    """The folder holds no export that can be served. One line."""
+
+
+class Model:
+    """An exported SANTM.
+
+    Raises:
+      ExportError: the folder holds none, a damaged one, or one of a newer format.
+    """
+
+    def __init__(self, folder):
+        self.facts = _facts(folder)
+        import tensorflow as tf  # which is slow and says much: a wrong folder is named before
+
+        # A step is a vector, or a token.
+        self._zero = np.zeros(self.facts["features"], np.float32) if "features" in self.facts else np.int32(0)
+        try:
+            self._loaded = tf.saved_model.load(folder)  # its signatures do not keep it alive
+            signatures = self._loaded.signatures
+            self._predict, self._step = signatures["serving_default"], signatures["step"]
+            self.first_state = _arrays(signatures["initial_state"](batch=np.int32(1)))
+            # The first call of a signature is slow: it is made before the server listens.
+            self.predict([[self._zero]])
+            self.step([self._zero], self.first_state)
+        except (OSError, LookupError, TypeError, ValueError, RuntimeError, tf.errors.OpError) as error:
+            raise ExportError(f"--model={folder}: damaged, or no export of a SANTM "
+                              f"({type(error).__name__}: {_first_line(error)})") from error
+
+    def predict(self, sequences):
+        """The outputs of sequences of any lengths: an array each, `[T, .]` or of the last step `[.]`."""
+        lengths = [len(sequence) for sequence in sequences]
+        inputs = np.zeros([len(sequences), max(lengths), *self._zero.shape], self._zero.dtype)
+        for row, sequence in zip(inputs, sequences, strict=True):
+            row[:len(sequence)] = sequence
+        found = self._predict(inputs=inputs, lengths=np.array(lengths, np.int32))["outputs"].numpy()
+        each = self.facts["return_sequences"]
+        return [row[:length] if each else row for row, length in zip(found, lengths, strict=True)]
+
+    def step(self, inputs, state):
+        """One step of B streams: `(outputs [B, .], state)`, the state being `{name: [B, ...]}`."""
+        found = _arrays(self._step(inputs=np.asarray(inputs, self._zero.dtype), **state))
+        return found.pop("outputs"), found
+
+
+def _arrays(tensors):
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def _facts(folder):
+    """What santm.json says."""
+    path = os.path.join(folder, "santm.json")
+    if not os.path.exists(path):
+        raise ExportError(f"{path}: no such file; --model takes what python -m santm_tf.export wrote")
+    try:
+        with open(path, encoding="utf-8") as file:
+            facts = json.load(file)
+        version = facts["format"]
+        if version > FORMAT:
+            raise ExportError(f"{path}: format {version}; this server reads up to {FORMAT}: take a newer one")
+        size = facts["features" if "features" in facts else "vocabulary"]
+        if not (isinstance(size, int) and size > 0 and isinstance(facts["return_sequences"], bool)):
+            raise ValueError("a value of the wrong kind")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ExportError(f"{path}: damaged ({type(error).__name__}: {_first_line(error)})") from error
+    return facts
+
+
+class Session:
+    """A stream: its state, the time of its last use, the lock that orders its requests."""
+
+    def __init__(self, state, used):
+        self.state, self.used, self.lock = state, used, asyncio.Lock()
+
+
+class Sessions:
+    """The open streams, `most` at most; one unused for `idle` seconds is forgotten. `clock` gives seconds."""
+
+    def __init__(self, most, idle, clock=time.monotonic):
+        self.most, self.idle, self._clock = most, idle, clock
+        self._open = collections.OrderedDict()  # the one unused for longest is first
+
+    def __len__(self):
+        self._expire()
+        return len(self._open)
+
+    def open(self, state):
+        """The id of a new stream; HTTP 429 if there are too many."""
+        if len(self) >= self.most:
+            oldest = next(iter(self._open.values()))
+            wait = max(1, math.ceil(oldest.used + self.idle - self._clock()))
+            raise fastapi.HTTPException(429, f"{self.most} streams are open, the most there may be; close "
+                                        f"one, or try again in {wait} seconds", {"Retry-After": str(wait)})
+        id = secrets.token_urlsafe(16)
+        self._open[id] = Session(state, self._clock())
+        return id
+
+    @contextlib.asynccontextmanager
+    async def use(self, id):
+        """The stream, held for this request alone; HTTP 404 if there is none."""
+        session = self._find(id)
+        async with session.lock:
+            self._find(id)  # it may have been closed meanwhile
+            try:
+                yield session
+            finally:
+                session.used = self._clock()
+                self._open.move_to_end(id)
+
+    async def close(self, id):
+        async with self._find(id).lock:
+            self._find(id)
+            del self._open[id]
+
+    def _find(self, id):
+        self._expire()
+        if id not in self._open:
+            raise fastapi.HTTPException(404, f"no such stream: it was unused for {self.idle:g} seconds and "
+                                        "expired, was closed, or never was")
+        return self._open[id]
+
+    def _expire(self):
+        now = self._clock()
+        for id, session in list(self._open.items()):
+            if now - session.used < self.idle:
+                break
+            if not session.lock.locked():
+                del self._open[id]
+
+
+class Steps:
+    """Steps of different streams that wait at the same time, run as batches of at most `most`, in turn."""
+
+    def __init__(self, model, most):
+        self._model, self._most = model, most
+        self._waiting, self._running = [], None
+
+    async def __call__(self, inputs, state):
+        """One step of one stream: `(outputs, state)`."""
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append((inputs, state, done))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await done
+
+    async def _run(self):
+        while self._waiting:
+            batch, self._waiting = self._waiting[:self._most], self._waiting[self._most:]
+            results = await asyncio.to_thread(self._together, [waiting[:2] for waiting in batch])
+            for (_, _, done), result in zip(batch, results, strict=True):
+                if not done.cancelled():
+                    (done.set_exception if isinstance(result, Exception) else done.set_result)(result)
+        self._running = None
+
+    def _together(self, batch):
+        """A result, or the exception, for each."""
+        inputs, states = zip(*batch, strict=True)
+        try:
+            outputs, after = self._model.step(inputs, {name: np.concatenate([state[name] for state in states])
+                                                       for name in states[0]})
+        except Exception as error:
+            # What is wrong with one stream is no other one's matter.
+            return [error] if len(batch) == 1 else [self._together([one])[0] for one in batch]
+        # Copies: a view would keep the whole batch alive.
+        return [(outputs[i], {name: rows[i:i + 1].copy() for name, rows in after.items()})
+                for i in range(len(batch))]
+
+
+def create_app(model, sessions, max_steps=32768, max_batch=64, max_body_mib=4.0, threads=1):
+    """The application, with the limits that the flags of the same names set."""
+    import tensorflow as tf
+
+    app = fastapi.FastAPI(title="SANTM")
+    app.add_middleware(BodyLimit, most=round(max_body_mib * 2**20))
+    step, predicting = Steps(model, max_batch), asyncio.Semaphore(threads)
+    sequence = Annotated[list[_step_type(model.facts)],
+                         pydantic.Field(min_length=1, max_length=max_steps, fail_fast=True)]
+    sequences = Annotated[list[sequence], pydantic.Field(min_length=1, fail_fast=True)]
+    NextSteps, Sequences = _body("NextSteps", inputs=sequence), _body("Sequences", inputs=sequences)
+    State = _body("State", state=dict[str, pydantic.Base64Bytes])
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request, error):
+        return JSONResponse({"detail": _described(error.errors()[0])}, 422)
+
+    @app.exception_handler(tf.errors.InvalidArgumentError)
+    async def refused(request, error):
+        return JSONResponse({"detail": f"the model refuses this: {_first_line(error)}"}, 422)
+
+    @app.get("/health")
+    async def health():
+        """Answers as soon as the model is loaded and has run once."""
+        return {"status": "ok"}
+
+    @app.get("/model")
+    async def info():
+        """What the export says of itself, and how many streams are open."""
+        return {**model.facts, "streams": len(sessions), "max_streams": sessions.most, "max_steps": max_steps}
+
+    @app.post("/predict")
+    async def predict(body: Sequences):
+        """The outputs of sequences of any lengths."""
+        longest = max(map(len, body.inputs))
+        if len(body.inputs) * longest > max_steps:
+            raise fastapi.HTTPException(413, f"inputs: {len(body.inputs)} sequences times {longest} steps, "
+                                        f"the longest's, are over {max_steps} (--max_steps)")
+        async with predicting:
+            outputs = await asyncio.to_thread(model.predict, body.inputs)
+        _check_finite("the outputs for these inputs", outputs)
+        return JSONResponse({"outputs": [found.tolist() for found in outputs]})
+
+    @app.post("/streams", status_code=201)
+    async def open_stream():
+        """A new stream, before its first step."""
+        return {"id": sessions.open(model.first_state)}
+
+    @app.post("/streams/{id}")
+    async def run_steps(id: str, body: NextSteps):
+        """The outputs of a stream's next steps; if one fails, none was made."""
+        async with sessions.use(id) as session:
+            state, outputs = session.state, []
+            for inputs in body.inputs:
+                found, state = await step(inputs, state)
+                outputs.append(found)
+            _check_finite("the outputs for these inputs", [*outputs, *state.values()])
+            session.state = state
+        return JSONResponse({"outputs": [found.tolist() for found in outputs]})
+
+    @app.delete("/streams/{id}", status_code=204)
+    async def close_stream(id: str):
+        await sessions.close(id)
+
+    @app.get("/streams/{id}/state")
+    async def export_state(id: str):
+        """A stream's state, each tensor's bytes in base64."""
+        async with sessions.use(id) as session:
+            return JSONResponse({"state": {key: base64.b64encode(value.tobytes()).decode()
+                                           for key, value in session.state.items()}})
+
+    @app.put("/streams/{id}/state", status_code=204)
+    async def restore_state(id: str, body: State):
+        """Has a stream go on from a state that was exported."""
+        async with sessions.use(id) as session:
+            session.state = _decoded(body.state, model.first_state)
+
+    return app
+
+
+class BodyLimit:
+    """ASGI middleware: HTTP 413 to a body of over `most` bytes, which is not read to its end."""
+
+    def __init__(self, app, most):
+        self._app, self._most = app, most
+
+    async def __call__(self, scope, receive, send):
+        read = 0
+
+        async def limited():
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._most:
+                raise fastapi.HTTPException(413, f"the body is over {self._most} bytes (--max_body_mib)")
+            return message
+
+        await self._app(scope, limited, send)
+
+
+def _body(name, **fields):
+    """What the body of a request holds, and nothing else."""
+    return pydantic.create_model(name, __config__=pydantic.ConfigDict(extra="forbid"),
+                                 **{field: (kind, ...) for field, kind in fields.items()})
+
+
+def _step_type(facts):
+    """What a step is in JSON: the numbers of a vector, or a token."""
+    if "vocabulary" in facts:
+        return Annotated[int, pydantic.Field(strict=True, ge=0, lt=facts["vocabulary"])]
+    width, largest = facts["features"], float(np.finfo(np.float32).max)
+    number = Annotated[float, pydantic.Field(strict=True, allow_inf_nan=False, ge=-largest, le=largest)]
+    return Annotated[list[number], pydantic.Field(min_length=width, max_length=width, fail_fast=True)]
+
+
+def _decoded(state, like):
+    """A state from the bytes of its tensors; HTTP 409 and 422 if it is none of this model's."""
+    if set(state) != set(like):
+        raise fastapi.HTTPException(422, f"state: this model's has {', '.join(sorted(like))}, no others")
+    if state["model"] != like["model"].tobytes():
+        raise fastapi.HTTPException(409, "state: of another model")
+    for name, v in like.items():
+        if len(state[name]) != v.nbytes:
+            raise fastapi.HTTPException(422, f"state: {name} has {len(state[name])} bytes, not {v.nbytes}")
+    found = {name: np.frombuffer(state[name], v.dtype).reshape(v.shape) for name, v in like.items()}
+    _check_finite("state: its numbers", found.values())
+    return found
+
+
+def _check_finite(what, arrays):
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise fastapi.HTTPException(422, f"{what} are not all finite; nothing was changed")
+
+
+def _described(error):
+    """What pydantic found: "inputs[0][3]: ..."."""
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"][1:])
+    if error["type"] == "json_invalid":
+        return f"the body is not JSON: {error['ctx']['error']} at character {error['loc'][-1]}"
+    if not where:
+        return f"the body: {error['msg']}; send JSON, and Content-Type: application/json"
+    return textwrap.shorten(f"{where.lstrip('.')}: {error['msg']}", 200)  # a name may be of any length
+
+
+def _first_line(error):
+    """What TensorFlow's assertions, or any exception, say."""
+    lines = str(error).splitlines() or [""]
+    said = [line for line in lines if "assertion failed: [" in line]
+    return said[0].split("[", 1)[1].split("]", 1)[0] if said else lines[0]
+
+
+def _positive(kind):
+    def number(text):
+        value = kind(text)
+        if not 0 < value < math.inf:
+            raise ValueError
+        return value
+
+    number.__name__ = f"positive {kind.__name__}"
+    return number
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description="Serves an exported SANTM over HTTP.")
+    parser.add_argument("--model", required=True, help="folder that python -m santm_tf.export wrote")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
+    parser.add_argument("--port", type=int, default=8500, help="port, or 0 for a free one (%(default)s)")
+    for name, default, text in [
+            ("max_sessions", 1000, "streams open at once"),
+            ("idle_seconds", 300.0, "seconds after which an unused stream is forgotten"),
+            ("max_steps", 32768, "steps in a request, padding included"),
+            ("max_batch", 64, "steps of different streams that run together"),
+            ("max_body_mib", 4.0, "size of a request"),
+            ("threads", 1, "predictions that run at once; steps have a thread of their own")]:
+        parser.add_argument(f"--{name}", type=_positive(type(default)), default=default,
+                            help=f"{text} (%(default)s)")
+    options = parser.parse_args(argv)
+    try:
+        model = Model(options.model)
+    except ExportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    app = create_app(model, Sessions(options.max_sessions, options.idle_seconds), options.max_steps,
+                     options.max_batch, options.max_body_mib, options.threads)
+    gc.freeze()  # a collection that looks through TensorFlow's objects, too, stops every request for long
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn ends cleanly and then raises it again
+    # The ids of streams are secrets of their users: they are not logged.
+    uvicorn.run(app, host=options.host, port=options.port, timeout_graceful_shutdown=10, access_log=False)
+
+
+if __name__ == "__main__":
+    main()

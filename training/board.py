@@ -1,0 +1,186 @@
+"""What a run writes for TensorBoard."""
+
+import os
+import time
+
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hp
+
+from santm_tf.access import AccessMask
+from santm_tf.trace import inputs_of, layer_of, trace
+from training import events, flags, masks
+from training.card import card, hparams
+from training.gradient_norm import GradientNorm
+
+FLAGS = flags.FLAGS
+# The heading of each figure's chart; others come under "figures".
+HEADINGS = {"access_rate": "memory", "boundary_rate": "memory", "mean_segment_length": "memory",
+            "gradient_norm": "optimiser", "learning_rate": "optimiser", "examples_per_second": "speed"}
+SECONDS = 10.0  # between figures within an epoch
+SHARE = 0.01  # of the time trained that views may take
+SHOWN = 2  # validation sequences of which there are views
+
+
+class Board(tf.keras.callbacks.Callback):
+    """Writes a run for TensorBoard, below `logs`: `train`, `validation`, and what the run is.
+
+    - Figures after every epoch, and every 10 seconds within a long one, where Keras's are means since the
+      epoch began. With them the gradients' norm before clipping, the learning rate, the mean segment length
+      (one over the boundary rate) and the examples trained on a second.
+    - Views of the first validation sequences and of the memory (`training.views`), the access mask over
+      training, and histograms of the weights. They are dear: drawn after the first epoch, at the end, and
+      between as often as takes 1 % of the time.
+    - A card of the run, its hyperparameters, and the profile of `--profile_steps`.
+
+    The x axis counts the optimiser's steps over the whole run. A run that goes on from a checkpoint first
+    takes away what was written after that. The masks are kept as numbers, too: `masks.npy`.
+
+    Args:
+      workdir: a `Workdir`. task: the run's `Task`. steps: of the whole run.
+
+    Raises:
+      UsageError: steps to profile that the run does not have.
+
+    To stand before `Checkpoints` among the callbacks: a run that is killed between the two writes that epoch
+    again.
+    """
+
+    def __init__(self, workdir, task, steps):
+        super().__init__()
+        if FLAGS.profile_steps and FLAGS.profile_steps[1] > steps:
+            raise flags.UsageError(f"--profile_steps={','.join(map(str, FLAGS.profile_steps))}: the run has "
+                                   f"{steps} steps")
+        self.workdir, self.task = workdir, task
+        self.norm = self.rows = self.drawn = None
+        self.profiling, self.spent = False, 0.0
+
+    def set_model(self, model):
+        super().set_model(model)
+        if self.norm is None:  # a run may be more than one fit
+            self.norm, self.step = GradientNorm(model.optimizer), int(model.optimizer.iterations)
+            self.layer, self.began = layer_of(model), time.monotonic()
+            self.masks = [layer for layer in model.submodules if isinstance(layer, AccessMask)]
+            self.rows = masks.read(self.workdir.path)
+            self._open()
+
+    def _open(self):
+        folders = {name: os.path.join(self.workdir.logs, name) for name in ("", "train", "validation")}
+        for name, folder in folders.items():
+            events.cut(folder, self.step if name else -1)
+        about, *writers = map(tf.summary.create_file_writer, folders.values())
+        self.train, self.validation = writers
+        with about.as_default(step=0):
+            tf.summary.text("run", card(self.model))
+            # Without a name of their own runs of the same flags would be one trial.
+            hp.hparams(hparams(), trial_id=os.path.basename(os.path.abspath(self.workdir.path)))
+        about.close()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.since = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if FLAGS.profile_steps and self.step + 1 == FLAGS.profile_steps[0]:
+            tf.profiler.experimental.start(os.path.join(self.workdir.logs, "train"))
+            self.profiling = True
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step, self.now = self.step + 1, time.monotonic()
+        if self.profiling and self.step == FLAGS.profile_steps[1]:
+            self._stop_profile()
+        if self.since is None:  # the step before may have been compiled first
+            self.since = self.step, self.now
+        elif self.now - self.since[1] > SECONDS and batch + 1 != self.params["steps"]:
+            _write(self.train, self.step, {**logs, **self._speed()})
+
+    def on_epoch_end(self, epoch, logs=None):
+        validation = {name: value for name, value in logs.items() if name.startswith("val_")}
+        train = {name: value for name, value in logs.items() if name not in validation}
+        _write(self.train, self.step, {**train, **self._speed()})
+        _write(self.validation, self.step, {name[len("val_"):]: value for name, value in validation.items()})
+        if self.masks:
+            self.rows = masks.note(self.workdir.path, epoch, self.masks[0].openings().numpy() > 0)
+        if self.drawn is None or self.spent + self.cost <= SHARE * (time.monotonic() - self.began):
+            self._draw()
+        self._flush()
+
+    def on_train_end(self, logs=None):
+        if self.profiling:
+            self._stop_profile()
+        if self.drawn != self.step:
+            self._draw()
+            self._flush()
+
+    def _flush(self):
+        for writer in (self.train, self.validation):
+            writer.flush()
+
+    def _stop_profile(self):
+        tf.profiler.experimental.stop()
+        self.profiling = False
+
+    def _speed(self):
+        """What the optimiser did since it was last asked."""
+        optimizer = self.model.optimizer
+        figures = {"gradient_norm": self.norm.take(), "learning_rate": float(optimizer.learning_rate)}
+        step, then = self.since
+        if self.step > step:
+            figures["examples_per_second"] = FLAGS.batch_size * (self.step - step) / (self.now - then)
+        self.since = self.step, self.now
+        return figures
+
+    def _draw(self):
+        began = time.monotonic()
+        with self.train.as_default(self.step):
+            for weight in self.model.trainable_weights:
+                tf.summary.histogram(f"weights/{weight.name.removesuffix(':0')}", weight)
+        with self.validation.as_default(self.step):
+            for name, image, about in self._views():
+                tf.summary.image(name, tf.image.decode_png(image)[None], description=about)
+        self.drawn, self.cost = self.step, time.monotonic() - began
+        self.spent += self.cost
+
+    def _views(self):
+        """Of each view that the model has: its name, the PNG file's bytes, and how to read it."""
+        from training import report, views  # here, as matplotlib takes a while to import
+
+        def narrow(figure):
+            """As wide as the letters can be read in one of TensorBoard's cards."""
+            figure.set_figwidth(6.4)
+            return views.png(figure)
+
+        if self.rows is not None:
+            yield "memory/access_mask", narrow(views.mask_over_training(self.rows)), None
+        if self.layer is None:
+            return
+        x = next(iter(self.task.validation))[0][:SHOWN]
+        seen = trace(self.layer, *inputs_of(self.model, x))
+        yield "memory/usage", narrow(views.usage(seen)), None
+        if self.layer.recall is not None:
+            yield "memory/chebyshev", narrow(views.chebyshev(self.layer)), None
+        for row in range(len(x)):
+            for view in report.of_sequence(self.layer, seen, row, x, self.task):
+                written = view.name == "segments" and self.task.lexicon is not None
+                image = views.png(view.figure) if written else narrow(view.figure)
+                yield f"sequence_{row + 1}/{view.name}", image, view.reading
+
+
+def write_result(workdir, step, result):
+    """Writes a run's figures on the test split, below `logs/test`.
+
+    Args:
+      workdir: a `Workdir`. step: the optimiser's at the end. result: as of `evaluate.results`.
+    """
+    folder = os.path.join(workdir.logs, "test")
+    events.cut(folder, -1)
+    writer = tf.summary.create_file_writer(folder)
+    _write(writer, step, {name[len("test_"):]: value for name, value in result.items()
+                          if name.startswith("test_")})
+    writer.close()
+
+
+def _write(writer, step, figures):
+    if figures.get("boundary_rate"):
+        figures["mean_segment_length"] = 1 / figures["boundary_rate"]
+    with writer.as_default(step):
+        for name, value in figures.items():
+            tf.summary.scalar(f"{HEADINGS.get(name, 'figures')}/{name}", value)

@@ -1,0 +1,40 @@
+"""The gradients' global norm, noted inside the optimiser's step."""
+
+import tensorflow as tf
+
+
+class GradientNorm:
+    """Mean over steps of the gradients' global norm before clipping, `sqrt(sum_i ||g_i||^2)`.
+
+    Notes it where the optimiser is handed the gradients, so that it takes no second backward pass. Neither
+    the optimiser's class nor what it saves changes.
+
+    Args:
+      optimizer: a compiled model's, of any Keras kind; what is traced afterwards notes the norm. In a
+        `LossScaleOptimizer` it is that of the unscaled gradients, in the steps that are applied.
+
+    >>> optimizer, weights = tf.keras.optimizers.SGD(global_clipnorm=1.0), tf.Variable([0.0, 0.0])
+    >>> norm = GradientNorm(optimizer)
+    >>> for gradient in ([3.0, 4.0], [0.0, 1.0]):
+    ...     _ = optimizer.apply_gradients([(tf.constant(gradient), weights)])
+    >>> norm.take()
+    3.0
+    """
+
+    def __init__(self, optimizer):
+        # Kept outside the optimiser, which would save it.
+        self._mean = tf.keras.metrics.Mean()
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        self._apply = optimizer.apply_gradients
+        optimizer.apply_gradients = self._apply_noted
+
+    def take(self):
+        """The mean over the steps since it was last taken; 0 without any."""
+        mean = float(self._mean.result())
+        self._mean.reset_state()
+        return mean
+
+    def _apply_noted(self, grads_and_vars, *args, **kwargs):
+        grads_and_vars = list(grads_and_vars)
+        self._mean.update_state(tf.linalg.global_norm([gradient for gradient, _ in grads_and_vars]))
+        return self._apply(grads_and_vars, *args, **kwargs)

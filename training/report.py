@@ -1,0 +1,148 @@
+"""A trained run in figures: PNG files, and one page with all of them."""
+
+import math
+import os
+
+import numpy as np
+import tensorflow as tf
+
+import tasks
+from santm_tf.trace import inputs_of, layer_of, trace
+from training import charts, flags, masks, page, views
+from training.page import Table, View
+from training.run import load_task
+
+FLAGS = flags.FLAGS
+SEQUENCES = 16  # of the validation split, that are traced
+# Flags that set the test sequences' length, the flags of the longest in training, and what is counted.
+LENGTHS = {"test_length": ("max_length", "length"), "test_items": ("max_items", "number of items"),
+           "test_repeats": ("max_repeats", "number of repeats")}
+BEYOND = 0.5, 1, 1.5, 2, 3  # test lengths over the longest in training
+IMAGES = "digits", "mnist", "fashion_mnist", "cifar10"  # read row by row
+
+
+def write(workdir, task, model, epochs, result):
+    """Writes `plots/*.png` and `report.html` into a run's folder; returns the page's path.
+
+    Args:
+      workdir: a `Workdir`. task, model: the run's, with the best weights, and its flags set.
+      epochs, result: as of metrics.json.
+    """
+    given = flags.given(*flags.GROUPS)
+    title = f"{FLAGS.model} on {FLAGS.task}"
+    tables = [Table("Figures", ["figure", "value"], [[name.replace("_", " "), value]
+                                                     for name, value in result.items()]),
+              Table("Flags that differ from the defaults", ["flag", "default"],
+                    [[text, flags.default(name) or "not given"] for name, text in given.items()])]
+    path = os.path.join(workdir.path, "report.html")
+    page.write(path, os.path.join(workdir.path, "plots"), title, tables,
+               [*_of_run(workdir, epochs), *_of_task(task, model), *_of_layer(task, model)])
+    return path
+
+
+def _of_run(workdir, epochs):
+    if epochs:
+        yield View("learning_curves", charts.learning_curves(epochs),
+                   "Each figure after every epoch. Training figures are means over an epoch in which the "
+                   "model still learned, with dropout; validation figures are taken after it, without.")
+    rows = masks.read(workdir.path)
+    if rows is not None:
+        yield View("access_mask", views.mask_over_training(rows),
+                   "A row is the access mask after one epoch, the first on top; blue steps may access the "
+                   "memory. On the right their share, the access rate, which training lowers.")
+
+
+def _of_layer(task, model):
+    layer = layer_of(model)
+    if layer is None:
+        return
+    x = next(iter(task.validation))[0][:SEQUENCES]  # the same ones for every run of the task
+    seen = trace(layer, *inputs_of(model, x))
+    yield from of_sequence(layer, seen, 0, x, task)
+    yield View("usage", views.usage(seen),
+               f"The weights by which each slot was written and read, summed over a sequence and averaged "
+               f"over {len(seen.memory)} of the validation split. Flat bars: the content is spread out; "
+               "single bars: slots with a role of their own.")
+    if layer.recall is not None:
+        yield View("chebyshev", views.chebyshev(layer),
+                   "The recall mixes each slot with its neighbours by a polynomial in the attention. A large "
+                   "T0 keeps a slot's own content, large higher terms bring in what is further away.")
+
+
+def of_sequence(layer, seen, row, x, task):
+    """The views of one traced sequence: `row` of a batch x of the task's."""
+    yield View("segments", views.segments(x, seen, row, **_shown(task)),
+               "Where the model ends a segment, the lower level forgets and the middle level takes up what "
+               "the segment was. The memory is accessed at the same steps in every sequence.")
+    yield View("write", views.addressing(seen, row, "write"),
+               "A column is one access, named by its step; bright slots are those that were written then. A "
+               "bright diagonal: slot after slot is filled; a bright line: one slot is overwritten.")
+    yield View("read", views.addressing(seen, row, "read"),
+               "The same for reading. A slot that is bright here was bright above when its content was "
+               "written.")
+    if layer.recall is not None:
+        yield View("attention", views.attention_band(layer, seen, row),
+                   "For each slot (across) how much it attends to each of its neighbours (up: higher slots). "
+                   "The same weights at all offsets mean that no neighbour matters more than another.")
+
+
+def _shown(task):
+    """How `views.segments` is to draw a sequence of a task: its arguments by name."""
+    if task.name in IMAGES and task.features in (1, 3):
+        return {"side": math.isqrt(task.length)}
+    if task.lexicon is not None:
+        tokens = task.lexicon().tokens
+        return {"words": lambda token: tokens[int(token)]}
+    return {}
+
+
+def _of_task(task, model):
+    """The views that the kind of task asks for."""
+    if not task.stateful:
+        answers = [[part.numpy() for part in batch[1:]] for batch in task.test]
+        y, *weight = (np.concatenate(parts) for parts in zip(*answers, strict=True))
+        predicted = model.predict(task.test, verbose=0)
+        if task.return_sequences:
+            yield _positions(task, y, predicted, *weight)
+        elif task.outputs > 1:
+            matrix = tf.math.confusion_matrix(y, predicted.argmax(-1), task.outputs)
+            yield View("confusion", charts.confusion(matrix, task.classes or list(range(task.outputs))),
+                       "Test examples by their true class (rows) and the class that the model named "
+                       "(columns). What is off the diagonal is wrong; the colour is the share of the row.")
+        else:
+            yield View("agreement", charts.agreement(y.ravel(), predicted.ravel()),
+                       "A dot is a test sequence; on the dashed line there is no error.")
+    for flag, (longest, noun) in LENGTHS.items():
+        if flag in tasks.defaults(FLAGS.task):
+            yield _lengths(model, flag, longest, noun)
+
+
+def _positions(task, y, predicted, weight=None):
+    """Accuracy at each step of the answer: those of weight 1, or else whose target is not always the same."""
+    right = (y > 0.5) == (predicted > 0) if y.ndim == 3 else y == predicted.argmax(-1)
+    right = right.reshape(*right.shape[:2], -1).mean(-1)
+    if weight is None:
+        weight = np.broadcast_to((y != y[:1]).any(0), y.shape)
+    place = np.cumsum(weight > 0, 1)[weight > 0] - 1
+    accuracy = np.bincount(place, right[weight > 0]) / np.bincount(place)
+    chance = task.chance.get("accuracy", 1 / task.outputs)
+    return View("positions", charts.positions(accuracy, chance),
+                "The share of the test split's answers that are right at each of their steps. A fall to the "
+                "right: what was to be recalled is lost with time, or with the errors before.")
+
+
+def _lengths(model, flag, longest, noun):
+    """The task's score on test sequences of several lengths."""
+    given, trained = FLAGS[flag].value, FLAGS[longest].value or tasks.defaults(FLAGS.task)[longest]
+    least = 2 if flag == "test_items" else 1
+    curve, chance = {}, {}
+    for length in sorted({max(least, round(share * trained)) for share in BEYOND} | {given or trained}):
+        setattr(FLAGS, flag, length)
+        task = load_task()
+        metric = task.monitor.removeprefix("val_")
+        curve[length] = model.evaluate(task.test, verbose=0, return_dict=True)[metric]
+        chance[length] = task.chance[metric]
+    setattr(FLAGS, flag, given)
+    return View(flag.replace("test_", "by_"), charts.lengths(curve, chance, noun, metric, trained),
+                f"The score on test sequences of each {noun}; what lies right of the grey area is longer "
+                "than anything the model was trained on.")
