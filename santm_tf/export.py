@@ -77,7 +77,8 @@ def export(model, folder, jit_compile=False, tflite=False):
         new, lite = os.path.join(scratch, "new"), os.path.join(scratch, "lite")
         _save(served, new, signatures(served))
         if tflite:
-            _save(served, lite, lite_signatures(served))
+            single = Served(model)  # what was traced for any batch does not fit
+            _save(single, lite, lite_signatures(single))
             with open(os.path.join(new, LITE), "wb") as file:
                 file.write(tf.lite.TFLiteConverter.from_saved_model(lite).convert())
         with open(os.path.join(new, FACTS), "w", encoding="utf-8") as file:

@@ -43,9 +43,9 @@ class Served:
         self.loss = _losses.get(model.loss) if getattr(model, "loss", None) else None
         self.classes = (isinstance(self.loss, _losses.SparseCategoricalCrossentropy)
                         or self.loss is _losses.sparse_categorical_crossentropy)
-        self._run = layer.features
-        if jit_compile:
-            self._run = _in_powers_of_two(tf.function(layer.features, jit_compile=True, autograph=False))
+        # A function of its own, which outputs and losses share.
+        run = tf.function(layer.features, autograph=False, jit_compile=jit_compile or None)
+        self._run = _in_powers_of_two(run) if jit_compile else run
         self.fingerprint = self._fingerprint()
         self.state = {name: tf.TensorSpec([None, *v.shape[1:]], v.dtype, name)
                       for name, v in self.first(1).items()}

@@ -1,6 +1,8 @@
 """Keras 2 before any test file imports TensorFlow (spektral looks for it at `tensorflow.keras`)."""
 
-import pytest  # noqa: I001  (santm_tf first: it chooses Keras 2)
+import gc  # noqa: I001  (santm_tf first: it chooses Keras 2)
+
+import pytest
 
 import santm_tf  # noqa: F401
 import tensorflow as tf
@@ -8,6 +10,12 @@ from absl.testing import flagsaver
 
 from training import flags
 from training.board import Board
+
+
+def pytest_collection_finish():
+    """Leaves what was imported out of garbage collection, which looks through millions of objects."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 @pytest.fixture(autouse=True)
