@@ -189,9 +189,13 @@ def array(like, length):
 
 
 def add(totals, gradients):
-    # A gradient may be tf.IndexedSlices, where the step looks a row up.
-    return [a + tf.cast(tf.convert_to_tensor(g), a.dtype)
-            for a, g in zip(totals, gradients, strict=True)]
+    sums = []
+    for a, g in zip(totals, gradients, strict=True):
+        # A gradient may be tf.IndexedSlices, where the step looks a row up.
+        sums.append(a + tf.cast(tf.convert_to_tensor(g), a.dtype))
+        # Where a batch's size is not known, that of a weight of shape [1, .] could be lost to it.
+        sums[-1].set_shape(a.shape)
+    return sums
 
 
 def forbid_random_ops():

@@ -7,6 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 
 from santm_tf import scan
+from santm_tf.lstm import product
 
 MODES = {"eager": lambda f: f, "function": tf.function,
          "jit": lambda f: tf.function(f, jit_compile=True)}
@@ -297,6 +298,19 @@ DRAWS = {
     "inside a branch": lambda x: tf.cond(x[0] > 0, lambda: tf.random.normal([2]), lambda: x),
     "inside a function": tf.function(lambda x: tf.random.normal([2])),
 }
+
+
+def test_a_batch_of_unknown_size_beside_a_weight_of_one_row():
+    w = tf.Variable([[0.5]])
+
+    @tf.function(input_signature=[tf.TensorSpec([3, None, 1])])
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            y, _ = scan(lambda x, s: (product(x, w) + s,) * 2, x, tf.zeros_like(x[0]))
+            total = tf.reduce_sum(y)
+        return tape.gradient(total, w)
+
+    assert gradient(tf.ones([3, 2, 1])).numpy() == 2 * (1 + 2 + 3)  # y_t = w (x_0 + ... + x_t)
 
 
 @pytest.mark.parametrize("draw", DRAWS)
