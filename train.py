@@ -37,12 +37,15 @@ def main():
         print(description(model, task))
         return
     workdir = Workdir(FLAGS.workdir)
+    steps = task.steps_per_epoch * FLAGS.epochs
+    steps = min(steps, FLAGS.max_steps or steps)
+    board = Board(workdir, task, steps)
     workdir.open(FLAGS.resume)
     keep = Checkpoints(workdir, task, lambda epoch: epoch >= falling - 1, FLAGS.checkpoint_minutes)
     keep.set_model(model)
     if FLAGS.resume:
         keep.resume()
-    record = fit(model, task, workdir, keep, falling)
+    record = fit(model, task, steps, keep, falling, board)
     if saved(keep.good):
         restore(keep.good, workdir)
     result = results(task, model, record.epochs)
@@ -64,15 +67,13 @@ def falling_epochs():
     return falling
 
 
-def fit(model, task, workdir, keep, falling):
-    """Trains from where the run is to its end; returns its `Record`."""
+def fit(model, task, steps, keep, falling, board):
+    """Trains from where the run is to its last step; returns its `Record`."""
     place = keep.place
     task.epoch.assign(place.epoch)
-    steps = task.steps_per_epoch * FLAGS.epochs
-    steps = min(steps, FLAGS.max_steps or steps)
     done = int(model.optimizer.iterations)
     progress = callbacks.Progress(steps, FLAGS.epochs, done)
-    record = Record(workdir, place)
+    record = Record(keep.workdir, place)
     patience, stop = callbacks.StopWithoutGain(place, FLAGS.patience), callbacks.StopOnSignal(keep)
     watch = [progress, callbacks.StartSequences(place), callbacks.StopAfter(steps),
              callbacks.StopWhenNotFinite(lambda: next(iter(saved(keep.last)), None))]
@@ -80,7 +81,7 @@ def fit(model, task, workdir, keep, falling):
         watch.append(santm_tf.L0Projection(
             FLAGS.access_rate, falling, FLAGS.mask_warmup, initial_rate=FLAGS.initial_access_rate,
             schedule=FLAGS.mask_schedule))
-    watch += [record, Board(workdir, task, steps), keep, patience, stop]
+    watch += [record, board, keep, patience, stop]
     with contextlib.closing(progress), stop:
         while int(model.optimizer.iterations) < steps and not patience.due:
             rest, last = task.train, FLAGS.epochs

@@ -118,29 +118,13 @@ def _facts(served):
 
 def main(argv=None):
     """The program: exports the best weights of a run."""
-    from absl import flags as absl_flags
-
     from training import flags, run  # above this library, which works without them
 
-    flags.define()
-    group = {"module_name": flags.RUN}
-    if "export_dir" not in flags.FLAGS:
-        absl_flags.DEFINE_string("export_dir", None, "Export the trained model to this folder.", **group)
-    if "tflite" not in flags.FLAGS:
-        absl_flags.DEFINE_bool("tflite", False, "Export for TensorFlow Lite, too.", **group)
-        absl_flags.DEFINE_bool("export_xla", False, "What is exported compiles with XLA.", **group)
-
     def work():
-        given = flags.FLAGS
-        if not given.export_dir:
+        if not flags.FLAGS.export_dir:
             raise flags.UsageError("--export_dir: give a folder for the SavedModel")
         _, _, model = run.load_run()
-        try:
-            print(json.dumps(export(model, given.export_dir, given.export_xla, given.tflite)))
-        except ArgumentError as error:
-            raise flags.UsageError(flags.with_flags_named(str(error))) from error
-        except OSError as error:
-            raise flags.UsageError(f"--export_dir={given.export_dir}: {error.strerror}") from error
+        print(json.dumps(run.exported(model)))
 
     flags.run(work, run.with_saved_flags(argv or sys.argv))
 

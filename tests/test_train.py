@@ -141,6 +141,10 @@ def test_resuming_goes_on_where_the_run_stopped(tmp_path, capsys):
     (["--max_length=5"], "--max_length"),
     (["--flagfile=no/such/file.cfg"], "no/such/file.cfg"),
     (["stray"], "stray"),
+    (["--model=lstm", "--export_dir=out"], "--export_dir"),
+    (["--profile_steps=80000,80001"], "--profile_steps"),
+    (["--patience=0"], "--patience"),
+    (["--checkpoint_minutes=-1"], "--checkpoint_minutes"),
 ])
 def test_a_mistake_gets_one_line_that_names_the_flag(argv, names, tmp_path, capsys):
     assert names in refused(capsys, train, f"--workdir={tmp_path}/run", *argv)
