@@ -15,6 +15,7 @@ from santm_tf import export as program
 from santm_tf.errors import ArgumentError
 from santm_tf.export import export
 from santm_tf.served import Served
+from santm_tf.signatures import signatures
 from training import flags
 
 layers, losses = tf.keras.layers, tf.keras.losses
@@ -51,12 +52,8 @@ MODELS = {
         tf.keras.Input(batch_shape=[BATCH, 5], dtype=tf.int32), layers.Embedding(TOKENS, 5),
         santm(return_sequences=True, stateful=True), layers.Dense(TOKENS),
         loss=losses.SparseCategoricalCrossentropy(from_logits=True)),
-    "sparse": lambda: made(
-        tf.keras.Input([None, FEATURES]), santm(memory="sparse", memory_slots=40, recall="read"),
-        layers.Dense(OUTPUTS)),
 }
 EVERY = pytest.mark.parametrize("name", MODELS)
-SCORED = pytest.mark.parametrize("name", ["bits", "text", "language"])
 
 
 class Exported:
@@ -156,7 +153,7 @@ def test_streams_of_different_ages_run_together(exported):
             np.testing.assert_allclose(v[row], alone[k][0], atol=1e-6)
 
 
-@SCORED
+@EVERY
 def test_a_score_is_keras_loss_on_the_sequence_alone(name, exported):
     it, given = exported(name), exported(name).targets()
     found = it.call("score", inputs=it.x, lengths=LENGTHS, **given)["loss"]
@@ -166,6 +163,17 @@ def test_a_score_is_keras_loss_on_the_sequence_alone(name, exported):
                        for v in given.values())
         loss = it.model.compiled_loss(y, it.keras(it.x[row:row + 1, :n]), *weights)
         np.testing.assert_allclose(found[row], loss, rtol=1e-5)
+
+
+def test_a_sparse_memory_is_served():
+    model = made(tf.keras.Input([None, FEATURES]), santm(memory="sparse", memory_slots=40, recall="read"),
+                 layers.Dense(OUTPUTS))
+    x = np.random.default_rng(0).normal(size=[BATCH, STEPS, FEATURES]).astype(np.float32)
+    functions = signatures(Served(model))
+    assert set(functions) == {"serving_default", "initial_state", "step"}  # it was not compiled
+    found = functions["serving_default"](x, LENGTHS)["outputs"]
+    for row, n in enumerate(LENGTHS):
+        np.testing.assert_allclose(found[row], model(x[row:row + 1, :n])[0], atol=1e-5)
 
 
 ALONE = """
@@ -250,7 +258,7 @@ def test_what_is_beside_it_describes_it(exported):
         with open(os.path.join(it.folder, "santm.json")) as file:
             facts = json.load(file)
         assert facts == it.facts
-        size = {"features": FEATURES} if name in ("bits", "sparse") else {"vocabulary": TOKENS}
+        size = {"features": FEATURES} if name == "bits" else {"vocabulary": TOKENS}
         del facts["state"], facts["fingerprint"]
         assert facts == {"format": 1, **size, "outputs": it.model.output_shape[-1], "mask_period": 5,
                          "return_sequences": name in ("bits", "language"),
@@ -281,9 +289,9 @@ def test_a_model_in_half_precision_is_served_in_float32():
 
 
 def test_compiled_it_gives_the_same():
+    model = made(tf.keras.Input([None, FEATURES]), santm(return_sequences=True, recall="read"))
     x = tf.constant(np.random.default_rng(0).normal(size=[3, 7, FEATURES]), tf.float32)
-    valid = tf.sequence_mask([7, 1, 4])
-    plain, fast = (Served(MODELS["bits"](), jit).whole(x, valid)[0] for jit in (False, True))
+    plain, fast = (Served(model, jit).whole(x, tf.sequence_mask([7, 1, 4]))[0] for jit in (False, True))
     np.testing.assert_allclose(fast, plain, atol=1e-5)
 
 
@@ -341,7 +349,7 @@ def test_tensorflow_lite_gives_the_same(exported, tmp_path):
         y = state.pop("outputs")
     np.testing.assert_allclose(y, it.model(it.x[:1]), atol=1e-5)
     with pytest.raises(ArgumentError, match="memory='sparse'"):
-        export(MODELS["sparse"](), str(tmp_path / "sparse"), tflite=True)
+        export(made(tf.keras.Input([3, 2]), santm(memory="sparse")), str(tmp_path / "sparse"), tflite=True)
 
 
 def called(*argv):

@@ -10,10 +10,9 @@ from santm_tf import stream
 
 def streamed(layer, x, mask=None):
     """y at every step, `[B, T, units]`."""
-    step = tf.function(lambda *given: stream.step(layer, *given), autograph=False)
     state, outputs = stream.first(layer, len(x)), []
     for t in range(x.shape[1]):
-        y, state = step(x[:, t], state, *([] if mask is None else [mask[:, t]]))
+        y, state = stream.step(layer, x[:, t], state, None if mask is None else mask[:, t])
         outputs.append(y)
     return tf.stack(outputs, 1)
 
