@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
 
 import train
 from training import flags
@@ -34,6 +35,7 @@ pytestmark = [pytest.mark.usefixtures("fresh_flags"),
 def runs(tmp_path):
     """A folder with one short run."""
     flags.forget()
+    tf.keras.backend.clear_session()  # so that the layer is named santm, as in a process of its own
     flags.run(train.main, ["train.py", f"--workdir={tmp_path}/first", *FLAGS])
     return tmp_path
 
