@@ -25,7 +25,7 @@ train: setup
 	$(BIN)/python train.py --flagfile=configs/digits.cfg --workdir=runs/digits --resume $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: setup
 	$(BIN)/python -m ruff check

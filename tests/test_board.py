@@ -247,7 +247,7 @@ def test_the_norm_is_noted_however_the_step_is_compiled(options, policy):
         # Gradients so small that none overflows when it is scaled: such a step would not be applied.
         model = plain(tf.keras.optimizers.SGD(1e-9, global_clipnorm=1e-3), loss_weights=0.01, **options)
     finally:
-        tf.keras.mixed_precision.set_global_policy("float32")
+        tf.keras.mixed_precision.set_global_policy(None)  # floatx
     norm, wanted = GradientNorm(model.optimizer), 0.01 * by_hand(model)
     model.fit(data(), verbose=0)
     assert norm.take() == pytest.approx(wanted, rel=1e-4 if policy == "float32" else 2e-2)

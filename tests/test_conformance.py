@@ -146,7 +146,7 @@ def test_a_mask_leaves_padding_out(name):
 def policy(request):
     tf.keras.mixed_precision.set_global_policy(request.param)
     yield tf.keras.mixed_precision.global_policy()
-    tf.keras.mixed_precision.set_global_policy("float32")
+    tf.keras.mixed_precision.set_global_policy(None)  # floatx
 
 
 def gradients(layer, x):

@@ -1,6 +1,7 @@
 """From flags and a task to a compiled Keras model."""
 
 import functools
+import math
 
 import tensorflow as tf
 
@@ -82,11 +83,15 @@ def match(task, wanted):
 
     def largest(size):
         """The largest n, at least 1, of which size is at most what is wanted."""
-        below, above = 1, 2
+        below, above = 1, 4
+        if size(below) > wanted:
+            return below
         while size(above) <= wanted:
-            below, above = above, 2 * above
+            below, above = above, 4 * above
         while above - below > 1:
-            middle = (below + above) // 2
+            # Between the two, sizes are nearly a power of n: to look there needs few builds.
+            share = math.log(wanted / size(below)) / math.log(size(above) / size(below))
+            middle = min(max(int(below * (above / below) ** share), below + 1), above - 1)
             below, above = (middle, above) if size(middle) <= wanted else (below, middle)
         return below
 
