@@ -52,6 +52,11 @@ def main():
     workdir, task, model = load_run()
     epochs = workdir.read_metrics()["epochs"]
     result = results(task, model, epochs)
+    tell(workdir, task, model, epochs, result)
+
+
+def tell(workdir, task, model, epochs, result):
+    """Ends a program: the report, if asked for, and the figures as the last line."""
     if FLAGS.plots:
         from training import report  # on demand: matplotlib takes a while to import
 

@@ -1,7 +1,6 @@
 """Trains a model on a task: `train.py --task=digits --model=santm --workdir=runs/first`."""
 
 import contextlib
-import json
 import os
 import sys
 
@@ -10,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import santm_tf  # noqa: E402, I001  (first: it chooses Keras 2)
 import tensorflow as tf  # noqa: E402
 
-from evaluate import results  # noqa: E402
+from evaluate import results, tell  # noqa: E402
 from santm_tf.access import FIXED  # noqa: E402
 from training import callbacks, flags, models  # noqa: E402
 from training.board import Board, write_result  # noqa: E402
@@ -53,7 +52,7 @@ def main():
     write_result(workdir, int(model.optimizer.iterations), result)
     if FLAGS.export_dir:
         exported(model)
-    print(json.dumps(result))
+    tell(workdir, task, model, record.epochs, result)
 
 
 def falling_epochs():

@@ -334,8 +334,7 @@ def test_fixed_boundaries_are_those_of_a_clock_that_a_learned_boundary_follows(o
                                    theirs if fixed.return_sequences else theirs[:, -1], atol=1e-9)
 
 
-@pytest.mark.parametrize("length", [1, 5, 12, 13])
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("length, jit", [(1, False), (5, True), (12, False), (13, True)])
 def test_fixed_boundaries_have_their_rate_and_no_penalty(length, jit):
     layer = built(dtype="float32", boundaries="fixed", segment_length=length, boundary_penalty=3.0,
                   jit_compile=jit)

@@ -77,8 +77,10 @@ def test_evaluate_restores_the_best_checkpoint(trained, capsys):
 
 def test_its_flag_file_reproduces_the_run(trained, tmp_path, capsys):
     folder, line = trained
-    run(train, f"--flagfile={folder}/flags.cfg", f"--workdir={tmp_path}/again")
-    again = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
+    run(train, f"--flagfile={folder}/flags.cfg", f"--workdir={tmp_path}/again", "--plots")
+    out, err = capsys.readouterr()
+    again = json.loads(out.strip().split("\n")[-1])
+    assert f"see {tmp_path}/again/report.html" in err and (tmp_path / "again" / "report.html").exists()
     assert again["test_loss"] == pytest.approx(line["test_loss"], rel=1e-4)
 
 
@@ -116,8 +118,9 @@ def test_a_flag_that_the_saved_run_did_not_know_counts_as_not_given(trained, tmp
 
 
 def test_resuming_goes_on_where_the_run_stopped(tmp_path, capsys):
-    run(train, f"--workdir={tmp_path}/run", "--max_steps=4", *SMALL)
-    run(train, f"--workdir={tmp_path}/run", "--resume", *SMALL)
+    asked = [f"--workdir={tmp_path}/run", *SMALL, "--model=lstm"]
+    run(train, "--max_steps=4", *asked)
+    run(train, "--resume", *asked)
     assert json.loads(capsys.readouterr().out.strip().split("\n")[-1])["epochs"] == 2
 
 
@@ -226,8 +229,8 @@ def test_a_run_that_was_cut_off_keeps_the_figures_of_its_epochs(tmp_path, capsys
     with monkeypatch.context() as patch:
         patch.setattr(tf.keras.Model, "evaluate", cut_off_in_the_second_epoch())
         with pytest.raises(KeyboardInterrupt):
-            run(train, f"--workdir={folder}", *SMALL)
-    run(train, f"--workdir={folder}", "--resume", *SMALL)
+            run(train, f"--workdir={folder}", *SMALL, "--model=lstm")
+    run(train, f"--workdir={folder}", "--resume", *SMALL, "--model=lstm")
     with open(folder / "metrics.json") as file:
         record = json.load(file)
     assert [epoch["epoch"] for epoch in record["epochs"]] == [1, 2]

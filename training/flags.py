@@ -172,7 +172,7 @@ def define():
     _number("checkpoint_minutes", 10.0, "Save the run at least so often; it is saved after every epoch too.",
             lambda v: v >= 0, "must be at least 0", **group)
     flags.DEFINE_bool("deterministic", True, "The same command gives the same weights, bit for bit.", **group)
-    flags.DEFINE_bool("plots", False, "evaluate.py: also write figures, and a page of them, into workdir; of "
+    flags.DEFINE_bool("plots", False, "Also write figures, and a page of them, into workdir; evaluate.py: of "
                       "several workdirs, separated by commas, a comparison.", **group)
     flags.DEFINE_string("export_dir", None, "Export the trained santm to this folder, as a SavedModel.",
                         **group)
