@@ -22,19 +22,20 @@ class GradientNorm:
     """
 
     def __init__(self, optimizer):
-        # Kept outside the optimiser, which would save it.
-        self._mean = tf.keras.metrics.Mean()
+        # Their sum, and of how many steps. Kept outside the optimiser, which would save it.
+        self._noted = tf.Variable(tf.zeros([2]), trainable=False)
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         self._apply = optimizer.apply_gradients
         optimizer.apply_gradients = self._apply_noted
 
     def take(self):
         """The mean over the steps since it was last taken; 0 without any."""
-        mean = float(self._mean.result())
-        self._mean.reset_state()
-        return mean
+        total, steps = self._noted.numpy()
+        self._noted.assign(tf.zeros([2]))
+        return float(total / max(steps, 1))
 
     def _apply_noted(self, grads_and_vars, *args, **kwargs):
         grads_and_vars = list(grads_and_vars)
-        self._mean.update_state(tf.linalg.global_norm([gradient for gradient, _ in grads_and_vars]))
+        norm = tf.linalg.global_norm([gradient for gradient, _ in grads_and_vars])
+        self._noted.assign_add([tf.cast(norm, tf.float32), 1])
         return self._apply(grads_and_vars, *args, **kwargs)
