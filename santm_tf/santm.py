@@ -297,9 +297,12 @@ class SANTM(tf.keras.layers.Layer):
 
     def _visits(self, middle_at, valid, plan, state, training):
         """The top level over the plan: what is recalled, and its state after the last step."""
-        run = top.sparse if self._config["memory"] == "sparse" else top.dense
-        return run(self.top, self.recall, *self._top_inputs(middle_at, valid, plan, training), state,
-                   self.return_sequences)
+        m, a = self._top_inputs(middle_at, valid, plan, training)
+        if self._config["memory"] == "sparse":
+            return top.sparse(self.top, self.recall, m, a, state, self.return_sequences)
+        whole = valid.shape[1] is not None and valid.shape[1] % self.access.period == 0
+        visits = None if whole else tf.reduce_sum(tf.cast(plan[1], tf.int32))  # the rest is past the end
+        return top.dense(self.top, self.recall, m, a, state, self.return_sequences, visits)
 
     def _top_inputs(self, middle_at, valid, plan, training):
         """`m_t` and a_t over the plan, `[S, B, H]` and `[S, B, 1]`."""

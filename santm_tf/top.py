@@ -7,7 +7,7 @@ from santm_tf.recurrent import split
 from santm_tf.scan import scan, swap_time
 
 
-def dense(cell, recall, m, a, state, sequences):
+def dense(cell, recall, m, a, state, sequences, visits=None):
     """Over a memory whose weights are over all slots: `o = [sum_i w_i Y_i ; mean_i Y_i]`.
 
     Args:
@@ -16,9 +16,10 @@ def dense(cell, recall, m, a, state, sequences):
       m: `[S, B, H]`. a: `[S, B, 1]`.
       state: `MemoryState` before the first step.
       sequences: whether o is wanted for the state before the first step and after each, or for the last.
+      visits: how many of the S steps to run, an int tensor (default: all); o beyond is of no meaning.
 
     Returns:
-      `(o, state)`: `[B, 1 + S, .]`, or `[B, .]`; and the state after the last step.
+      `(o, state)`: `[B, 1 + S, .]`, or `[B, .]`; and the state after the last step run.
     """
     first = MemoryState(*state)
     (m, a), options = split(cell, (m, a))
@@ -29,18 +30,18 @@ def dense(cell, recall, m, a, state, sequences):
             return (), new
         return (emitted if recall is not None else MemoryState(*new).read), new
 
-    visited, end = scan(step, (m, a), list(first))
+    visited, end = scan(step, (m, a), list(first), steps=visits)
     end = MemoryState(*end)
 
-    def visits(name, after):
+    def wanted(name, after):
         """`[B, 1 + S, ...]` or `[B, ...]`."""
         return (tf.concat([getattr(first, name)[:, None], swap_time(after)], 1) if sequences
                 else getattr(end, name))
 
     if recall is None:
-        return joined(visits("read", visited)), list(end)
+        return joined(wanted("read", visited)), list(end)
     after = visited if sequences else (None, None)
-    weights, memory = visits("read_weights", after[0]), visits("memory", after[1])
+    weights, memory = wanted("read_weights", after[0]), wanted("memory", after[1])
     return recalled(recall, weights, memory), list(end)
 
 

@@ -200,7 +200,8 @@ def test_a_model_has_the_views_that_make_sense(model, wanted, tmp_path, monkeypa
     flags.parse(["program", f"--workdir={tmp_path}"])
     watch = board.Board(Workdir(str(tmp_path)), a_task(), STEPS)
     watch.set_model(model())
-    assert {name for name, *_ in watch._views()} == wanted
+    found = list(watch._views())
+    assert {name for name, *_ in found} == wanted and all(about for *_, about in found)
 
 
 def test_the_result_is_shown_once_beside_train_and_validation(tmp_path):

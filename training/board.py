@@ -149,14 +149,14 @@ class Board(tf.keras.callbacks.Callback):
             return views.png(figure)
 
         if self.rows is not None:
-            yield "memory/access_mask", narrow(views.mask_over_training(self.rows)), None
+            mask = report.of_mask(self.rows)
+            yield f"memory/{mask.name}", narrow(mask.figure), mask.reading
         if self.layer is None:
             return
         x = next(iter(self.task.validation))[0][:SHOWN]
         seen = trace(self.layer, *inputs_of(self.model, x))
-        yield "memory/usage", narrow(views.usage(seen)), None
-        if self.layer.recall is not None:
-            yield "memory/chebyshev", narrow(views.chebyshev(self.layer)), None
+        for view in report.of_memory(self.layer, seen):
+            yield f"memory/{view.name}", narrow(view.figure), view.reading
         for row in range(len(x)):
             for view in report.of_sequence(self.layer, seen, row, x, self.task):
                 written = view.name == "segments" and self.task.lexicon is not None

@@ -47,9 +47,14 @@ def _of_run(workdir, epochs):
                    "model still learned, with dropout; validation figures are taken after it, without.")
     rows = masks.read(workdir.path)
     if rows is not None:
-        yield View("access_mask", views.mask_over_training(rows),
-                   "A row is the access mask after one epoch, the first on top; blue steps may access the "
-                   "memory. On the right their share, the access rate, which training lowers.")
+        yield of_mask(rows)
+
+
+def of_mask(rows):
+    """The view of the access mask over training."""
+    return View("access_mask", views.mask_over_training(rows),
+                "A row is the access mask after one epoch, the first on top; blue steps may access the "
+                "memory. On the right their share, the access rate, which training lowers.")
 
 
 def _of_layer(task, model):
@@ -59,6 +64,11 @@ def _of_layer(task, model):
     x = next(iter(task.validation))[0][:SEQUENCES]  # the same ones for every run of the task
     seen = trace(layer, *inputs_of(model, x))
     yield from of_sequence(layer, seen, 0, x, task)
+    yield from of_memory(layer, seen)
+
+
+def of_memory(layer, seen):
+    """The views of a layer's memory over all traced sequences."""
     yield View("usage", views.usage(seen),
                f"The weights by which each slot was written and read, summed over a sequence and averaged "
                f"over {len(seen.memory)} of the validation split. Flat bars: the content is spread out; "
