@@ -65,6 +65,11 @@ def asked(name, text):
     return [*flags, f"--data_dir={text}"] if name == "stateful" else flags
 
 
+def names(folder):
+    """Of the checkpoints, of which a run that goes on may remove any at any time."""
+    return {path.name for path in (folder / "checkpoints").glob("ckpt-*.index")}
+
+
 def checkpoints(folder):
     return sorted((folder / "checkpoints").glob("ckpt-*.index"), key=lambda path: path.stat().st_mtime)
 
@@ -91,9 +96,9 @@ def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(name, s
     assert reference.exitcode == 0
     chance, kills = random.Random(name), 0
     while True:
-        before = {path.name for path in checkpoints(killed)}
+        before = names(killed)
         process = start([*asked(name, text), f"--workdir={killed}", "--resume"])
-        while process.exitcode is None and not {path.name for path in checkpoints(killed)} - before:
+        while process.exitcode is None and not names(killed) - before:
             process.join(0.01)
         process.join(chance.uniform(0, 0.1) if kills < RUNS[name][0] else None)
         if process.exitcode is not None:
