@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from santm_tf.errors import ArgumentError
+from santm_tf.paths import literal
 from santm_tf.served import Served
 from santm_tf.signatures import lite_signatures, signatures
 
@@ -39,7 +40,8 @@ def export(model, folder, jit_compile=False, tflite=False):
     Args:
       model: `tf.keras.Sequential` of a `SANTM`; before it may be `Masking`, `Embedding` and `Dropout`, behind
         it `GlobalAveragePooling1D` and then `Dense`, `Activation` and `Dropout`.
-      folder: where to. An export that is there is replaced.
+      folder: where to, a path without * ? [ and \\, which TensorFlow reads as a pattern. An
+        export that is there is replaced.
       jit_compile: compile whole sequences with XLA: faster, but for each power of two that a batch size or
         length comes under, the first call takes seconds.
       tflite: write `model.tflite`, too: `serving_default(inputs)`, `initial_state()` and `step` for one
@@ -64,6 +66,7 @@ def export(model, folder, jit_compile=False, tflite=False):
     >>> serve(inputs=tf.zeros([2, 5, 1]), lengths=tf.constant([5, 3]))["outputs"].shape.as_list()
     [2, 4]
     """
+    literal("export_dir", folder)
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise ArgumentError(f"export_dir={folder}: is a file; name a folder")
     if os.path.isdir(folder) and os.listdir(folder) and not os.path.exists(os.path.join(folder, FACTS)):

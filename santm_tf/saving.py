@@ -5,6 +5,8 @@ import zipfile
 
 import tensorflow as tf
 
+from santm_tf.paths import literal
+
 
 def load_model(path, **kwargs):
     """`tf.keras.models.load_model` with this library's layers known.
@@ -15,7 +17,7 @@ def load_model(path, **kwargs):
 
     Raises:
       FileNotFoundError: nothing is there.
-      ValueError: it is no saved Keras model, or a damaged one.
+      ValueError: it is no saved Keras model, or a damaged one; or a folder whose path has * ? [ or \\.
 
     >>> import tempfile, tensorflow as tf
     >>> from santm_tf import SANTM, load_model
@@ -27,6 +29,8 @@ def load_model(path, **kwargs):
     """
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: no such file or folder; expected a saved Keras model")
+    if os.path.isdir(path):  # a file is read as it is named
+        literal("path", path)
     try:
         return tf.keras.models.load_model(path, **kwargs)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:

@@ -88,6 +88,9 @@ def _arrays(tensors):
 
 def _facts(folder):
     """What santm.json says."""
+    if set(folder) & set("*?[\\"):
+        raise ExportError(f"--model={folder}: TensorFlow reads * ? [ \\ in a path as a pattern; "
+                          "rename the folder")
     path = os.path.join(folder, "santm.json")
     if not os.path.exists(path):
         raise ExportError(f"{path}: no such file; --model takes what python -m santm_tf.export wrote")

@@ -410,6 +410,12 @@ def test_another_saved_model_is_refused(tmp_path, capsys):
     assert ended.value.code == 2 and "no export of a SANTM (KeyError" in capsys.readouterr().err
 
 
+def test_a_folder_that_tensorflow_takes_for_a_pattern_is_refused(folder, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        server.main([f"--model={without(folder, tmp_path / '[ab]')}"])
+    assert ended.value.code == 2 and "[ab]: TensorFlow reads" in capsys.readouterr().err
+
+
 def test_flags_are_checked(capsys):
     for flag in ("--max_sessions=0", "--idle_seconds=nan", "--threads=x", "--max_body_mib=inf"):
         with pytest.raises(SystemExit) as ended:

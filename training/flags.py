@@ -9,6 +9,7 @@ from absl import flags
 import baselines
 import tasks
 from santm_tf.access import FIXED, SURROGATES
+from santm_tf.paths import ADVICE, is_literal
 from santm_tf.projection import L0Projection
 
 FLAGS = flags.FLAGS
@@ -187,6 +188,8 @@ def define():
     flags.DEFINE_bool("jit_compile", True, "Compile with XLA.", **group)
     flags.DEFINE_bool("resume", False, "Go on from the last checkpoint in workdir, if there is one.",
                       **group)
+    for name in ("workdir", "export_dir"):
+        flags.register_validator(name, is_literal, ADVICE)
 
 
 class _Steps(flags.ArgumentParser):

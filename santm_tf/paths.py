@@ -1,0 +1,28 @@
+"""Folders that TensorFlow saves to and loads from, all of whose file functions take a path for a pattern."""
+
+import os
+
+from santm_tf.errors import ArgumentError
+
+ADVICE = r"TensorFlow reads * ? [ \ in a path as a pattern; name a folder without them"
+
+
+def is_literal(path):
+    r"""Whether TensorFlow reads a path as it stands. What is None is no path, and literal.
+
+    Of a run in `[ab]` TensorFlow restores nothing, and old checkpoints are deleted in `a`, its neighbour.
+
+    >>> is_literal("runs/lr=0.1,{2}"), is_literal("runs/lr=[0.1]"), is_literal("runs/*"), is_literal(r"a\b")
+    (True, False, False, False)
+    """
+    return path is None or not set(os.fspath(path)) & set("*?[\\")
+
+
+def literal(name, path):
+    """Refuses a path that is a pattern.
+
+    Raises:
+      ArgumentError: names the argument and the path.
+    """
+    if not is_literal(path):
+        raise ArgumentError(f"{name}={path}: {ADVICE}")
