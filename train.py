@@ -15,7 +15,7 @@ from training import callbacks, flags, models  # noqa: E402
 from training.board import Board, write_result  # noqa: E402
 from training.checkpoints import Checkpoints, restore, saved  # noqa: E402
 from training.dry_run import description  # noqa: E402
-from training.run import exported, load_task  # noqa: E402
+from training.run import check_export, exported, load_task  # noqa: E402
 from training.workdir import Record, Workdir  # noqa: E402
 
 FLAGS = flags.FLAGS
@@ -32,6 +32,8 @@ def main():
     falling = falling_epochs()
     if FLAGS.export_dir and FLAGS.model != "santm":
         raise flags.UsageError(f"--export_dir: --model={FLAGS.model} cannot be exported; use --model=santm")
+    if FLAGS.export_dir:
+        check_export()
     if FLAGS.dry_run:
         print(description(model, task))
         return

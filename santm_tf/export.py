@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import sys
 import tempfile
 
@@ -18,6 +19,7 @@ from santm_tf.signatures import lite_signatures, signatures
 
 FORMAT = 1  # of santm.json
 FACTS, LITE = "santm.json", "model.tflite"
+PARTS = re.compile(rf"saved_model\.pb|assets|variables(/variables\.(index|data-\d+-of-\d+))?|{FACTS}|{LITE}")
 
 
 def export(model, folder, jit_compile=False, tflite=False):
@@ -41,7 +43,7 @@ def export(model, folder, jit_compile=False, tflite=False):
       model: `tf.keras.Sequential` of a `SANTM`; before it may be `Masking`, `Embedding` and `Dropout`, behind
         it `GlobalAveragePooling1D` and then `Dense`, `Activation` and `Dropout`.
       folder: where to, a path without * ? [ and \\, which TensorFlow reads as a pattern. An
-        export that is there is replaced.
+        export that is there is replaced; a link to one stays a link.
       jit_compile: compile whole sequences with XLA: faster, but for each power of two that a batch size or
         length comes under, the first call takes seconds.
       tflite: write `model.tflite`, too: `serving_default(inputs)`, `initial_state()` and `step` for one
@@ -66,18 +68,15 @@ def export(model, folder, jit_compile=False, tflite=False):
     >>> serve(inputs=tf.zeros([2, 5, 1]), lengths=tf.constant([5, 3]))["outputs"].shape.as_list()
     [2, 4]
     """
-    literal("export_dir", folder)
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise ArgumentError(f"export_dir={folder}: is a file; name a folder")
-    if os.path.isdir(folder) and os.listdir(folder) and not os.path.exists(os.path.join(folder, FACTS)):
-        raise ArgumentError(f"export_dir={folder}: holds something else than an export; name another folder")
+    check(folder)
     served = Served(model, jit_compile)
     if tflite and served.layer.get_config()["memory"] == "sparse":
         raise ArgumentError("export: TensorFlow Lite has no operations for memory='sparse'; leave out tflite")
-    parent = os.path.dirname(os.path.abspath(folder))
+    parent = os.path.dirname(os.path.realpath(folder))
     os.makedirs(parent, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=parent) as scratch:
-        new, lite = os.path.join(scratch, "new"), os.path.join(scratch, "lite")
+    with (tempfile.TemporaryDirectory(prefix=".export-", dir=parent) as scratch,
+          tempfile.TemporaryDirectory() as lite):
+        new = os.path.join(scratch, "new")
         _save(served, new, signatures(served))
         if tflite:
             single = Served(model)  # what was traced for any batch does not fit
@@ -86,10 +85,49 @@ def export(model, folder, jit_compile=False, tflite=False):
                 file.write(tf.lite.TFLiteConverter.from_saved_model(lite).convert())
         with open(os.path.join(new, FACTS), "w", encoding="utf-8") as file:
             json.dump(_facts(served), file, indent=1)
-        if os.path.exists(folder):
-            os.rename(folder, os.path.join(scratch, "old"))
-        os.rename(new, folder)
+        check(folder)  # again: someone may have put a file there meanwhile
+        _replace(os.path.realpath(folder), new, os.path.join(scratch, "old"))
     return _facts(served)
+
+
+def check(folder):
+    """Refuses a folder that an export must not replace.
+
+    Raises:
+      ArgumentError: names what is there that no export has written.
+    """
+    literal("export_dir", folder)
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise ArgumentError(f"export_dir={folder}: is a file; name a folder")
+    found = [os.path.relpath(os.path.join(at, name), folder)
+             for at, folders, files in os.walk(folder) for name in sorted(folders + files)]
+    others = [name for name in found
+              if not PARTS.fullmatch(name) or os.path.islink(os.path.join(folder, name))]
+    if found and not others and not _is_export(folder):
+        others = [FACTS if FACTS in found else found[0]]
+    if others:
+        raise ArgumentError(f"export_dir={folder}: holds something else than an export ({others[0]}); "
+                            "name another folder")
+
+
+def _is_export(folder):
+    try:
+        with open(os.path.join(folder, FACTS), encoding="utf-8") as file:
+            return {"format", "return_sequences"} <= set(json.load(file))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _replace(folder, new, old):
+    """Puts the folder `new` in the place of another, which becomes `old`; if that fails, puts it back."""
+    try:
+        if os.path.exists(folder):
+            os.rename(folder, old)
+        os.rename(new, folder)
+    except BaseException:
+        if os.path.exists(old) and not os.path.exists(folder):
+            os.rename(old, folder)
+        raise
 
 
 def _save(served, folder, functions):

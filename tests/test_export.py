@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import train
 from santm_tf import SANTM
 from santm_tf import export as program
 from santm_tf.errors import ArgumentError
@@ -318,6 +319,122 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path, monkeypatch):
         with pytest.raises(ArgumentError, match=f"export_dir=.*{there}"):
             export(model, str(tmp_path / there))
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "all of it"
+
+
+@pytest.fixture(scope="module")
+def quickly():
+    """Exports a model by a signature that takes no time to trace."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "signatures",
+                      lambda served: {"first": tf.function(lambda: served.weights[0] + 0, [])})
+        model = MODELS["bits"]()
+        yield lambda folder: export(model, str(folder))
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "variables/mine.bin", "assets/words.txt", "notes/",
+                                  "variables/v/", ".hidden", "model.tflite.bak"])
+def test_a_file_beside_an_export_is_kept_and_named(name, quickly, tmp_path):
+    folder = tmp_path / "export"
+    quickly(folder)
+    if name.endswith("/"):
+        (folder / name).mkdir()
+    else:
+        (folder / name).write_text("mine")
+    before = files(folder)
+    with pytest.raises(ArgumentError, match=rf"{folder}: holds something else.*\({name.rstrip('/')}\)"):
+        quickly(folder)
+    assert files(folder) == before and os.path.exists(folder / name) and os.listdir(tmp_path) == ["export"]
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "3", '{"format": "A4"}', '{"name": "santm"}'])
+def test_a_santm_json_of_something_else_makes_no_export(content, quickly, tmp_path):
+    (tmp_path / "santm.json").write_text(content)
+    with pytest.raises(ArgumentError, match=r"\(santm.json\); name another folder"):
+        quickly(tmp_path)
+    assert files(tmp_path) == {"santm.json": content.encode()}
+
+
+def test_another_saved_model_is_no_export(quickly, tmp_path):
+    tf.saved_model.save(tf.Module(), str(tmp_path / "other"))
+    before = files(tmp_path)
+    with pytest.raises(ArgumentError, match="holds something else"):
+        quickly(tmp_path / "other")
+    assert files(tmp_path) == before
+
+
+def test_a_file_that_comes_while_the_export_is_made_is_kept(quickly, tmp_path, monkeypatch):
+    folder, facts = tmp_path / "export", program._facts
+    quickly(folder)
+
+    def slow(served):
+        (folder / "thesis.txt").write_text("mine")
+        return facts(served)
+
+    monkeypatch.setattr(program, "_facts", slow)
+    with pytest.raises(ArgumentError, match="thesis.txt"):
+        quickly(folder)
+    assert (folder / "thesis.txt").read_text() == "mine" and os.listdir(tmp_path) == ["export"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_a_link(there, quickly, tmp_path):
+    (tmp_path / "far").mkdir()
+    target, link = tmp_path / "far" / "v3", tmp_path / "current"
+    if there:
+        quickly(target)
+        (target / "saved_model.pb").write_bytes(b"old")
+    link.symlink_to(os.path.join("far", "v3"))
+    quickly(link)
+    assert link.is_symlink() and os.readlink(link) == "far/v3" and not target.is_symlink()
+    assert len(files(target)["saved_model.pb"]) > 3 and set(files(link)) == set(files(target))
+    assert sorted(os.listdir(tmp_path)) == ["current", "far"] and os.listdir(tmp_path / "far") == ["v3"]
+
+
+def test_a_link_inside_an_export_is_not_the_exports(quickly, tmp_path):
+    folder = tmp_path / "export"
+    quickly(folder)
+    os.rename(folder / "variables", tmp_path / "disk")
+    (folder / "variables").symlink_to(tmp_path / "disk")
+    with pytest.raises(ArgumentError, match=r"\(variables\)"):
+        quickly(folder)
+    assert (folder / "variables").is_symlink() and len(os.listdir(tmp_path / "disk")) == 2
+
+
+def test_an_export_that_cannot_take_its_place_leaves_the_one_before(quickly, tmp_path, monkeypatch):
+    folder, rename = tmp_path / "export", os.rename
+    quickly(folder)
+    before = files(folder)
+
+    def fail(source, target):
+        if os.path.basename(source) == "new":
+            raise PermissionError("no")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(PermissionError):
+        quickly(folder)
+    assert files(folder) == before and os.listdir(tmp_path) == ["export"]
+
+
+def test_an_export_writes_where_the_current_folder_is_named_like_a_pattern(quickly, tmp_path, monkeypatch):
+    (tmp_path / "[ab]*").mkdir()
+    monkeypatch.chdir(tmp_path / "[ab]*")
+    for _ in range(2):
+        quickly("export")
+    assert tf.saved_model.load("export").signatures["first"] is not None
+
+
+def test_a_folder_with_something_else_is_refused_before_the_training(tmp_path, fresh_flags, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("all of it")
+    with pytest.raises(SystemExit) as stop:
+        flags.run(train.main, ["train", f"--workdir={tmp_path}/run", f"--export_dir={tmp_path}/mine"])
+    assert stop.value.code == 2 and os.listdir(tmp_path) == ["mine"]
+    assert f"--export_dir={tmp_path}/mine: holds something else" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("make, message", [

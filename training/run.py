@@ -49,8 +49,17 @@ def of(path, *more):
 
 def exported(model):
     """Exports a model as the flags say; returns what its `santm.json` holds."""
+    return _named_by_flags(export.export, model, FLAGS.export_dir, FLAGS.export_xla, FLAGS.tflite)
+
+
+def check_export():
+    """Refuses an `--export_dir` that holds something else, before the run."""
+    _named_by_flags(export.check, FLAGS.export_dir)
+
+
+def _named_by_flags(function, *arguments):
     try:
-        return export.export(model, FLAGS.export_dir, FLAGS.export_xla, FLAGS.tflite)
+        return function(*arguments)
     except ArgumentError as error:
         raise flags.UsageError(flags.with_flags_named(str(error))) from error
     except OSError as error:
