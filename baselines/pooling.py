@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from santm_tf.segments import take
+from santm_tf.packing import take
 
 
 def last_valid(outputs, mask=None):

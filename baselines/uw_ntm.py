@@ -7,8 +7,8 @@ from santm_tf import NTMCell, scan
 from santm_tf.errors import ArgumentError
 from santm_tf.lstm import lstm
 from santm_tf.memory import MemoryState
+from santm_tf.packing import pack, take
 from santm_tf.scan import swap_time
-from santm_tf.segments import pack, take
 
 
 def optimal_interval(steps, memory_slots):

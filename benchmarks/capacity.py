@@ -4,7 +4,7 @@
 on two tasks. It works in `runs/capacity/`, where a run that is there already is taken as it is;
 `--only=copy_memory` trains on one task and keeps the other rows as they were, `--only=` writes table and
 figure anew from the rows there are. What controller and memory retain is estimated from the trained weights
-on the test sequences (`santm_tf.retention`).
+on the test sequences (`santm_tf.analysis.retention`).
 """
 
 import functools
@@ -16,8 +16,8 @@ import numpy as np
 
 import santm_tf
 from benchmarks import table, trained
+from santm_tf.analysis.retention import controller_retention, memory_retention
 from santm_tf.capacity import optimal_access_rate, recallable
-from santm_tf.retention import controller_retention, memory_retention
 
 SLOTS, GAPS = (4, 16), (16, 8, 4, 2, 1)  # an access every so many steps
 SIZES = ["--units=64", "--slot_width=16", "--memory_init=constant", "--attention_heads=2", "--cheb_order=2",

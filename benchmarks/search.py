@@ -3,9 +3,9 @@
 `python -m benchmarks.search`: a loop writes 5 rows of width 32 a step and asks for the 4 rows most similar
 to each of 2 keys; E rows are there at its end, half of them or more before. The keys are noisy copies of
 rows that are there (cosine 0.9), or have nothing to do with them. `exact` and `hashed` are
-`santm_tf.search`, in `scan_rows` as in the memory, compiled by XLA. `hnswlib`, `faiss HNSW` and `faiss flat`
-(`pip install hnswlib faiss-cpu`) are called by `tf.numpy_function` in a graph's loop, which XLA cannot
-compile. `no search` and `no search, graph` are the two loops without.
+`santm_tf.sparse.search`, in `scan_rows` as in the memory, compiled by XLA. `hnswlib`, `faiss HNSW` and
+`faiss flat` (`pip install hnswlib faiss-cpu`) are called by `tf.numpy_function` in a graph's loop, which
+XLA cannot compile. `no search` and `no search, graph` are the two loops without.
 
 Each case runs in fresh processes; `--only="exact;hashed"` and `--rows="1000;10000"` run some and keep the
 others as they were. Seconds are a loop's processor time, on one thread, divided by its steps. Recall is the
@@ -72,8 +72,8 @@ def compiled(kind, course):
     import santm_tf  # noqa: F401, I001
     import tensorflow as tf
 
-    from santm_tf.rows import Rows, scan_rows
-    from santm_tf.search import Hashed, Written
+    from santm_tf.sparse.rows import Rows, scan_rows
+    from santm_tf.sparse.search import Hashed, Written
 
     # The loop writes the first places and slots, the last slots are never written.
     rows, first = len(course.rows), course.steps * WRITES

@@ -9,8 +9,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from santm_tf.analysis.trace import inputs_of, layer_of, outputs_of, trace  # noqa: E402
 from santm_tf.errors import ArgumentError  # noqa: E402
-from santm_tf.trace import inputs_of, layer_of, outputs_of, trace  # noqa: E402
 
 SHOWN = 12  # lines of a list, at most
 BEST = 3  # classes
@@ -20,7 +20,7 @@ def segments(seen, row=0):
     """The segments of a traced sequence and its accesses, as lines of text.
 
     Args:
-      seen: `santm_tf.trace.Trace`. row: of its batch.
+      seen: `santm_tf.analysis.trace.Trace`. row: of its batch.
     """
     length = int(seen.valid[row].sum())
     ends = np.flatnonzero(seen.boundaries[row, :length])

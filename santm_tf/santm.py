@@ -9,11 +9,11 @@ from santm_tf.cells import CascadeLSTMCell, SegmentLSTMCell
 from santm_tf.errors import ArgumentError
 from santm_tf.hard_concrete import HardConcreteMask
 from santm_tf.memory import MemoryCell
+from santm_tf.packing import pack, take
 from santm_tf.recurrent import split
 from santm_tf.scan import scan, swap_time
-from santm_tf.segments import pack, take
 from santm_tf.shards import Sharded
-from santm_tf.sparse_memory import SparseMemoryCell
+from santm_tf.sparse.cell import SparseMemoryCell
 
 _EXPLORED = 8  # while training the middle level also visits one step in so many that is no boundary
 

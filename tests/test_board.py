@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 import santm_tf
-from santm_tf.trace import layer_of
+from santm_tf.analysis.trace import layer_of
 from training import board, events, flags, masks, models
 from training.gradient_norm import GradientNorm
 from training.workdir import Workdir

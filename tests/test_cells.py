@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from santm_tf import CascadeLSTMCell, Recurrent, SegmentLSTMCell
 from santm_tf.cells import straight_through
 from santm_tf.lstm import ChronoBias, lstm, product, sigmoid
-from santm_tf.segments import pack, take
+from santm_tf.packing import pack, take
 
 
 def normal(*shape, seed=0):

@@ -15,8 +15,8 @@ from santm_tf import SANTM
 from santm_tf import export as program
 from santm_tf.errors import ArgumentError
 from santm_tf.export import export
-from santm_tf.served import Served
-from santm_tf.signatures import signatures
+from santm_tf.export.served import Served
+from santm_tf.export.signatures import signatures
 from training import flags
 
 layers, losses = tf.keras.layers, tf.keras.losses

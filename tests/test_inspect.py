@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from santm_tf import inspect
-from santm_tf.trace import inputs_of, layer_of, trace
+from santm_tf.analysis.trace import inputs_of, layer_of, trace
 from tests import made_run
 
 pytestmark = pytest.mark.usefixtures("fresh_flags")
@@ -77,7 +77,7 @@ def test_what_one_sequence_did(digits, capsys, tmp_path):
 
 def test_a_slot_names_the_access_that_wrote_it_most():
     """Slot 5 written at step 1, slot 2 at step 4 and, less, at 6: what is read at 9 comes from there."""
-    from santm_tf.trace import Trace
+    from santm_tf.analysis.trace import Trace
 
     steps = np.array([1, 4, 6, 9])
     write, read = np.zeros([2, 1, 4, 1, 8])

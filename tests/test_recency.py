@@ -5,7 +5,7 @@ import hypothesis.strategies as st
 import numpy as np
 import tensorflow as tf
 
-from santm_tf.recency import Recency
+from santm_tf.sparse.recency import Recency
 
 
 @hypothesis.settings(max_examples=30, deadline=None)

@@ -6,7 +6,7 @@ import reference
 import tensorflow as tf
 
 from santm_tf import SANTM
-from santm_tf.retention import controller_retention, memory_retention
+from santm_tf.analysis.retention import controller_retention, memory_retention
 
 UNITS, STEPS, SLOTS, WIDTH = 4, 12, 6, 4
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from santm_tf.rows import Rows, scan_rows
 from santm_tf.scan import scan
+from santm_tf.sparse.rows import Rows, scan_rows
 
 SLOTS, WIDTH, BATCH, STEPS, READS = 12, 3, 2, 7, 2
 

@@ -87,7 +87,7 @@ def test_sparsemax_weights_sum_to_one_and_some_are_zero():
 
 
 def test_sparsemax_without_addons_is_one_line(monkeypatch):
-    monkeypatch.setattr("santm_tf.sparse_memory.addons", _missing)
+    monkeypatch.setattr("santm_tf.sparse.cell.addons", _missing)
     with pytest.raises(ValueError, match="normaliser='sparsemax': tensorflow-addons is not installed"):
         SANTM(4, memory="sparse", normaliser="sparsemax")
 

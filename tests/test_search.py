@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from santm_tf.rows import Rows, scan_rows
-from santm_tf.search import Hashed, Written, best_distinct, nearest_or_other
+from santm_tf.sparse.rows import Rows, scan_rows
+from santm_tf.sparse.search import Hashed, Written, best_distinct, nearest_or_other
 
 HEADS, WIDTH = 2, 8
 courses = hypothesis.given(batch=st.integers(1, 3), slots=st.integers(4, 12), steps=st.integers(1, 6),

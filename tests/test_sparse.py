@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from santm_tf import addressing, search, sparse
-from santm_tf.sparse import SparseWeights
+from santm_tf import addressing
+from santm_tf.sparse import search
+from santm_tf.sparse import weights as sparse
+from santm_tf.sparse.weights import SparseWeights
 
 few = hypothesis.settings(max_examples=25, deadline=None)
 BATCH, HEADS, WIDTH = 2, 3, 4

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from santm_tf import MemoryCell
 from santm_tf.scan import scan
-from santm_tf.sparse_memory import SparseMemoryCell, SparseMemoryState
+from santm_tf.sparse.cell import SparseMemoryCell, SparseMemoryState
 
 BATCH, STEPS, FEATURES = 2, 6, 3
 

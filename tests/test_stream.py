@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from test_santm import ON, STEPS, VARIANTS, built, random
 
-from santm_tf import stream
+from santm_tf.export import stream
 
 
 def streamed(layer, x, mask=None):

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from santm_tf import SANTM
+from santm_tf.analysis.trace import inputs_of, layer_of, outputs_of, trace
 from santm_tf.memory import CONSTANT
-from santm_tf.trace import inputs_of, layer_of, outputs_of, trace
 from tests.reference import sigmoid, weights
 
 STEPS, BATCH, FEATURES = 12, 3, 3

@@ -9,7 +9,7 @@ import tensorflow as tf
 from matplotlib.image import imread
 
 from santm_tf import SANTM
-from santm_tf.trace import trace
+from santm_tf.analysis.trace import trace
 from training import charts, views
 
 STEPS, SLOTS = 16, 12

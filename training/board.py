@@ -7,7 +7,7 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api as hp
 
 from santm_tf.access import AccessMask
-from santm_tf.trace import inputs_of, layer_of, trace
+from santm_tf.analysis.trace import inputs_of, layer_of, trace
 from training import events, flags, masks
 from training.card import card, hparams
 from training.gradient_norm import GradientNorm

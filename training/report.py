@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import tasks
-from santm_tf.trace import inputs_of, layer_of, trace
+from santm_tf.analysis.trace import inputs_of, layer_of, trace
 from training import charts, flags, masks, page, views
 from training.page import Table, View
 from training.run import load_task

@@ -55,7 +55,7 @@ def addressing(trace, row, kind):
     """Where the heads of one sequence read or wrote: slots by accesses.
 
     Args:
-      trace: `santm_tf.trace.Trace`. row: of its batch. kind: "read" or "write".
+      trace: `santm_tf.analysis.trace.Trace`. row: of its batch. kind: "read" or "write".
     """
     happened = trace.gates[row] > 0
     steps, slots = trace.steps[happened], _slots(trace, row, kind)

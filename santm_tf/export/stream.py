@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from santm_tf import top
 from santm_tf.memory import MemoryState
-from santm_tf.sparse_memory import SparseMemoryCell, SparseMemoryState
+from santm_tf.sparse.cell import SparseMemoryCell, SparseMemoryState
 
 
 def first(layer, batch):
@@ -40,7 +40,8 @@ def step(layer, x, state, valid=None):
       `(output, state)`: `[B, units]`, and the state after the step.
 
     >>> import tensorflow as tf
-    >>> from santm_tf import SANTM, stream
+    >>> from santm_tf import SANTM
+    >>> from santm_tf.export import stream
     >>> layer = SANTM(4, memory_slots=6, slot_width=4, locality=1, access_rate=0.5, jit_compile=False)
     >>> x = tf.random.normal([2, 3, 1])
     >>> whole = layer(x)

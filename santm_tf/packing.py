@@ -14,7 +14,7 @@ def pack(keep):
       them, 0); `place[b, t]` is how many kept steps there are at or before t.
 
     >>> import tensorflow as tf
-    >>> from santm_tf.segments import pack
+    >>> from santm_tf.packing import pack
     >>> order, place = pack(tf.constant([[False, True, False, True]]))
     >>> order.numpy().tolist(), place.numpy().tolist()
     ([[1, 3, 0, 0]], [[0, 1, 1, 2]])

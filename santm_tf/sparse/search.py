@@ -55,7 +55,7 @@ def best_distinct(slots, scores, count):
     """The `count` different slots with the highest scores: `[B, h, C]` twice to int32 `[B, h, count]`.
 
     >>> import tensorflow as tf
-    >>> from santm_tf.search import best_distinct
+    >>> from santm_tf.sparse.search import best_distinct
     >>> best_distinct(tf.constant([[[5, 7, 5, 2]]]), tf.constant([[[0.9, 0.1, 0.8, 0.3]]]), 2).numpy()
     array([[[5, 2]]], dtype=int32)
     """

@@ -5,8 +5,8 @@ import json
 
 import tensorflow as tf
 
-from santm_tf import stream
 from santm_tf.errors import ArgumentError
+from santm_tf.export import stream
 from santm_tf.santm import SANTM
 
 _layers, _losses = tf.keras.layers, tf.keras.losses

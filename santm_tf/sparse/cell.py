@@ -8,11 +8,11 @@ from santm_tf.compat import addons
 from santm_tf.errors import ArgumentError
 from santm_tf.lstm import lstm, sigmoid
 from santm_tf.memory import CONSTANT, MemoryCell, MemoryState, write
-from santm_tf.recency import Recency
 from santm_tf.recurrent import split
-from santm_tf.rows import Rows, scan_rows
-from santm_tf.search import Hashed, Written, nearest, nearest_or_other
-from santm_tf.sparse import SparseWeights, first, largest, reached, weights_at
+from santm_tf.sparse.recency import Recency
+from santm_tf.sparse.rows import Rows, scan_rows
+from santm_tf.sparse.search import Hashed, Written, nearest, nearest_or_other
+from santm_tf.sparse.weights import SparseWeights, first, largest, reached, weights_at
 
 # So many rows are looked through, which misses none, in a fifth of a millisecond (benchmarks/search.py).
 EXACT_UP_TO = 20_000
@@ -47,7 +47,7 @@ class SparseMemoryState(NamedTuple):
 
 
 class Heads(NamedTuple):
-    """Where the heads were at each of S steps, for who wants to look at them (`santm_tf.trace`)."""
+    """Where the heads were at each of S steps, for who wants to look at them (`santm_tf.analysis.trace`)."""
 
     h: tf.Tensor  # [S, B, H], the controller's output
     read: tf.Tensor  # int32 [S, B, R, k], the slots read
@@ -76,8 +76,8 @@ class SparseMemoryCell(MemoryCell):
 
     Content is looked for in the k slots most similar to the key; of the slots that interpolation and shift
     reach from there and from the last weights the k largest are kept and made to sum to 1
-    (`santm_tf.sparse`). Gradients are exact with respect to the kept weights. With k = N it is the dense
-    memory. A write head may write elsewhere (Rae et al. 2016, arXiv 1610.09027, equations 5 and 6):
+    (`santm_tf.sparse.weights`). Gradients are exact with respect to the kept weights. With k = N it is the
+    dense memory. A write head may write elsewhere (Rae et al. 2016, arXiv 1610.09027, equations 5 and 6):
 
     `w^w = (1 - alpha) w + alpha 1_lru`,   `M_lru` erased by alpha first,
 
@@ -102,7 +102,7 @@ class SparseMemoryCell(MemoryCell):
       ValueError: sizes that cannot work; sparsemax without tensorflow-addons.
 
     >>> import tensorflow as tf
-    >>> from santm_tf.sparse_memory import SparseMemoryCell
+    >>> from santm_tf.sparse.cell import SparseMemoryCell
     >>> cell = SparseMemoryCell(8, memory_slots=1000, slot_width=4)
     >>> cell.build([[None, 3], [None, 1]])
     >>> visits, state = cell.run(tf.zeros([5, 2, 3]), tf.ones([5, 2, 1]))

@@ -40,7 +40,7 @@ def read(weights, memory):
     XLA has no kernel for it; there `sum_j w_j M_j` over the rows gathered is the same.
 
     >>> import tensorflow as tf
-    >>> from santm_tf.sparse import SparseWeights, read
+    >>> from santm_tf.sparse.weights import SparseWeights, read
     >>> half = SparseWeights(tf.constant([[[2, 0]]]), tf.constant([[[0.5, 0.5]]]))
     >>> read(half, tf.constant([[[1.0], [5.0], [3.0]]])).numpy().ravel()
     array([2.], dtype=float32)

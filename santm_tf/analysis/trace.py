@@ -11,7 +11,7 @@ from santm_tf.memory import MemoryState
 from santm_tf.recurrent import split
 from santm_tf.santm import SANTM
 from santm_tf.scan import scan, swap_time
-from santm_tf.sparse_memory import SparseMemoryCell
+from santm_tf.sparse.cell import SparseMemoryCell
 
 
 class Trace(NamedTuple):
@@ -123,7 +123,7 @@ def trace(layer, inputs, mask=None):
 
     >>> import tensorflow as tf
     >>> from santm_tf import SANTM
-    >>> from santm_tf.trace import trace
+    >>> from santm_tf.analysis.trace import trace
     >>> layer = SANTM(8, memory_slots=16, slot_width=8, access_rate=0.5, jit_compile=False)
     >>> _ = layer(tf.zeros([2, 6, 3]))
     >>> seen = trace(layer, tf.zeros([2, 6, 3]))

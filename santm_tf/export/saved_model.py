@@ -13,9 +13,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from santm_tf.errors import ArgumentError
+from santm_tf.export.served import Served
+from santm_tf.export.signatures import lite_signatures, signatures
 from santm_tf.paths import literal
-from santm_tf.served import Served
-from santm_tf.signatures import lite_signatures, signatures
 
 FORMAT = 1  # of santm.json
 FACTS, LITE = "santm.json", "model.tflite"
@@ -169,6 +169,3 @@ def main(argv=None):
 
     flags.run(work, run.with_saved_flags(argv or sys.argv))
 
-
-if __name__ == "__main__":
-    main()

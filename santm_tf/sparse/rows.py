@@ -82,7 +82,7 @@ def scan_rows(choose, step, inputs, state, memory, index=()):
       that `watched_t` hold in M_t, for `memory.rows`, stacked likewise; the others after the last step.
 
     >>> import tensorflow as tf
-    >>> from santm_tf.rows import Rows, scan_rows
+    >>> from santm_tf.sparse.rows import Rows, scan_rows
     >>> choose = lambda x, s, memory, index: ([x], x[:, None], (), index)  # slot x_t
     >>> step = lambda x, s, read, held, *slots: (read[0], s, held + 1.0)
     >>> memory = Rows.start(tf.zeros([1, 1]), batch=1, slots=3, writes=3)

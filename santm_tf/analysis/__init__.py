@@ -1,0 +1,1 @@
+"""What a model costs, what it did, and what it keeps."""

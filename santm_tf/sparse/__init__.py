@@ -1,0 +1,1 @@
+"""The external memory of which a step touches a few slots, however many there are."""
