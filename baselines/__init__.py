@@ -1,57 +1,54 @@
-"""Models by name, for `train.py --model`: SANTM and its rivals, each a Keras layer."""
+"""Models by name, for `train.py --model`: SANTM and its rivals, each a Keras layer.
 
+A model is one file with a `MODEL` (`baselines.model.Model`), and its name here. To import this package
+imports no TensorFlow.
+"""
+
+import importlib
 import inspect
 
-from baselines import (
-    cuw_ntm,
-    dilated_lstm,
-    drr_lstm,
-    lnlstm,
-    lstm,
-    mamba,
-    ntm,
-    santm,
-    skip_lstm,
-    transformer,
-    uw_ntm,
-)
-from santm_tf.errors import ArgumentError
-
-_MAKERS = {
-    "santm": santm.make,
-    "lstm": lstm.make,
-    "lnlstm": lnlstm.make,
-    "skip_lstm": skip_lstm.make,
-    "dilated_lstm": dilated_lstm.make,
-    "drr_lstm": drr_lstm.make,
-    "ntm": ntm.make,
-    "uw_ntm": uw_ntm.make,
-    "cuw_ntm": cuw_ntm.make,
-    "transformer": transformer.make,
-    "mamba": mamba.make,
-}
-NAMES = tuple(_MAKERS)
+NAMES = ("santm", "lstm", "lnlstm", "skip_lstm", "dilated_lstm", "drr_lstm", "ntm", "uw_ntm", "cuw_ntm",
+         "transformer", "mamba")
+MODELS = {name: f"baselines.{name}" for name in NAMES}
 
 
-def make(name, flags, *, steps, return_sequences, stateful=False):
+def load(name):
+    """The `Model` of a name."""
+    return importlib.import_module(MODELS[name]).MODEL
+
+
+def options(name):
+    """The names of a model's options, in their order."""
+    return [parameter.name for parameter in inspect.signature(load(name).make).parameters.values()
+            if parameter.kind is not parameter.KEYWORD_ONLY]
+
+
+def make(name, given, *, stateful=False, **context):
     """The layer of a model.
 
     Args:
       name: one of `NAMES`.
-      flags: an object with the sizes as attributes, named as the flags.
-      steps: T of the training sequences.
-      return_sequences: an output at each step, or at the last valid one.
+      given: options of the model, `{name: value}`; the others keep their defaults.
       stateful: keep the state from batch to batch.
+      **context: `steps`, T of the training sequences; `return_sequences`, an output at each step or at the
+        last valid one; `seed`; `jit_compile`. A model gets those that it asks for.
 
     Returns:
       A Keras layer from `[B, T, d]` to `[B, T, units]` or `[B, units]`.
 
     Raises:
-      ArgumentError: sizes that cannot work, or a model that cannot be stateful.
+      ArgumentError: an option that the model does not take, sizes that cannot work, or a model that
+        cannot be stateful.
     """
-    options = {"steps": steps, "return_sequences": return_sequences}
+    from santm_tf.errors import ArgumentError  # here, as it imports TensorFlow
+
+    taken, asked = options(name), inspect.signature(load(name).make).parameters
+    for option, value in given.items():
+        if option not in taken:
+            raise ArgumentError(f"model={name}: it has no option {option}={value}; it takes "
+                                f"{', '.join(taken)}")
     if stateful:
-        if "stateful" not in inspect.signature(_MAKERS[name]).parameters:
+        if "stateful" not in asked:
             raise ArgumentError(f"model={name}: it cannot go on from window to window as this task asks")
-        options["stateful"] = True
-    return _MAKERS[name](flags, **options)
+        context["stateful"] = True
+    return load(name).make(**given, **{key: value for key, value in context.items() if key in asked})

@@ -1,15 +1,15 @@
 """The Dilated LSTM, whose layers look back over growing distances."""
 
 import math
+from typing import Annotated
 
 import tensorflow as tf
 
 from baselines.lstm import gate_bias, with_dropout
+from baselines.model import Model
 from baselines.pooling import last_valid
-from santm_tf import Recurrent
+from santm_tf import Recurrent, cost
 from santm_tf.errors import ArgumentError
-
-LAYERS = 3
 
 
 def interleaved(x, dilation):
@@ -148,11 +148,22 @@ class DilatedLSTM(tf.keras.layers.Layer):
         return {**super().get_config(), **self._config}
 
 
-def make(flags, *, steps, return_sequences):
-    del steps
-    dilations = [2**n for n in range(flags.layers or LAYERS)]
-    return with_dropout(
-        DilatedLSTM(flags.units, dilations, flags.max_memory, return_sequences, flags.jit_compile), flags)
+def make(units: int = 32, layers: int = 3, memory_horizon: int | None = None,
+         dropout: Annotated[float, "[0, 1)"] = 0.0, *, return_sequences=False, seed=None, jit_compile=True):
+    """A `DilatedLSTM` whose dilations are powers of two, with dropout.
+
+    Args:
+      units: Units of every level or layer, and of the output.
+      layers: Layers.
+      memory_horizon: Longest memory wanted of the gates at first, in steps (default: the plain forget bias).
+      dropout: Share of features dropped before the output.
+    """
+    dilations = [2**n for n in range(layers)]
+    return with_dropout(DilatedLSTM(units, dilations, memory_horizon, return_sequences, jit_compile),
+                        dropout, seed)
+
+
+MODEL = Model(make, cost.dilated_lstm)
 
 
 def _steps(x):

@@ -1,10 +1,13 @@
 """The DRR LSTM: dynamic recurrent routes and low-rank maps."""
 
+from typing import Annotated
+
 import numpy as np
 import tensorflow as tf
 
 from baselines.lstm import gate_bias, with_dropout
-from santm_tf import Recurrent
+from baselines.model import Model
+from santm_tf import Recurrent, cost
 from santm_tf.errors import ArgumentError
 from santm_tf.lstm import lstm, product
 
@@ -135,8 +138,20 @@ class DRRLSTMCell(tf.keras.layers.Layer):
                 "max_steps": self.max_steps}
 
 
-def make(flags, *, steps, return_sequences):
-    del steps
-    cell = DRRLSTMCell(flags.units, flags.routes, flags.rank, max_steps=flags.max_memory)
-    return with_dropout(
-        Recurrent(cell, return_sequences=return_sequences, jit_compile=flags.jit_compile), flags)
+def make(units: int = 32, routes: int = 4, rank: int | None = None, memory_horizon: int | None = None,
+         dropout: Annotated[float, "[0, 1)"] = 0.0, *, return_sequences=False, seed=None, jit_compile=True):
+    """`Recurrent` over a `DRRLSTMCell`, with dropout.
+
+    Args:
+      units: Units of every level or layer, and of the output.
+      routes: Among how many last states the cell picks.
+      rank: Rank of the recurrent map (default: half the units).
+      memory_horizon: Longest memory wanted of the gates at first, in steps (default: the plain forget bias).
+      dropout: Share of features dropped before the output.
+    """
+    cell = DRRLSTMCell(units, routes, rank, max_steps=memory_horizon)
+    return with_dropout(Recurrent(cell, return_sequences=return_sequences, jit_compile=jit_compile),
+                        dropout, seed)
+
+
+MODEL = Model(make, cost.drr_lstm)

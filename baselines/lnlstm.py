@@ -1,27 +1,35 @@
 """The layer-normalised LSTM of tensorflow-addons (Ba, Kiros and Hinton 2016, arXiv 1607.06450)."""
 
-from baselines.lstm import gate_bias, with_dropout
-from santm_tf import Recurrent, compat
+from typing import Annotated
+
+from baselines.lstm import of_cell
+from baselines.model import Model
+from santm_tf import compat, cost
 from santm_tf.errors import ArgumentError
 
 
-def make(flags, *, steps, return_sequences, stateful=False):
+def make(units: int = 32, memory_horizon: int | None = None, dropout: Annotated[float, "[0, 1)"] = 0.0, *,
+         return_sequences=False, stateful=False, seed=None, jit_compile=True):
     """`Recurrent` over `tfa.rnn.LayerNormLSTMCell`.
 
     `z = LN(x W) + LN(h U) + b`, the gates as of an LSTM, `c' = LN(f c + i g)`, `h' = o tanh(c')`
 
     A saved one is loaded after `santm_tf.compat.addons()`, which makes the cell known to Keras.
 
+    Args:
+      units: Units of every level or layer, and of the output.
+      memory_horizon: Longest memory wanted of the gates at first, in steps (default: the plain forget bias).
+      dropout: Share of features dropped before the output.
+
     Raises:
       ArgumentError: tensorflow-addons is not installed.
     """
-    del steps
     try:
         addons = compat.addons()
     except ImportError as error:
         raise ArgumentError(f"model=lnlstm: {error}") from error
-    cell = addons.rnn.LayerNormLSTMCell(
-        flags.units, bias_initializer=gate_bias(flags.units, flags.max_memory), unit_forget_bias=False)
-    return with_dropout(
-        Recurrent(cell, return_sequences=return_sequences, stateful=stateful, jit_compile=flags.jit_compile),
-        flags)
+    return of_cell(addons.rnn.LayerNormLSTMCell, units, memory_horizon, dropout, seed,
+                   jit_compile=jit_compile, return_sequences=return_sequences, stateful=stateful)
+
+
+MODEL = Model(make, cost.lnlstm)

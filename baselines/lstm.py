@@ -1,8 +1,11 @@
 """The plain LSTM, and what the other LSTMs share with it."""
 
+from typing import Annotated
+
 import tensorflow as tf
 
-from santm_tf import Recurrent
+from baselines.model import Model
+from santm_tf import Recurrent, cost
 from santm_tf.errors import ArgumentError
 from santm_tf.lstm import ChronoBias, forget_one
 
@@ -31,22 +34,34 @@ def gate_bias(units, max_steps=None):
     return ChronoBias(max_steps)
 
 
-def with_dropout(layer, flags):
+def with_dropout(layer, dropout, seed):
     """The layer, its outputs dropped out while training (Zaremba et al. 2014, arXiv 1409.2329).
 
     >>> import tensorflow as tf
-    >>> from types import SimpleNamespace
     >>> from baselines.lstm import with_dropout
-    >>> with_dropout(tf.keras.layers.LSTM(8), SimpleNamespace(dropout=0.1, seed=0))(tf.zeros([2, 5, 3])).shape
+    >>> with_dropout(tf.keras.layers.LSTM(8), dropout=0.1, seed=0)(tf.zeros([2, 5, 3])).shape
     TensorShape([2, 8])
     """
-    return tf.keras.Sequential([layer, tf.keras.layers.Dropout(flags.dropout, seed=flags.seed)])
+    return tf.keras.Sequential([layer, tf.keras.layers.Dropout(dropout, seed=seed)])
 
 
-def make(flags, *, steps, return_sequences, stateful=False):
-    del steps
-    cell = tf.keras.layers.LSTMCell(
-        flags.units, bias_initializer=gate_bias(flags.units, flags.max_memory), unit_forget_bias=False)
-    return with_dropout(
-        Recurrent(cell, return_sequences=return_sequences, stateful=stateful, jit_compile=flags.jit_compile),
-        flags)
+def of_cell(cell, units, memory_horizon, dropout, seed, **options):
+    """`Recurrent` over an LSTM cell of Keras' arguments, with `gate_bias` and dropout."""
+    cell = cell(units, bias_initializer=gate_bias(units, memory_horizon), unit_forget_bias=False)
+    return with_dropout(Recurrent(cell, **options), dropout, seed)
+
+
+def make(units: int = 32, memory_horizon: int | None = None, dropout: Annotated[float, "[0, 1)"] = 0.0, *,
+         return_sequences=False, stateful=False, seed=None, jit_compile=True):
+    """`Recurrent` over Keras' `LSTMCell`.
+
+    Args:
+      units: Units of every level or layer, and of the output.
+      memory_horizon: Longest memory wanted of the gates at first, in steps (default: the plain forget bias).
+      dropout: Share of features dropped before the output.
+    """
+    return of_cell(tf.keras.layers.LSTMCell, units, memory_horizon, dropout, seed, jit_compile=jit_compile,
+                   return_sequences=return_sequences, stateful=stateful)
+
+
+MODEL = Model(make, cost.lstm)

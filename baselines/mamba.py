@@ -1,11 +1,14 @@
 """Mamba: selective state spaces (Gu and Dao 2023, arXiv 2312.00752)."""
 
 import math
+from typing import Annotated
 
 import tensorflow as tf
 
 from baselines.associative_scan import selective_scan
+from baselines.model import Model
 from baselines.pooling import last_valid
+from santm_tf import cost
 from santm_tf.errors import ArgumentError
 from santm_tf.lstm import product
 from santm_tf.shards import Sharded
@@ -179,11 +182,23 @@ def rms_norm(x, scale):
     return tf.cast(wide * tf.math.rsqrt(mean + 1e-5), x.dtype) * scale
 
 
-def make(flags, *, steps, return_sequences):
-    del steps
-    return Mamba(flags.units, layers=flags.layers or 2, state_size=flags.state_size,
-                 conv_width=flags.conv_width, expand=flags.expand, dropout=flags.dropout,
-                 return_sequences=return_sequences, jit_compile=flags.jit_compile)
+def make(units: int = 32, layers: int = 2, state_size: int = 16, conv_width: int = 4, expand: int = 2,
+         dropout: Annotated[float, "[0, 1)"] = 0.0, *, return_sequences=False, jit_compile=True):
+    """A `Mamba`.
+
+    Args:
+      units: Units of every level or layer, and of the output.
+      layers: Layers.
+      state_size: States per channel.
+      conv_width: Width of the convolution.
+      expand: Inner width over units.
+      dropout: Share of features dropped before the output.
+    """
+    return Mamba(units, layers, state_size, conv_width, expand, dropout, jit_compile=jit_compile,
+                 return_sequences=return_sequences)
+
+
+MODEL = Model(make, cost.mamba)
 
 
 def _at_least_one(**sizes):

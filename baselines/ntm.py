@@ -1,8 +1,11 @@
 """The Neural Turing Machine, as one Keras layer."""
 
+from typing import Annotated, Literal
+
 import tensorflow as tf
 
-from santm_tf import NTMCell, Recurrent
+from baselines.model import Model
+from santm_tf import NTMCell, Recurrent, cost
 
 
 @tf.keras.utils.register_keras_serializable("baselines")
@@ -89,15 +92,30 @@ class NTM(tf.keras.layers.Layer):
         return {**super().get_config(), **self._config}
 
 
-def arguments(flags, *, steps, return_sequences):
-    """What every layer of this family takes from flags."""
-    return dict(
-        units=flags.units, memory_slots=flags.memory_slots, slot_width=flags.slot_width,
-        read_heads=flags.read_heads, write_heads=flags.write_heads, shift_range=flags.shift_range,
-        memory_init=flags.memory_init or "constant", max_steps=flags.max_memory or steps or 100,
-        dropout=flags.dropout, return_sequences=return_sequences, jit_compile=flags.jit_compile,
-        seed=flags.seed)
+def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32,
+         slot_width: int = 32, read_heads: int = 1, write_heads: int = 1,
+         shift_range: Annotated[int, "[0, inf)"] = 1,
+         memory_init: Literal["learned", "constant"] = "constant", memory_horizon: int | None = None,
+         dropout: Annotated[float, "[0, 1)"] = 0.0, *, steps=None, return_sequences=False, seed=None,
+         jit_compile=True):
+    """An `NTM`.
+
+    Args:
+      units: Units of every level or layer, and of the output.
+      memory_slots: Slots of the external memory, N.
+      slot_width: Width of a slot, W.
+      read_heads: Read heads.
+      write_heads: Write heads.
+      shift_range: Furthest shift of a head, in slots.
+      memory_init: The memory at the start of a sequence.
+      memory_horizon: Longest memory wanted of the controller's gates at first, in steps (default: the length
+        of a training sequence, or 100).
+      dropout: Share of features dropped before the output.
+    """
+    return NTM(units, memory_slots=memory_slots, slot_width=slot_width, read_heads=read_heads,
+               write_heads=write_heads, shift_range=shift_range, memory_init=memory_init,
+               max_steps=memory_horizon or steps or 100, dropout=dropout,
+               return_sequences=return_sequences, jit_compile=jit_compile, seed=seed)
 
 
-def make(flags, *, steps, return_sequences):
-    return NTM(**arguments(flags, steps=steps, return_sequences=return_sequences))
+MODEL = Model(make, cost.ntm)

@@ -1,18 +1,73 @@
-"""SANTM from flags."""
+"""SANTM (`santm_tf.SANTM`) among the models."""
 
-from santm_tf import SANTM
+from typing import Annotated, Literal
+
+from baselines.model import Model
+from santm_tf import SANTM, cost
 from santm_tf.access import FIXED
+from santm_tf.errors import ArgumentError
 
 
-def make(flags, *, steps, return_sequences, stateful=False):
+def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_width: int = 32,
+         read_heads: int = 1, write_heads: int = 1, shift_range: Annotated[int, "[0, inf)"] = 1,
+         memory_init: Literal["learned", "constant"] | None = None,
+         memory: Literal["dense", "sparse"] = "dense", top_k: int | None = None, allocate: bool = True,
+         normaliser: Literal["softmax", "sparsemax"] = "softmax",
+         search: Literal["auto", "exact", "lsh"] = "auto", attention_heads: int = 4, cheb_order: int = 3,
+         locality: int = 4, access_rate: Annotated[float, "(0, 1]"] = 1.0,
+         initial_access_rate: Annotated[float, "(0, 1]"] = 1.0,
+         mask: Literal["learned", "hard_concrete", "uniform", "random"] = "learned",
+         mask_surrogate: Literal["sigmoid", "double_tanh"] = "sigmoid", mask_period: int | None = None,
+         segment_length: Annotated[float, "[1, inf)"] = 4.0,
+         boundaries: Literal["learned", "fixed"] = "learned", memory_horizon: int | None = None,
+         boundary_penalty: Annotated[float, "[0, inf)"] = 1.0, dropout: Annotated[float, "[0, 1)"] = 0.0, *,
+         steps=None, return_sequences=False, stateful=False, seed=None, jit_compile=True):
+    """A `SANTM` at its first access rate.
+
+    Args:
+      units: Units of every level or layer, and of the output.
+      memory_slots: Slots of the external memory, N.
+      slot_width: Width of a slot, W.
+      read_heads: Read heads.
+      write_heads: Write heads.
+      shift_range: Furthest shift of a head, in slots.
+      memory_init: The memory at the start of a sequence (default: a dense memory learned, a sparse one
+        constant).
+      memory: Weights over all slots, or top_k weights a head at a cost that hardly grows with the slots.
+      top_k: Weights that a head of a sparse memory keeps (4).
+      allocate: Whether a sparse memory's write heads may take the slot accessed longest ago.
+      normaliser: What makes a sparse memory's weights sum to 1; sparsemax needs tensorflow-addons.
+      search: How a sparse memory finds the slots most similar to a key: among all, or hashed.
+      attention_heads: Heads of the attention; divides its width.
+      cheb_order: Chebyshev terms of the recall's filter, K.
+      locality: Half-width of a slot's neighbourhood, w.
+      access_rate: Share of steps that may access the memory at the end of training, in (0, 1].
+      initial_access_rate: The same at the start; below 1 they begin at equal gaps.
+      mask: Which steps access the memory: learned by projection or as hard-concrete gates, or fixed from
+        the start, at equal gaps or random.
+      mask_surrogate: Whose slope the learned mask's scores get.
+      mask_period: Steps after which the access mask repeats (default: the length of a training sequence).
+      segment_length: Expected length of a segment, in steps.
+      boundaries: Where segments end: where the model learns to end them, or every segment_length steps.
+      memory_horizon: Longest memory wanted of the LSTMs' gates at first, in steps (default: mask_period).
+      boundary_penalty: Weight in the loss of the boundary rate's distance from 1/segment_length, squared.
+      dropout: Share of features dropped before the output.
+
+    Raises:
+      ArgumentError: sizes that cannot work, or an access rate above the initial one.
+    """
+    if access_rate > initial_access_rate:
+        raise ArgumentError(f"santm: access_rate={access_rate}; it must be at most "
+                            f"initial_access_rate={initial_access_rate}")
     return SANTM(
-        flags.units, memory_slots=flags.memory_slots, slot_width=flags.slot_width,
-        read_heads=flags.read_heads, write_heads=flags.write_heads, shift_range=flags.shift_range,
-        memory_init=flags.memory_init, memory=flags.memory, top_k=flags.top_k, allocate=flags.allocate,
-        normaliser=flags.normaliser, search=flags.search, attention_heads=flags.attention_heads,
-        cheb_order=flags.cheb_order, locality=flags.locality,
-        mask_period=flags.mask_period or steps, access_mask=flags.mask, mask_surrogate=flags.mask_surrogate,
-        access_rate=flags.access_rate if flags.mask in FIXED else flags.initial_access_rate,
-        segment_length=flags.segment_length, boundaries=flags.boundaries, max_steps=flags.max_memory,
-        boundary_penalty=flags.boundary_penalty, dropout=flags.dropout,
-        return_sequences=return_sequences, stateful=stateful, jit_compile=flags.jit_compile, seed=flags.seed)
+        units, memory_slots=memory_slots, slot_width=slot_width, read_heads=read_heads,
+        write_heads=write_heads, shift_range=shift_range, memory_init=memory_init, memory=memory, top_k=top_k,
+        allocate=allocate, normaliser=normaliser, search=search, attention_heads=attention_heads,
+        cheb_order=cheb_order, locality=locality, mask_period=mask_period or steps, access_mask=mask,
+        mask_surrogate=mask_surrogate, access_rate=access_rate if mask in FIXED else initial_access_rate,
+        segment_length=segment_length, boundaries=boundaries, max_steps=memory_horizon,
+        boundary_penalty=boundary_penalty, dropout=dropout, return_sequences=return_sequences,
+        stateful=stateful, jit_compile=jit_compile, seed=seed)
+
+
+MODEL = Model(make, cost.santm, schedule=True)

@@ -1,9 +1,12 @@
 """The Skip LSTM, which learns at which steps to update its state."""
 
+from typing import Annotated
+
 import tensorflow as tf
 
 from baselines.lstm import gate_bias, with_dropout
-from santm_tf import Recurrent
+from baselines.model import Model
+from santm_tf import Recurrent, cost
 from santm_tf.cells import straight_through
 from santm_tf.errors import ArgumentError
 from santm_tf.lstm import lstm, product, sigmoid
@@ -147,8 +150,19 @@ class SkipLSTM(tf.keras.layers.Layer):
         return {**super().get_config(), **self._config}
 
 
-def make(flags, *, steps, return_sequences):
-    del steps
-    return with_dropout(
-        SkipLSTM(flags.units, flags.cost_per_sample, flags.max_memory, return_sequences,
-                 flags.jit_compile), flags)
+def make(units: int = 32, cost_per_sample: Annotated[float, "[0, inf)"] = 0.0,
+         memory_horizon: int | None = None, dropout: Annotated[float, "[0, 1)"] = 0.0, *,
+         return_sequences=False, seed=None, jit_compile=True):
+    """A `SkipLSTM`, with dropout.
+
+    Args:
+      units: Units of every level or layer, and of the output.
+      cost_per_sample: What each step used adds to the loss.
+      memory_horizon: Longest memory wanted of the gates at first, in steps (default: the plain forget bias).
+      dropout: Share of features dropped before the output.
+    """
+    return with_dropout(SkipLSTM(units, cost_per_sample, memory_horizon, return_sequences, jit_compile),
+                        dropout, seed)
+
+
+MODEL = Model(make, cost.skip_lstm)

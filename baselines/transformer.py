@@ -1,10 +1,13 @@
 """The Transformer's encoder, pre-norm (Vaswani et al. 2017, arXiv 1706.03762)."""
 
 import math
+from typing import Annotated, Literal
 
 import tensorflow as tf
 
+from baselines.model import Model
 from baselines.pooling import last_valid, mean_valid
+from santm_tf import cost
 from santm_tf.errors import ArgumentError
 
 _POSITIONS = "learned", "sinusoidal"
@@ -226,11 +229,26 @@ def sinusoids(length, width):
     return tf.reshape(tf.stack([tf.sin(angle), tf.cos(angle)], -1), [length, 2 * pairs])[:, :width]
 
 
-def make(flags, *, steps, return_sequences):
-    return Transformer(
-        flags.units, layers=flags.layers or 6, attention_heads=flags.attention_heads,
-        positions=flags.positions, max_length=steps, causal=flags.causal, patch=flags.patch,
-        dropout=flags.dropout, return_sequences=return_sequences, feed_forward=flags.feed_forward)
+def make(units: int = 32, layers: int = 6, attention_heads: int = 4, feed_forward: int | None = None,
+         positions: Literal["sinusoidal", "learned"] = "sinusoidal", causal: bool = False, patch: int = 1,
+         dropout: Annotated[float, "[0, 1)"] = 0.0, *, steps=None, return_sequences=False):
+    """A `Transformer`.
+
+    Args:
+      units: Units of every level or layer, and of the output.
+      layers: Layers.
+      attention_heads: Heads of the attention; divides its width.
+      feed_forward: Width of the feed-forward part (default: 4 units).
+      positions: Positions.
+      causal: Attend to earlier steps only.
+      patch: Steps joined to one token.
+      dropout: Share of features dropped before the output.
+    """
+    return Transformer(units, layers, attention_heads, positions, steps, causal, patch, dropout,
+                       return_sequences, feed_forward)
+
+
+MODEL = Model(make, cost.transformer, multiple="attention_heads", finer="feed_forward")
 
 
 def _require(holds, message):

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,7 +33,7 @@ BATCH, STEPS = 4, 16
 MEMORY = {"memory_slots": 5, "slot_width": 4}
 SMALL = {"units": 4, **MEMORY, "attention_heads": 2, "locality": 1, "segment_length": 2.0,
          "jit_compile": False}
-FLAGS = SimpleNamespace(units=4, max_memory=None, dropout=0.1, jit_compile=False, seed=0)
+LSTM = dict(units=4, dropout=0.1, jit_compile=False, seed=0)
 
 
 def sequence(width):
@@ -74,7 +73,7 @@ LAYERS = {
     "Mamba": (lambda: Mamba(4, 1, 3, chunk_length=4, jit_compile=False), [sequence(2)]),
     "Mamba, sequences": (lambda: Mamba(4, 2, 3, chunk_length=None, return_sequences=True, jit_compile=False),
                          [sequence(2)]),
-    "LSTM": (lambda: lstm.make(FLAGS, steps=STEPS, return_sequences=True), [sequence(2)]),
+    "LSTM": (lambda: lstm.make(**LSTM, return_sequences=True), [sequence(2)]),
     "SkipLSTM": (lambda: SkipLSTM(4, cost_per_sample=0.1), [sequence(2)]),
     "SkipLSTM, sequences": (lambda: SkipLSTM(4, max_steps=8, return_sequences=True), [sequence(2)]),
     "DilatedLSTM": (lambda: DilatedLSTM(4, (1, 3)), [sequence(2)]),
@@ -82,7 +81,7 @@ LAYERS = {
     "DRRLSTMCell": (lambda: Recurrent(DRRLSTMCell(4, 3), return_sequences=True), [sequence(2)]),
 }
 if importlib.util.find_spec("tensorflow_addons"):
-    LAYERS["LayerNormLSTM"] = (lambda: lnlstm.make(FLAGS, steps=STEPS, return_sequences=False), [sequence(2)])
+    LAYERS["LayerNormLSTM"] = (lambda: lnlstm.make(**LSTM), [sequence(2)])
 TIMELESS = ("ChebAttention, dense", "ChebAttention, banded")
 each = pytest.mark.parametrize("name", LAYERS)
 

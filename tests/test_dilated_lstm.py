@@ -1,6 +1,5 @@
 """The Dilated LSTM against NumPy step by step, and what each step depends on."""
 
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -157,10 +156,9 @@ def test_chrono_memories_are_in_steps_of_the_input():
     assert 360 < longest[0] <= 401 and 90 < longest[1] <= 101
 
 
-@pytest.mark.parametrize("layers, dilations", [(None, [1, 2, 4]), (5, [1, 2, 4, 8, 16])])
-def test_flags_give_powers_of_two(layers, dilations):
-    flags = SimpleNamespace(units=4, layers=layers, max_memory=None, jit_compile=False, dropout=0.0, seed=0)
-    model = dilated_lstm.make(flags, steps=None, return_sequences=True)
+@pytest.mark.parametrize("layers, dilations", [({}, [1, 2, 4]), ({"layers": 5}, [1, 2, 4, 8, 16])])
+def test_layers_give_powers_of_two(layers, dilations):
+    model = dilated_lstm.make(4, **layers, return_sequences=True, jit_compile=False)
     assert model.layers[0].dilations == dilations
     assert model(tf.zeros([2, 7, 1])).shape == [2, 7, 4]
 

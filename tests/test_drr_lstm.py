@@ -1,7 +1,6 @@
 """The DRR LSTM against NumPy in float64; its projection, its routes, its rank."""
 
 import itertools
-from types import SimpleNamespace
 
 import hypothesis.extra.numpy as arrays
 import numpy as np
@@ -221,10 +220,8 @@ def test_padding_holds_all_routes():
         np.testing.assert_allclose(y[n, length - 1:], held, atol=1e-12)
 
 
-def test_flags_give_its_sizes():
-    flags = SimpleNamespace(units=6, routes=5, rank=None, max_memory=10, jit_compile=False, dropout=0.0,
-                            seed=0)
-    cell = drr_lstm.make(flags, steps=None, return_sequences=False).layers[0].cell
+def test_options_give_its_sizes():
+    cell = drr_lstm.make(6, routes=5, memory_horizon=10).layers[0].cell
     assert (cell.units, cell.routes, cell.rank, cell.max_steps) == (6, 5, 3, 10)
 
 

@@ -1,7 +1,6 @@
 """`lstm` against PyTorch with the same weights, and `lnlstm` against NumPy in float64."""
 
 import importlib.util
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,16 +16,11 @@ needs_addons = pytest.mark.skipif(importlib.util.find_spec("tensorflow_addons") 
                                   reason="tensorflow-addons has no wheel for this Python")
 
 
-def flags(**changes):
-    return SimpleNamespace(**{"units": UNITS, "max_memory": None, "dropout": 0.0, "jit_compile": False,
-                              "seed": 0, **changes})
-
-
 def built(make, x, return_sequences=True, **changes):
     """The layer in float64, with random weights."""
     tf.keras.backend.set_floatx("float64")
     try:
-        layer = make(flags(**changes), steps=None, return_sequences=return_sequences)
+        layer = make(UNITS, return_sequences=return_sequences, jit_compile=False, seed=0, **changes)
         layer(x)
     finally:
         tf.keras.backend.set_floatx("float32")
@@ -83,15 +77,15 @@ def test_padding_is_left_out_as_pytorch_packs_it():
 
 
 def test_the_bias_without_chrono_is_that_of_keras():
-    ours = lstm.make(flags(), steps=None, return_sequences=False)
+    ours = lstm.make(UNITS)
     theirs = tf.keras.layers.LSTM(UNITS)
     ours(sequences()), theirs(sequences())
     np.testing.assert_array_equal(ours.get_weights()[2], theirs.get_weights()[2])
 
 
 @pytest.mark.parametrize("make", [lstm.make, pytest.param(lnlstm.make, marks=needs_addons)])
-def test_chrono_gates_remember_up_to_max_memory(make):
-    layer = make(flags(units=300, max_memory=101), steps=None, return_sequences=False)
+def test_chrono_gates_remember_up_to_the_horizon(make):
+    layer = make(300, memory_horizon=101)
     layer(tf.zeros([1, 1, 1]))
     i, f, g, o = np.split(layer.layers[0].cell.bias.numpy(), 4)
     np.testing.assert_allclose(i, -f)
@@ -134,12 +128,12 @@ def test_without_addons_one_line_says_so(monkeypatch):
 
     monkeypatch.setattr(compat, "addons", missing)
     with pytest.raises(ArgumentError, match="^model=lnlstm: tensorflow-addons is not installed") as error:
-        lnlstm.make(flags(), steps=None, return_sequences=False)
+        lnlstm.make(UNITS)
     assert "\n" not in str(error.value)
 
 
 def test_dropout_thins_the_outputs_while_training():
-    layer = lstm.make(flags(units=1000, dropout=0.25), steps=None, return_sequences=False)
+    layer = lstm.make(1000, dropout=0.25, seed=0)
     x = sequences()
     whole, thinned = layer(x), layer(x, training=True)
     kept = np.not_equal(thinned, 0)
@@ -149,7 +143,7 @@ def test_dropout_thins_the_outputs_while_training():
 
 def test_it_can_be_compiled():
     x = tf.constant(sequences(batch=16), tf.float32)
-    plain, compiled = (lstm.make(flags(jit_compile=jit), steps=None, return_sequences=True)
+    plain, compiled = (lstm.make(UNITS, return_sequences=True, jit_compile=jit)
                        for jit in (False, True))
     y, _ = plain(x), compiled(x)
     compiled.set_weights(plain.get_weights())

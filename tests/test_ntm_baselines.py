@@ -257,28 +257,26 @@ def test_dropout_is_of_the_features_and_only_in_training():
     assert np.any(layer(x, training=True) != layer(x))
 
 
-FLAGS = SimpleNamespace(units=4, memory_slots=6, slot_width=3, read_heads=2, write_heads=1, shift_range=1,
-                        memory_init=None, max_memory=None, dropout=0.1, jit_compile=False, seed=0,
-                        write_interval=None)
+OPTIONS = dict(units=4, memory_slots=6, slot_width=3, read_heads=2)
 
 
 @pytest.mark.parametrize("module, layer", [
     (baselines.ntm, NTM), (baselines.uw_ntm, UniformWritingNTM),
     (baselines.cuw_ntm, CachedUniformWritingNTM)])
-def test_make_takes_the_flags(module, layer):
-    made = module.make(FLAGS, steps=28, return_sequences=True)
+def test_make_takes_the_options(module, layer):
+    made = module.make(**OPTIONS, steps=28, return_sequences=True)
     assert type(made) is layer and made.return_sequences
     cell = made.recurrent.cell
     assert (cell.units, cell.memory_slots, cell.slot_width, cell.read_heads) == (4, 6, 3, 2)
     assert cell.memory_init == "constant" and cell.max_steps == 28
     assert getattr(made, "write_interval", 4) == 4
-    given = {"memory_init": "learned", "write_interval": 5, "max_memory": 9}
-    made = module.make(SimpleNamespace(**{**vars(FLAGS), **given}), steps=None, return_sequences=False)
+    interval = {} if layer is NTM else {"write_interval": 5}
+    made = module.make(**OPTIONS, memory_init="learned", memory_horizon=9, **interval)
     assert made.recurrent.cell.memory_init == "learned" and made.recurrent.cell.max_steps == 9
     assert getattr(made, "write_interval", 5) == 5
     if layer is not NTM:
         with pytest.raises(ValueError, match="write_interval=None"):
-            module.make(FLAGS, steps=None, return_sequences=False)
+            module.make(**OPTIONS)
 
 
 @pytest.mark.parametrize("read_heads, write_heads, shift_range", [(1, 1, 1), (2, 3, 2)])

@@ -1,6 +1,5 @@
 """The Skip LSTM against gate sequences worked by hand, and NumPy in float64."""
 
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -216,12 +215,12 @@ def test_what_cannot_work_is_refused(arguments, message):
         SkipLSTM(**arguments)
 
 
-def test_a_model_from_flags_reports_its_update_rate_and_pays_for_it():
-    flags = SimpleNamespace(units=4, cost_per_sample=0.5, max_memory=8, dropout=0.1, seed=0, jit_compile=True)
+def test_a_model_from_options_reports_its_update_rate_and_pays_for_it():
     x = np.where(np.arange(12)[:, None] < 5, sequences(batch=16), 0).astype("float32")
     model = tf.keras.Sequential([
         tf.keras.Input([12, FEATURES]), tf.keras.layers.Masking(0.0),
-        skip_lstm.make(flags, steps=12, return_sequences=False), tf.keras.layers.Dense(1)])
+        skip_lstm.make(4, cost_per_sample=0.5, memory_horizon=8, dropout=0.1, seed=0),
+        tf.keras.layers.Dense(1)])
     model.compile(loss="mse", metrics=["mae"])
     logs = model.evaluate(x, np.zeros([16, 1]), batch_size=16, verbose=0, return_dict=True)
     without = np.mean(np.square(model(x)))

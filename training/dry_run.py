@@ -2,8 +2,9 @@
 
 import inspect
 
+import baselines
 import santm_tf
-from santm_tf import cost, room
+from santm_tf import room
 from training import flags, models
 
 FLAGS = flags.FLAGS
@@ -36,7 +37,7 @@ def _flops(model, task, steps):
     given = {"features": task.features or FLAGS.embedding or FLAGS.units, "steps": steps,
              "boundary_rate": 1 / FLAGS.segment_length, "return_sequences": task.return_sequences,
              **FLAGS.flag_values_dict()}
-    formula = getattr(cost, FLAGS.model)
+    formula = baselines.load(FLAGS.model).cost
     sizes = {name: given[name] for name in inspect.signature(formula).parameters
              if given.get(name) is not None}
     head = 2 * model.layers[-1].count_params() * (steps if task.return_sequences else 1)

@@ -50,8 +50,11 @@ def build(task):
                   tf.keras.layers.Dropout(FLAGS.token_dropout, noise_shape=(None, None, 1)),
                   tf.keras.layers.Dropout(FLAGS.dropout)]
     pooled = FLAGS.pooling == "mean" and not task.return_sequences
-    layers.append(baselines.make(FLAGS.model, FLAGS, steps=steps, stateful=task.stateful,
-                                 return_sequences=task.return_sequences or pooled))
+    given = FLAGS.flag_values_dict() | {"memory_horizon": FLAGS.max_memory}
+    options = {name: given[name] for name in baselines.options(FLAGS.model) if given[name] is not None}
+    layers.append(baselines.make(FLAGS.model, options, steps=steps, stateful=task.stateful,
+                                 return_sequences=task.return_sequences or pooled, seed=FLAGS.seed,
+                                 jit_compile=FLAGS.jit_compile))
     if pooled:
         layers.append(tf.keras.layers.GlobalAveragePooling1D())
     layers.append(tf.keras.layers.Dense(task.outputs, name="logits"))

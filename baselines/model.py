@@ -1,0 +1,27 @@
+"""What a file of this folder says about its model."""
+
+import dataclasses
+from collections.abc import Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model of the registry.
+
+    Args:
+      make: gives the layer. Its arguments before the `*` are the model's options, which `train.py` takes as
+        flags: their defaults, types, bounds and texts are read from its signature and docstring. After
+        the `*` comes what the task and the run decide.
+      cost: gives the `Cost` of a sequence, from sizes named as the options.
+      width: the option that sets how many weights the model has.
+      multiple: an option of which the width has to be a multiple.
+      finer: an option that sets the number of weights more finely than the width.
+      schedule: whether training lowers the rate of an access mask.
+    """
+
+    make: Callable
+    cost: Callable
+    width: str = "units"
+    multiple: str | None = None
+    finer: str | None = None
+    schedule: bool = False
