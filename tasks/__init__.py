@@ -73,11 +73,16 @@ def load(name, *, batch_size, seed, data_dir=None, **options):
         raise TaskError(f"--batch_size={batch_size}: must be at least 1")
     given = {option: value for option, value in options.items() if value is not None}
     known = defaults(name)
+    if data_dir is not None:
+        if not reads_data(name):
+            raise TaskError(f"--data_dir={data_dir}: --task={name} reads no data; leave it out, or name the "
+                            "task that is meant")
+        given["data_dir"] = data_dir
     for option in given:
-        if option not in known:
+        if option not in {*known, "data_dir"}:
             takes = "only " + ", ".join("--" + k for k in known) if known else "no options"
             raise TaskError(f"--{option}: --task={name} does not take it (it has {takes})")
-    return _LOADERS[name](batch_size=batch_size, seed=seed, data_dir=data_dir, **given)
+    return _LOADERS[name](batch_size=batch_size, seed=seed, **given)
 
 
 def defaults(name):
@@ -89,3 +94,12 @@ def defaults(name):
     return {option: parameter.default for option, parameter
             in inspect.signature(_LOADERS[name]).parameters.items()
             if option not in ("batch_size", "seed", "data_dir")}
+
+
+def reads_data(name):
+    """Whether a task has data of a user's, which `data_dir` names.
+
+    >>> reads_data("text"), reads_data("digits")
+    (True, False)
+    """
+    return "data_dir" in inspect.signature(_LOADERS[name]).parameters

@@ -37,7 +37,7 @@ def sequences(count, length, key):
     return tf.stack([values, marked], -1), tf.reduce_sum(values * marked, 1, keepdims=True)
 
 
-def load(batch_size, seed, data_dir=None, length=50, steps_per_epoch=200):
+def load(batch_size, seed, length=50, steps_per_epoch=200):
     """Adding two marked values out of `length`, one output, mean squared error.
 
     The mean predictor's error is the target's variance, 1/6. Campos et al. take the task as solved
@@ -46,7 +46,6 @@ def load(batch_size, seed, data_dir=None, length=50, steps_per_epoch=200):
     Args:
       batch_size: sequences per batch.
       seed: decides the training sequences; validation and test are always the same ones.
-      data_dir: not used.
       length: steps of a sequence, T; 50 in the paper.
       steps_per_epoch: batches in an epoch.
 
@@ -56,7 +55,6 @@ def load(batch_size, seed, data_dir=None, length=50, steps_per_epoch=200):
     >>> load(batch_size=4, seed=0, length=200).train.element_spec[0].shape
     TensorShape([4, 200, 2])
     """
-    del data_dir
     generated.check("adding", 2, length=length)
     generated.check("adding", steps_per_epoch=steps_per_epoch)
 

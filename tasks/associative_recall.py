@@ -69,7 +69,6 @@ def _unique(items, queried):
 def load(
     batch_size,
     seed,
-    data_dir=None,
     min_items=2,
     max_items=6,
     test_items=None,
@@ -88,7 +87,6 @@ def load(
     Args:
       batch_size: sequences per batch.
       seed: decides the training sequences; validation and test are always the same ones.
-      data_dir: not used.
       min_items: fewest items in a sequence, in training and validation; at least 2.
       max_items: most items in a sequence there. Counts are uniform between the two.
       test_items: items in every test sequence, `max_items` by default.
@@ -108,7 +106,6 @@ def load(
     >>> load(batch_size=4, seed=0, item_vectors=1, bits=24).train.element_spec[0].shape
     TensorShape([4, 16, 26])
     """
-    del data_dir
     test_items = max_items if test_items is None else test_items
     generated.check("associative_recall", 2, min_items=min_items, max_items=max_items,
                     test_items=test_items)

@@ -61,7 +61,7 @@ def expected_levels(length):
     return sum(change)
 
 
-def load(batch_size, seed, data_dir=None, length=100, steps_per_epoch=200):
+def load(batch_size, seed, length=100, steps_per_epoch=200):
     """The sum of the levels that a sequence goes through, one output, mean squared error.
 
     The mean predictor's error is the target's variance, `expected_levels(T) / 3`: the levels are independent
@@ -71,7 +71,6 @@ def load(batch_size, seed, data_dir=None, length=100, steps_per_epoch=200):
     Args:
       batch_size: sequences per batch.
       seed: decides the training sequences; validation and test are always the same ones.
-      data_dir: not used.
       length: steps of a sequence, T.
       steps_per_epoch: batches in an epoch.
 
@@ -81,7 +80,6 @@ def load(batch_size, seed, data_dir=None, length=100, steps_per_epoch=200):
     >>> load(batch_size=4, seed=0, length=60).train.element_spec[0].shape
     TensorShape([4, 60, 4])
     """
-    del data_dir
     generated.check("change_points", length=length, steps_per_epoch=steps_per_epoch)
 
     def draw(count, key, epoch):

@@ -52,7 +52,6 @@ def sequences(lengths, max_length, bits, key):
 def load(
     batch_size,
     seed,
-    data_dir=None,
     min_length=1,
     max_length=20,
     test_length=None,
@@ -69,7 +68,6 @@ def load(
     Args:
       batch_size: sequences per batch.
       seed: decides the training sequences; validation and test are always the same ones.
-      data_dir: not used.
       min_length: fewest vectors in a sequence, in training and validation.
       max_length: most vectors in a sequence there. Lengths are uniform between the two.
       test_length: vectors in every test sequence, `max_length` by default.
@@ -85,7 +83,6 @@ def load(
     >>> [part.element_spec[0].shape for part in (task.train, task.test)]
     [TensorShape([4, 42, 10]), TensorShape([4, 82, 10])]
     """
-    del data_dir
     test_length = max_length if test_length is None else test_length
     generated.check("copy", min_length=min_length, max_length=max_length, test_length=test_length,
                     bits=bits, steps_per_epoch=steps_per_epoch, curriculum_epochs=curriculum_epochs)

@@ -78,7 +78,7 @@ class RecallAccuracy(tf.keras.metrics.SparseCategoricalAccuracy):
         return super().update_state(y_true[:, -RECALL:], y_pred[:, -RECALL:], sample_weight)
 
 
-def load(batch_size, seed, data_dir=None, delay=200, steps_per_epoch=200, curriculum=False,
+def load(batch_size, seed, delay=200, steps_per_epoch=200, curriculum=False,
          curriculum_epochs=10):
     """Recalling ten symbols after a blank of `delay` steps.
 
@@ -90,7 +90,6 @@ def load(batch_size, seed, data_dir=None, delay=200, steps_per_epoch=200, curric
     Args:
       batch_size: sequences per batch.
       seed: decides the training sequences; validation and test are always the same ones.
-      data_dir: not used.
       delay: D, the steps from the last symbol to the delimiter.
       steps_per_epoch: batches in an epoch.
       curriculum: whether to train on delays uniform from 1 to a longest one that doubles until it is D
@@ -104,7 +103,6 @@ def load(batch_size, seed, data_dir=None, delay=200, steps_per_epoch=200, curric
     >>> task.train.element_spec[0].shape, round(task.chance["cross_entropy"], 4)
     (TensorShape([4, 220, 10]), 0.0945)
     """
-    del data_dir
     generated.check("copy_memory", delay=delay, steps_per_epoch=steps_per_epoch,
                     curriculum_epochs=curriculum_epochs)
 

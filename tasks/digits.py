@@ -59,8 +59,8 @@ def distorted(x, key):
     return tf.reshape(images, [-1, 64, 1])
 
 
-def load(batch_size, seed, data_dir=None, augment=False):
-    """Ten classes from 64 steps of one pixel. Nothing is downloaded, and `data_dir` is not used.
+def load(batch_size, seed, augment=False):
+    """Ten classes from 64 steps of one pixel. Nothing is downloaded.
 
     With `augment` the training images are `distorted` anew in each epoch; validation and test images
     are always the originals.
@@ -69,7 +69,6 @@ def load(batch_size, seed, data_dir=None, augment=False):
     >>> task.train.element_spec[0].shape
     TensorShape([32, 64, 1])
     """
-    del data_dir
     (x, y), validation, test = splits()
     if batch_size > len(y):
         raise TaskError(

@@ -43,13 +43,12 @@ def sequences(count, sampling_period, key):
     return tf.sin(2 * math.pi * time / period + phase)[..., None], label
 
 
-def load(batch_size, seed, data_dir=None, sampling_period=1.0, steps_per_epoch=200):
+def load(batch_size, seed, sampling_period=1.0, steps_per_epoch=200):
     """Two classes of sine waves by their period, from one sample a step.
 
     Args:
       batch_size: sequences per batch.
       seed: decides the training sequences; validation and test are always the same ones.
-      data_dir: not used.
       sampling_period: time between two steps in ms; 1 and 0.5 in the paper, for 100 and 200 steps.
       steps_per_epoch: batches in an epoch.
 
@@ -59,7 +58,6 @@ def load(batch_size, seed, data_dir=None, sampling_period=1.0, steps_per_epoch=2
     >>> load(batch_size=4, seed=0, sampling_period=0.5).train.element_spec[0].shape
     TensorShape([4, 200, 1])
     """
-    del data_dir
     generated.check("frequency", steps_per_epoch=steps_per_epoch)
     if not 0 < sampling_period <= FROM / 2:
         raise TaskError(f"--sampling_period={sampling_period}: must be above 0 and at most {FROM / 2} ms, "

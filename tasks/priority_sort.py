@@ -56,7 +56,6 @@ def sequences(lengths, max_length, sorted, bits, key):
 def load(
     batch_size,
     seed,
-    data_dir=None,
     min_length=None,
     max_length=20,
     test_length=None,
@@ -74,7 +73,6 @@ def load(
     Args:
       batch_size: sequences per batch.
       seed: decides the training sequences; validation and test are always the same ones.
-      data_dir: not used.
       min_length: fewest vectors in a sequence, in training and validation; by default `max_length`,
         and 1 with a curriculum.
       max_length: most vectors in a sequence there. Lengths are uniform between the two.
@@ -92,7 +90,6 @@ def load(
     >>> [part.element_spec[0].shape for part in (task.train, task.test)]
     [TensorShape([4, 37, 10]), TensorShape([4, 57, 10])]
     """
-    del data_dir
     if min_length is None:
         min_length = 1 if curriculum else max_length
     test_length = max_length if test_length is None else test_length

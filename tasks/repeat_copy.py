@@ -64,7 +64,6 @@ def sequences(lengths, repeats, max_length, max_repeats, bits, key, known_repeat
 def load(
     batch_size,
     seed,
-    data_dir=None,
     min_length=1,
     max_length=10,
     test_length=None,
@@ -83,7 +82,6 @@ def load(
     Args:
       batch_size: sequences per batch.
       seed: decides the training sequences; validation and test are always the same ones.
-      data_dir: not used.
       min_length: fewest vectors in a sequence, in training and validation.
       max_length: most vectors in a sequence there.
       test_length: vectors in every test sequence, `max_length` by default.
@@ -103,7 +101,6 @@ def load(
     >>> [part.element_spec[0].shape for part in (task.train, task.test)]
     [TensorShape([4, 113, 11]), TensorShape([4, 213, 11])]
     """
-    del data_dir
     test_length = max_length if test_length is None else test_length
     test_repeats = max_repeats if test_repeats is None else test_repeats
     generated.check("repeat_copy", min_length=min_length, max_length=max_length,

@@ -5,15 +5,16 @@ from training.checkpoints import best_weights
 from training.run import load_task
 from training.workdir import Workdir
 
-SMALL = ["--units=4", "--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2",
-         "--nojit_compile", "--access_rate=0.25", "--initial_access_rate=0.25", "--batch_size=320"]
+TINY = ["--units=4", "--nojit_compile", "--batch_size=320"]
+SMALL = ["--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2", "--access_rate=0.25",
+         "--initial_access_rate=0.25"]  # a santm
 
 
 def make(folder, *argv):
     """Makes a work directory of a model that learned nothing; returns its path, its task and the model."""
     flags.define()
     flags.forget()
-    flags.parse(["run", f"--workdir={folder}", *SMALL, *argv])
+    flags.parse(["run", f"--workdir={folder}", *TINY, *SMALL * ("--model=lstm" not in argv), *argv])
     task = load_task()
     model = models.compiled(task)
     workdir = Workdir(str(folder))

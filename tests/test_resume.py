@@ -16,11 +16,12 @@ import train
 from training import callbacks, flags
 from training.board import Board
 
-SMALL = ["--units=4", "--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2",
-         "--nojit_compile", "--checkpoint_minutes=0"]
+SMALL = ["--units=4", "--nojit_compile", "--checkpoint_minutes=0"]
+SANTM = ["--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2"]
 RUNS = {  # how often they are killed, and their flags
-    "santm": (3, ["--task=digits", "--batch_size=128", "--epochs=3", "--access_rate=0.25", "--dropout=0.2"]),
-    "hard_concrete": (3, ["--task=adding", "--length=12", "--steps_per_epoch=8", "--epochs=3",
+    "santm": (3, [*SANTM, "--task=digits", "--batch_size=128", "--epochs=3", "--access_rate=0.25",
+                  "--dropout=0.2"]),
+    "hard_concrete": (3, [*SANTM, "--task=adding", "--length=12", "--steps_per_epoch=8", "--epochs=3",
                           "--mask=hard_concrete", "--access_rate=0.5", "--ema=0.9"]),
     "stateful": (14, ["--task=chars", "--model=lstm", "--window=16", "--batch_size=4", "--dropout=0.2",
                       "--token_dropout=0.1", "--epochs=9", "--patience=1", "--optimizer=sgd",

@@ -243,5 +243,11 @@ def test_an_option_of_none_is_the_default():
 def test_every_option_has_a_default():
     for load in (tasks.copy.load, tasks.digits.load):
         names = list(inspect.signature(load).parameters.values())
-        assert [p.name for p in names[:3]] == ["batch_size", "seed", "data_dir"]
+        assert [p.name for p in names[:2]] == ["batch_size", "seed"]
         assert all(p.default is not p.empty for p in names[2:])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_data_that_a_task_does_not_read_are_refused(name):
+    with pytest.raises(tasks.TaskError, match=f"--data_dir=mine.npz: --task={name} reads no data"):
+        tasks.load(name, batch_size=4, seed=0, data_dir="mine.npz")

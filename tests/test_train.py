@@ -16,8 +16,11 @@ from training.callbacks import StopWhenNotFinite
 from training.run import load_task, with_saved_flags
 
 CONFIGS = pathlib.Path(__file__).parent.parent.joinpath("configs")
-SMALL = ["--units=4", "--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2",
-         "--nojit_compile", "--batch_size=256", "--epochs=2", "--access_rate=0.25"]
+TINY = ["--units=4", "--nojit_compile", "--batch_size=256", "--epochs=2"]
+SMALL = [*TINY, "--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2",
+         "--access_rate=0.25"]
+LSTM = [*TINY, "--model=lstm"]
+NTM = [*TINY, "--model=ntm", "--memory_slots=8", "--slot_width=4"]
 
 
 pytestmark = pytest.mark.usefixtures("fresh_flags", "no_views")
@@ -118,7 +121,7 @@ def test_a_flag_that_the_saved_run_did_not_know_counts_as_not_given(trained, tmp
 
 
 def test_resuming_goes_on_where_the_run_stopped(tmp_path, capsys):
-    asked = [f"--workdir={tmp_path}/run", *SMALL, "--model=lstm"]
+    asked = [f"--workdir={tmp_path}/run", *LSTM]
     run(train, "--max_steps=4", *asked)
     run(train, "--resume", *asked)
     assert json.loads(capsys.readouterr().out.strip().split("\n")[-1])["epochs"] == 2
@@ -148,10 +151,24 @@ def test_resuming_goes_on_where_the_run_stopped(tmp_path, capsys):
     (["--profile_steps=80000,80001"], "--profile_steps"),
     (["--patience=0"], "--patience"),
     (["--checkpoint_minutes=-1"], "--checkpoint_minutes"),
+    (["--data_dir=mine.npz"], "--data_dir=mine.npz: --task=digits reads no data"),
+    (["--model=lstm", "--top_k=4"], "--top_k=4: --model=lstm does not use it"),
+    (["--model=lstm", "--access_rate=0.5"], "--access_rate=0.5: --model=lstm does not use it"),
+    (["--model=ntm", "--causal"], "--causal: --model=ntm does not use it"),
+    (["--search=lsh"], "--search=lsh: needs --memory=sparse"),
+    (["--mask=uniform", "--mask_surrogate=double_tanh"], "double_tanh: needs --mask=learned"),
+    (["--embedding=8"], "--embedding=8: --task=digits has no tokens"),
+    (["--token_dropout=0.5"], "--token_dropout=0.5: --task=digits has no tokens"),
+    (["--task=copy", "--mask_period=1", "--pooling=mean"], "--task=copy has an output at every"),
 ])
 def test_a_mistake_gets_one_line_that_names_the_flag(argv, names, tmp_path, capsys):
     assert names in refused(capsys, train, f"--workdir={tmp_path}/run", *argv)
     assert not os.path.exists(tmp_path / "run")
+
+
+def test_a_flag_of_its_default_counts_as_not_given(tmp_path, capsys):
+    run(train, *LSTM, "--dry_run", "--slot_width=32", "--access_rate=1.0", "--pooling=last", "--noaugment")
+    assert "weights: " in capsys.readouterr().out
 
 
 def test_a_missing_workdir_is_named(tmp_path, capsys):
@@ -165,8 +182,7 @@ def test_a_filled_work_directory_is_refused_and_left_alone(trained, capsys):
     assert "--resume" in refused(capsys, train, f"--workdir={folder}", *SMALL)
     assert "--units" in refused(capsys, train, f"--workdir={folder}", "--resume", *SMALL,
                                 "--units=5")
-    assert "--model" in refused(capsys, train, f"--workdir={folder}", "--resume", *SMALL,
-                                "--model=lstm")
+    assert "--model" in refused(capsys, train, f"--workdir={folder}", "--resume", *LSTM)
     assert before == {n: os.path.getmtime(os.path.join(folder, n)) for n in os.listdir(folder)}
 
 
@@ -229,8 +245,8 @@ def test_a_run_that_was_cut_off_keeps_the_figures_of_its_epochs(tmp_path, capsys
     with monkeypatch.context() as patch:
         patch.setattr(tf.keras.Model, "evaluate", cut_off_in_the_second_epoch())
         with pytest.raises(KeyboardInterrupt):
-            run(train, f"--workdir={folder}", *SMALL, "--model=lstm")
-    run(train, f"--workdir={folder}", "--resume", *SMALL, "--model=lstm")
+            run(train, f"--workdir={folder}", *LSTM)
+    run(train, f"--workdir={folder}", "--resume", *LSTM)
     with open(folder / "metrics.json") as file:
         record = json.load(file)
     assert [epoch["epoch"] for epoch in record["epochs"]] == [1, 2]
@@ -257,11 +273,12 @@ def test_a_committed_flag_file_is_one_that_train_takes(path):
     assert path.stem == "-".join([flags.FLAGS.task] + [flags.FLAGS.model] * (flags.FLAGS.model != "santm"))
 
 
-@pytest.mark.parametrize("flag", ["--access_rate=0.25", "--memory=sparse", "--model=ntm", "--model=lstm"])
-def test_a_dry_run_says_what_would_be_trained_and_touches_nothing(flag, tmp_path, capsys):
-    run(train, *SMALL, flag, "--dry_run", f"--workdir={tmp_path}/run")
+@pytest.mark.parametrize("asked", [SMALL, [*SMALL, "--memory=sparse"], NTM, LSTM],
+                         ids=["santm", "sparse", "ntm", "lstm"])
+def test_a_dry_run_says_what_would_be_trained_and_touches_nothing(asked, tmp_path, capsys):
+    run(train, *asked, "--dry_run", f"--workdir={tmp_path}/run")
     lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.split("\n") if ": " in line)
-    flags.parse(["program", *SMALL, flag, "--dry_run"])
+    flags.parse(["program", *asked, "--dry_run"])
     model = models.compiled(load_task())
     assert int(lines["weights"].replace(",", "")) == sum(np.size(w) for w in model.trainable_weights)
     assert any(name.startswith("FLOPs") for name in lines)
@@ -269,7 +286,7 @@ def test_a_dry_run_says_what_would_be_trained_and_touches_nothing(flag, tmp_path
 
 
 def test_what_no_one_looks_at_gets_a_line_an_epoch(tmp_path, capsys):
-    run(train, f"--workdir={tmp_path}/run", *SMALL, "--model=lstm")
+    run(train, f"--workdir={tmp_path}/run", *LSTM)
     lines = [line for line in capsys.readouterr().err.split("\n") if line.startswith("epoch ")]
     assert [line.split(" [")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
     assert all("left] " in line and "loss=" in line and "\r" not in line for line in lines)

@@ -13,6 +13,11 @@ from training import flags
 FLAGS = flags.FLAGS
 # Decay would undo how these start.
 UNDECAYED = ["bias", "scores", "alpha", "multiplier", "step_weight", "gamma", "initial"]
+# Flags of the group "model" that are not the layer's own, and what they need: the task's kind, or a flag.
+AROUND = {"model", "match_parameters", "embedding", "token_dropout", "pooling"}
+OF_ACCESS = {"access_rate", "initial_access_rate", "retention", "mask_schedule", "mask_warmup"}
+NEEDED = {"allocate": ("memory", "sparse"), "normaliser": ("memory", "sparse"),
+          "search": ("memory", "sparse"), "mask_surrogate": ("mask", "learned")}
 
 
 def compiled(task):
@@ -35,7 +40,24 @@ def compiled(task):
     return model
 
 
+def _refuse_unused(task):
+    """Refuses a flag that was given and that neither the task's kind nor the model uses."""
+    own = {"max_memory" if name == "memory_horizon" else name for name in baselines.options(FLAGS.model)}
+    for name, text in flags.given(flags.MODEL).items():
+        if name in ("embedding", "token_dropout") and task.vocabulary is None:
+            raise flags.UsageError(f"{text}: --task={task.name} has no tokens; leave it out")
+        if name == "pooling" and task.return_sequences:
+            raise flags.UsageError(f"{text}: --task={task.name} has an output at every step; leave it out")
+        if name not in AROUND | own | (OF_ACCESS if FLAGS.model == "santm" else set()):
+            raise flags.UsageError(f"{text}: --model={FLAGS.model} does not use it; leave it out")
+        if name in NEEDED:
+            other, value = NEEDED[name]
+            if FLAGS[other].value != value:
+                raise flags.UsageError(f"{text}: needs --{other}={value}; add it, or leave this out")
+
+
 def build(task):
+    _refuse_unused(task)
     steps = steps_of(task)
     batch = FLAGS.batch_size if task.stateful else None
     padded = task.padding is not None
