@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import santm_tf  # noqa: E402, I001  (first: it chooses Keras 2)
 from training import callbacks, flags, models  # noqa: E402
 from training.dynamic import dynamic_evaluation  # noqa: E402
-from training.run import load_run, load_task, with_saved_flags  # noqa: E402
+from training.run import check_export, exported, load_run, load_task, with_saved_flags  # noqa: E402
 
 FLAGS = flags.FLAGS
 
@@ -45,13 +45,19 @@ def dynamic_scores(model):
 
 
 def main():
+    for name in ("dry_run", "resume", "profile_steps"):
+        if FLAGS[name].value:
+            raise flags.UsageError(f"--{name}: is for train.py alone; leave it out")
     paths = [FLAGS.workdir] if os.path.isdir(FLAGS.workdir) else FLAGS.workdir.split(",")
     if len(paths) > 1:
         print(json.dumps(compare(paths)))
         return
+    check_export()
     workdir, task, model = load_run()
     epochs = workdir.read_metrics()["epochs"]
     result = results(task, model, epochs)
+    if FLAGS.export_dir:
+        exported(model)
     tell(workdir, task, model, epochs, result)
 
 

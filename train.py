@@ -27,11 +27,10 @@ def main():
         tf.config.experimental.enable_op_determinism()
     tf.keras.backend.experimental.enable_tf_random_generator()  # dropout then has a state to save
     tf.keras.utils.set_random_seed(FLAGS.seed)
+    check_export()
     task = load_task()
     model = models.compiled(task)
     falling = falling_epochs()
-    if FLAGS.export_dir and FLAGS.model != "santm":
-        raise flags.UsageError(f"--export_dir: --model={FLAGS.model} cannot be exported; use --model=santm")
     if FLAGS.export_dir:
         check_export()
     if FLAGS.dry_run:

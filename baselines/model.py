@@ -12,7 +12,7 @@ class Model:
       make: gives the layer. Its arguments before the `*` are the model's options, which `train.py` takes as
         flags: their defaults, types, bounds and texts are read from its signature and docstring. After
         the `*` comes what the task and the run decide.
-      cost: gives the `Cost` of a sequence, from sizes named as the options.
+      cost: gives the `Cost` of a sequence, from sizes named as the options; or None, no formula.
       width: the option that sets how many weights the model has.
       multiple: an option of which the width has to be a multiple.
       finer: an option that sets the number of weights more finely than the width.
@@ -20,7 +20,7 @@ class Model:
     """
 
     make: Callable
-    cost: Callable
+    cost: Callable | None = None
     width: str = "units"
     multiple: str | None = None
     finer: str | None = None

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import baselines.model
 import evaluate
 import train
+from baselines import lstm
 from training import flags, models
 from training.callbacks import StopWhenNotFinite
 from training.run import load_task, with_saved_flags
@@ -160,6 +162,8 @@ def test_resuming_goes_on_where_the_run_stopped(tmp_path, capsys):
     (["--embedding=8"], "--embedding=8: --task=digits has no tokens"),
     (["--token_dropout=0.5"], "--token_dropout=0.5: --task=digits has no tokens"),
     (["--task=copy", "--mask_period=1", "--pooling=mean"], "--task=copy has an output at every"),
+    (["--tflite"], "--tflite: is of an export"),
+    (["--export_xla"], "--export_xla: is of an export"),
 ])
 def test_a_mistake_gets_one_line_that_names_the_flag(argv, names, tmp_path, capsys):
     assert names in refused(capsys, train, f"--workdir={tmp_path}/run", *argv)
@@ -169,6 +173,27 @@ def test_a_mistake_gets_one_line_that_names_the_flag(argv, names, tmp_path, caps
 def test_a_flag_of_its_default_counts_as_not_given(tmp_path, capsys):
     run(train, *LSTM, "--dry_run", "--slot_width=32", "--access_rate=1.0", "--pooling=last", "--noaugment")
     assert "weights: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flag", ["--dry_run", "--resume", "--profile_steps=1,2"])
+def test_what_is_of_training_alone_is_refused_by_evaluate(flag, trained, capsys):
+    line = refused(capsys, evaluate, flag, f"--workdir={trained[0]}")
+    assert f"{flag.split('=')[0]}: is for train.py" in line
+
+
+def test_evaluate_exports_the_best_weights(trained, tmp_path, capsys):
+    run(evaluate, f"--workdir={trained[0]}", f"--export_dir={tmp_path}/export")
+    saved = tf.saved_model.load(f"{tmp_path}/export")
+    (x, y), = evaluate.load_task().test.unbatch().batch(360)
+    served = saved.signatures["serving_default"](inputs=x, lengths=tf.fill([360], 64))["outputs"]
+    line = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
+    assert np.mean(np.argmax(served, -1) == y) == pytest.approx(line["test_accuracy"])
+
+
+def test_a_model_without_a_formula_has_a_dry_run(capsys, monkeypatch):
+    monkeypatch.setattr(lstm, "MODEL", baselines.model.Model(lstm.make))
+    run(train, *LSTM, "--dry_run")
+    assert "forward pass: no formula for --model=lstm" in capsys.readouterr().out
 
 
 def test_a_missing_workdir_is_named(tmp_path, capsys):

@@ -38,6 +38,8 @@ def _flops(model, task, steps):
              "boundary_rate": 1 / FLAGS.segment_length, "return_sequences": task.return_sequences,
              **FLAGS.flag_values_dict()}
     formula = baselines.load(FLAGS.model).cost
+    if formula is None:
+        return f"no formula for --model={FLAGS.model}"
     sizes = {name: given[name] for name in inspect.signature(formula).parameters
              if given.get(name) is not None}
     head = 2 * model.layers[-1].count_params() * (steps if task.return_sequences else 1)

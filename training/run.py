@@ -47,6 +47,15 @@ def of(path, *more):
     return load_run()
 
 
+def check_export():
+    """Refuses, before anything else is done, an export that the flags ask for and that cannot be."""
+    if FLAGS.export_dir and FLAGS.model != "santm":
+        raise flags.UsageError(f"--export_dir: --model={FLAGS.model} cannot be exported; use --model=santm")
+    for name in ("tflite", "export_xla"):
+        if FLAGS[name].value and not FLAGS.export_dir:
+            raise flags.UsageError(f"--{name}: is of an export; give --export_dir, too")
+
+
 def exported(model):
     """Exports a model as the flags say; returns what its `santm.json` holds."""
     return _named_by_flags(export.export, model, FLAGS.export_dir, FLAGS.export_xla, FLAGS.tflite)
