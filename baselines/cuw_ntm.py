@@ -90,7 +90,7 @@ def make(units: int = 32, write_interval: int | None = None, memory_slots: Annot
     return CachedUniformWritingNTM(
         units, write_interval or uw_ntm.optimal_interval(steps, memory_slots), memory_slots=memory_slots,
         slot_width=slot_width, read_heads=read_heads, write_heads=write_heads, shift_range=shift_range,
-        memory_init=memory_init, max_steps=memory_horizon or steps or 100, dropout=dropout,
+        memory_init=memory_init, memory_horizon=memory_horizon or steps or 100, dropout=dropout,
         return_sequences=return_sequences, jit_compile=jit_compile, seed=seed)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tensorflow as tf
 
+from baselines.layer import SequenceLayer, built, steps_of
 from baselines.lstm import gate_bias, with_dropout
 from baselines.model import Model
 from baselines.pooling import last_valid
@@ -29,7 +30,7 @@ def interleaved(x, dilation):
     >>> interleaved(tf.constant([[1, 2, 3, 4, 5]]), 2).numpy().tolist()
     [[1, 3, 5], [2, 4, 0]]
     """
-    steps, rest = _steps(x), x.shape[2:]
+    steps, rest = steps_of(x), x.shape[2:]
     length = -(-steps // dilation)
     x = tf.pad(x, [[0, 0], [0, length * dilation - steps], *[[0, 0]] * len(rest)])
     return tf.reshape(_transposed(tf.reshape(x, [-1, length, dilation, *rest])), [-1, length, *rest])
@@ -37,7 +38,7 @@ def interleaved(x, dilation):
 
 def joined(y, dilation, steps):
     """`interleaved` undone: `[B d, ceil(T / d), ...]` to `[B, T, ...]`."""
-    length, rest = _steps(y), y.shape[2:]
+    length, rest = steps_of(y), y.shape[2:]
     x = _transposed(tf.reshape(y, [-1, dilation, length, *rest]))
     return tf.reshape(x, [-1, length * dilation, *rest])[:, :steps]
 
@@ -68,11 +69,11 @@ def dilated(layer, x, dilation, mask=None):
     """
     if mask is not None:
         mask = interleaved(mask, dilation)
-    return joined(layer(interleaved(x, dilation), mask=mask), dilation, _steps(x))
+    return joined(layer(interleaved(x, dilation), mask=mask), dilation, steps_of(x))
 
 
 @tf.keras.utils.register_keras_serializable("baselines")
-class DilatedLSTM(tf.keras.layers.Layer):
+class DilatedLSTM(SequenceLayer):
     """A stack of LSTMs, each looking back over a longer distance.
 
     `h^l_t, c^l_t = LSTM^l(h^{l-1}_t; h^l_{t-d_l}, c^l_{t-d_l})`,  `h^0 = x`,  `d_l = 1, 2, 4, ...`
@@ -85,8 +86,8 @@ class DilatedLSTM(tf.keras.layers.Layer):
     Args:
       units: H, of every layer.
       dilations: d_l from the first layer to the last.
-      max_steps: the longest memory wanted, in steps of the input; a layer of dilation d then wants
-        `max_steps / d` of its own (`gate_bias`).
+      memory_horizon: the longest memory wanted, in steps of the input; a layer of dilation d then wants
+        `memory_horizon / d` of its own (`gate_bias`).
       return_sequences: an output at every step, or at the last valid one.
       jit_compile: see `Recurrent`.
 
@@ -102,22 +103,20 @@ class DilatedLSTM(tf.keras.layers.Layer):
     [2, 8]
     """
 
-    def __init__(self, units, dilations=(1, 2, 4), max_steps=None, return_sequences=False,
+    def __init__(self, units, dilations=(1, 2, 4), memory_horizon=None, return_sequences=False,
                  jit_compile=False, **kwargs):
-        super().__init__(**kwargs)
         dilations = list(dilations)
+        super().__init__(dict(units=units, dilations=dilations, memory_horizon=memory_horizon,
+                              return_sequences=return_sequences, jit_compile=jit_compile), **kwargs)
         if not dilations or min(dilations) < 1:
             raise ArgumentError(f"DilatedLSTM: dilations={dilations}; give one or more, each at least 1")
-        self._config = dict(units=units, dilations=dilations, max_steps=max_steps,
-                            return_sequences=return_sequences, jit_compile=jit_compile)
-        self.dilations, self.return_sequences = dilations, return_sequences
-        self.supports_masking = True
+        self.dilations = dilations
         policy = self.dtype_policy
         self.stack = [
             Recurrent(
                 tf.keras.layers.LSTMCell(
                     units, unit_forget_bias=False, dtype=policy,
-                    bias_initializer=gate_bias(units, max_steps and math.ceil(max_steps / d))),
+                    bias_initializer=gate_bias(units, memory_horizon and math.ceil(memory_horizon / d))),
                 return_sequences=True, jit_compile=jit_compile, name=f"layer_{n}", dtype=policy)
             for n, d in enumerate(dilations, 1)]
         self.fusion = None
@@ -128,9 +127,8 @@ class DilatedLSTM(tf.keras.layers.Layer):
     def build(self, input_shape):
         features = input_shape[-1]
         for layer in [*self.stack, *([self.fusion] if self.fusion is not None else [])]:
-            with tf.name_scope(layer.name):
-                layer.build(tf.TensorShape([None, None, features]))
-            features = self._config["units"]
+            built(layer, features)
+            features = self.units
         super().build(input_shape)
 
     def call(self, inputs, mask=None):
@@ -140,13 +138,6 @@ class DilatedLSTM(tf.keras.layers.Layer):
         if self.fusion is not None:
             y = self.fusion(y)
         return y if self.return_sequences else last_valid(y, mask)
-
-    def compute_mask(self, inputs, mask=None):
-        return mask if self.return_sequences else None
-
-    def get_config(self):
-        return {**super().get_config(), **self._config}
-
 
 def make(units: int = 32, layers: int = 3, memory_horizon: int | None = None,
          dropout: Annotated[float, "[0, 1)"] = 0.0, *, return_sequences=False, seed=None, jit_compile=True):
@@ -164,10 +155,6 @@ def make(units: int = 32, layers: int = 3, memory_horizon: int | None = None,
 
 
 MODEL = Model(make, cost.dilated_lstm)
-
-
-def _steps(x):
-    return x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
 
 
 def _transposed(x):

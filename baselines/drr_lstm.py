@@ -5,10 +5,10 @@ from typing import Annotated
 import numpy as np
 import tensorflow as tf
 
+from baselines.layer import Configured, at_least
 from baselines.lstm import gate_bias, with_dropout
 from baselines.model import Model
 from santm_tf import Recurrent, cost
-from santm_tf.errors import ArgumentError
 from santm_tf.lstm import lstm, product
 
 
@@ -45,7 +45,7 @@ def sparse_simplex(scores, count):
 
 
 @tf.keras.utils.register_keras_serializable("baselines")
-class DRRLSTMCell(tf.keras.layers.Layer):
+class DRRLSTMCell(Configured):
     """An LSTM that continues from the states of its last k steps that it chooses, anew at each step.
 
     `g_t = sparse_simplex(x_t R_x + h_{t-1} R_h + b_r, n)`              the routes, n of k
@@ -70,7 +70,7 @@ class DRRLSTMCell(tf.keras.layers.Layer):
       active_routes: n >= 2, the most that one step takes. (From a single one the router would learn
         nothing.)
       low_rank_penalty: lambda.
-      max_steps: the longest memory wanted, in steps (`gate_bias`).
+      memory_horizon: the longest memory wanted, in steps (`gate_bias`).
 
     Input `[B, d]`; output h, `[B, H]`; state `[B, k, 2 H]`, `(h, c)` of the last k steps, newest first.
 
@@ -85,19 +85,16 @@ class DRRLSTMCell(tf.keras.layers.Layer):
     """
 
     def __init__(self, units, routes=4, rank=None, active_routes=2, low_rank_penalty=1e-5,
-                 max_steps=None, **kwargs):
-        super().__init__(**kwargs)
+                 memory_horizon=None, **kwargs):
         rank = max(1, units // 2) if rank is None else rank
-        for argument, value, least in (("units", units, 1), ("routes", routes, 1), ("rank", rank, 1),
-                                       ("active_routes", active_routes, 2)):
-            if value < least:
-                raise ArgumentError(f"DRRLSTM: {argument}={value}; it must be at least {least}")
-        if not low_rank_penalty >= 0:
-            raise ArgumentError(f"DRRLSTM: low_rank_penalty={low_rank_penalty}; it must be at least 0")
+        super().__init__(dict(units=units, routes=routes, rank=rank, active_routes=active_routes,
+                              low_rank_penalty=low_rank_penalty, memory_horizon=memory_horizon), **kwargs)
+        at_least("DRRLSTM", 1, units=units, routes=routes, rank=rank)
+        at_least("DRRLSTM", 2, active_routes=active_routes)
+        at_least("DRRLSTM", 0, low_rank_penalty=low_rank_penalty)
         self.units, self.routes, self.rank = units, routes, rank
         self.active_routes, self.low_rank_penalty = active_routes, low_rank_penalty
-        self.max_steps = max_steps
-        self.bias_initializer = gate_bias(units, max_steps)
+        self.bias_initializer = gate_bias(units, memory_horizon)
         self.state_size = [tf.TensorShape([routes, 2 * units])]
         self.output_size = units
 
@@ -132,11 +129,6 @@ class DRRLSTMCell(tf.keras.layers.Layer):
         newest = tf.concat([h, c], -1)[:, None]
         return h, [tf.concat([newest, recent[:, :-1]], 1)]
 
-    def get_config(self):
-        return {**super().get_config(), "units": self.units, "routes": self.routes, "rank": self.rank,
-                "active_routes": self.active_routes, "low_rank_penalty": self.low_rank_penalty,
-                "max_steps": self.max_steps}
-
 
 def make(units: int = 32, routes: int = 4, rank: int | None = None, memory_horizon: int | None = None,
          dropout: Annotated[float, "[0, 1)"] = 0.0, *, return_sequences=False, seed=None, jit_compile=True):
@@ -149,7 +141,7 @@ def make(units: int = 32, routes: int = 4, rank: int | None = None, memory_horiz
       memory_horizon: Longest memory wanted of the gates at first, in steps (default: the plain forget bias).
       dropout: Share of features dropped before the output.
     """
-    cell = DRRLSTMCell(units, routes, rank, max_steps=memory_horizon)
+    cell = DRRLSTMCell(units, routes, rank, memory_horizon=memory_horizon)
     return with_dropout(Recurrent(cell, return_sequences=return_sequences, jit_compile=jit_compile),
                         dropout, seed)
 

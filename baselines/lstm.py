@@ -4,34 +4,33 @@ from typing import Annotated
 
 import tensorflow as tf
 
+from baselines.layer import at_least
 from baselines.model import Model
 from santm_tf import Recurrent, cost
-from santm_tf.errors import ArgumentError
 from santm_tf.lstm import ChronoBias, forget_one
 
 
-def gate_bias(units, max_steps=None):
+def gate_bias(units, memory_horizon=None):
     """Initialiser of an LSTM's bias `[4H]`, gates in the order i, f, g, o.
 
-    `b_f = log U(1, max_steps - 1), b_i = -b_f` (`ChronoBias`; Tallec and Ollivier 2018, equation 16),
-    or without `max_steps` `b_f = 1` (Gers et al. 2000; Jozefowicz et al. 2015). The rest is zero.
+    `b_f = log U(1, memory_horizon - 1), b_i = -b_f` (`ChronoBias`; Tallec and Ollivier 2018, equation 16),
+    or without a horizon `b_f = 1` (Gers et al. 2000; Jozefowicz et al. 2015). The rest is zero.
 
     Args:
       units: H.
-      max_steps: the longest memory wanted, in steps; None for the plain bias.
+      memory_horizon: the longest memory wanted, in steps; None for the plain bias.
 
     Raises:
-      ArgumentError: `max_steps` below 1.
+      ArgumentError: a `memory_horizon` below 1.
 
     >>> from baselines.lstm import gate_bias
     >>> gate_bias(2)([8]).numpy().tolist()
     [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
     """
-    if max_steps is None:
+    if memory_horizon is None:
         return forget_one(units)
-    if max_steps < 1:
-        raise ArgumentError(f"LSTM: max_steps={max_steps}; it must be at least 1")
-    return ChronoBias(max_steps)
+    at_least("LSTM", 1, memory_horizon=memory_horizon)
+    return ChronoBias(memory_horizon)
 
 
 def with_dropout(layer, dropout, seed):

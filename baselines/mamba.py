@@ -6,10 +6,10 @@ from typing import Annotated
 import tensorflow as tf
 
 from baselines.associative_scan import selective_scan
+from baselines.layer import Configured, SequenceLayer, at_least, built, only_valid
 from baselines.model import Model
 from baselines.pooling import last_valid
 from santm_tf import cost
-from santm_tf.errors import ArgumentError
 from santm_tf.lstm import product
 from santm_tf.shards import Sharded
 
@@ -17,7 +17,7 @@ _STEP_SIZES = 1e-3, 1e-1  # of the first step sizes, log-uniform
 
 
 @tf.keras.utils.register_keras_serializable("baselines")
-class MambaBlock(tf.keras.layers.Layer):
+class MambaBlock(Configured):
     """One residual block of Mamba.
 
     `[x ; z] = rms(u) W_in`,  `x = silu(conv(x))`, a causal depthwise convolution over time
@@ -52,11 +52,10 @@ class MambaBlock(tf.keras.layers.Layer):
 
     def __init__(self, state_size=16, conv_width=4, expand=2, dropout=0.0, chunk_length=64,
                  jit_compile=True, **kwargs):
-        super().__init__(**kwargs)
-        self._config = {"state_size": state_size, "conv_width": conv_width, "expand": expand,
-                        "dropout": dropout, "chunk_length": chunk_length, "jit_compile": jit_compile}
-        _at_least_one(state_size=state_size, conv_width=conv_width, expand=expand)
-        _at_least_one(chunk_length=1 if chunk_length is None else chunk_length)
+        super().__init__(dict(state_size=state_size, conv_width=conv_width, expand=expand, dropout=dropout,
+                              chunk_length=chunk_length, jit_compile=jit_compile), **kwargs)
+        at_least("Mamba", 1, state_size=state_size, conv_width=conv_width, expand=expand,
+                 chunk_length=1 if chunk_length is None else chunk_length)
         self.supports_masking = True
         self._dropout = tf.keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self._scan = Sharded(_scan_slice) if jit_compile else _scan_slice
@@ -103,12 +102,9 @@ class MambaBlock(tf.keras.layers.Layer):
         padded = tf.pad(x, [[0, 0], [taps - 1, 0], [0, 0]])
         return sum(self.conv_kernel[k] * padded[:, k:k + steps] for k in range(taps)) + self.conv_bias
 
-    def get_config(self):
-        return {**super().get_config(), **self._config}
-
 
 @tf.keras.utils.register_keras_serializable("baselines")
-class Mamba(tf.keras.layers.Layer):
+class Mamba(SequenceLayer):
     """`rms(block_L(... block_1(x W + b)))`: a stack of `MambaBlock`s of one width.
 
     Gu and Dao 2023, arXiv 2312.00752; the dense layer in front takes the place of an embedding.
@@ -134,45 +130,30 @@ class Mamba(tf.keras.layers.Layer):
 
     def __init__(self, units, layers=2, state_size=16, conv_width=4, expand=2, dropout=0.0,
                  chunk_length=64, jit_compile=True, return_sequences=False, **kwargs):
-        super().__init__(**kwargs)
-        _at_least_one(units=units, layers=layers)
-        block = {"state_size": state_size, "conv_width": conv_width, "expand": expand,
-                 "dropout": dropout, "chunk_length": chunk_length, "jit_compile": jit_compile}
-        self._config = {"units": units, "layers": layers, **block, "return_sequences": return_sequences}
-        self.supports_masking = True
+        block = dict(state_size=state_size, conv_width=conv_width, expand=expand, dropout=dropout,
+                     chunk_length=chunk_length, jit_compile=jit_compile)
+        super().__init__(
+            dict(units=units, layers=layers, return_sequences=return_sequences, **block), **kwargs)
+        at_least("Mamba", 1, units=units, layers=layers)
         self.embedding = tf.keras.layers.Dense(units, name="embedding", dtype=self.dtype_policy)
         self.blocks = [MambaBlock(**block, name=f"block_{i}", dtype=self.dtype_policy)
                        for i in range(layers)]
 
     def build(self, input_shape):
-        units = self._config["units"]
-        for layer, width in (self.embedding, input_shape[-1]), *((b, units) for b in self.blocks):
-            with tf.name_scope(layer.name):
-                layer.build([None, None, width])
-        self.scale = self.add_weight("scale", [units], initializer="ones")
+        built(self.embedding, input_shape)
+        for block in self.blocks:
+            built(block, self.units)
+        self.scale = self.add_weight("scale", [self.units], initializer="ones")
         super().build(input_shape)
 
     def call(self, inputs, mask=None, training=None):
-        if mask is not None:
-            mask = tf.cast(mask, tf.bool)
-            inputs = tf.where(mask[..., None], inputs, tf.zeros_like(inputs))
-        x = self.embedding(inputs)
+        mask = None if mask is None else tf.cast(mask, tf.bool)
+        x = self.embedding(only_valid(inputs, mask))
         for block in self.blocks:
             x = block(x, mask=mask, training=training)
-        if not self._config["return_sequences"]:
+        if not self.return_sequences:
             x = last_valid(x, mask)
         return rms_norm(x, self.scale)
-
-    def compute_mask(self, inputs, mask=None):
-        return mask if self._config["return_sequences"] else None
-
-    def compute_output_shape(self, input_shape):
-        batch, steps = tf.TensorShape(input_shape)[:2]
-        units = self._config["units"]
-        return tf.TensorShape([batch, steps, units] if self._config["return_sequences"] else [batch, units])
-
-    def get_config(self):
-        return {**super().get_config(), **self._config}
 
 
 def rms_norm(x, scale):
@@ -199,12 +180,6 @@ def make(units: int = 32, layers: int = 2, state_size: int = 16, conv_width: int
 
 
 MODEL = Model(make, cost.mamba)
-
-
-def _at_least_one(**sizes):
-    for argument, value in sizes.items():
-        if value < 1:
-            raise ArgumentError(f"Mamba: {argument}={value}; it must be at least 1")
 
 
 def _scan_slice(batched, a, chunk_length):

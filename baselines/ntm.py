@@ -4,12 +4,13 @@ from typing import Annotated, Literal
 
 import tensorflow as tf
 
+from baselines.layer import SequenceLayer, built
 from baselines.model import Model
 from santm_tf import NTMCell, Recurrent, cost
 
 
 @tf.keras.utils.register_keras_serializable("baselines")
-class NTM(tf.keras.layers.Layer):
+class NTM(SequenceLayer):
     """A Neural Turing Machine with an LSTM controller (Graves et al. 2014, arXiv 1410.5401).
 
     `h_t, r_t = NTMCell(x_t)`,   `y_t = W_y [h_t ; r_t] + b_y`
@@ -23,7 +24,7 @@ class NTM(tf.keras.layers.Layer):
       units: H, of the controller and of the output.
       memory_slots: N. slot_width: W. read_heads: R. write_heads. shift_range. memory_init: the
         memory's, see `NTMCell`.
-      max_steps: the longest memory wanted of the controller, in steps (`ChronoBias`).
+      memory_horizon: the longest memory wanted of the controller, in steps (`ChronoBias`).
       dropout: share of `[h ; r]` dropped while training.
       return_sequences: an output at every step, or at the last valid one.
       jit_compile: compile the loop with XLA and run slices of the batch on all cores. See `Recurrent`.
@@ -44,19 +45,15 @@ class NTM(tf.keras.layers.Layer):
     cell_class = NTMCell
 
     def __init__(self, units, memory_slots=32, slot_width=32, read_heads=1, write_heads=1,
-                 shift_range=1, memory_init="constant", max_steps=100, dropout=0.0,
+                 shift_range=1, memory_init="constant", memory_horizon=100, dropout=0.0,
                  return_sequences=False, jit_compile=True, seed=None, **kwargs):
-        super().__init__(**kwargs)
         sizes = dict(memory_slots=memory_slots, slot_width=slot_width, read_heads=read_heads,
-                     write_heads=write_heads, shift_range=shift_range, memory_init=memory_init,
-                     max_steps=max_steps)
-        self._config = dict(units=units, dropout=dropout, return_sequences=return_sequences,
-                            jit_compile=jit_compile, seed=seed, **sizes)
-        self.units, self.return_sequences = units, return_sequences
-        self.supports_masking = True
+                     write_heads=write_heads, shift_range=shift_range, memory_init=memory_init)
+        super().__init__(dict(units=units, dropout=dropout, return_sequences=return_sequences, seed=seed,
+                              jit_compile=jit_compile, memory_horizon=memory_horizon, **sizes), **kwargs)
         policy = {"dtype": self.dtype_policy}
-        self.recurrent = Recurrent(self.cell_class(units, name="cell", **sizes, **policy),
-                                   return_sequences=self._every_step(), jit_compile=jit_compile,
+        cell = self.cell_class(units, max_steps=memory_horizon, name="cell", **sizes, **policy)
+        self.recurrent = Recurrent(cell, return_sequences=self._every_step(), jit_compile=jit_compile,
                                    name="recurrent", **policy)
         self.dropout = tf.keras.layers.Dropout(dropout, seed=seed, **policy)
         self.readout = tf.keras.layers.Dense(units, name="readout", **policy)
@@ -64,10 +61,8 @@ class NTM(tf.keras.layers.Layer):
     def build(self, input_shape):
         cell = self.recurrent.cell
         features = cell.units + cell.read_heads * cell.slot_width
-        for layer, shape in ((self.recurrent, self._loop_shape(input_shape)),
-                             (self.readout, [input_shape[0], features])):
-            with tf.name_scope(layer.name):
-                layer.build(tf.TensorShape(shape))
+        built(self.recurrent, self._loop_shape(input_shape))
+        built(self.readout, [input_shape[0], features])
         super().build(input_shape)
 
     def _loop_shape(self, input_shape):
@@ -84,13 +79,6 @@ class NTM(tf.keras.layers.Layer):
     def _every_step(self):
         """Whether the loop gives an output for every step."""
         return self.return_sequences
-
-    def compute_mask(self, inputs, mask=None):
-        return mask if self.return_sequences else None
-
-    def get_config(self):
-        return {**super().get_config(), **self._config}
-
 
 def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32,
          slot_width: int = 32, read_heads: int = 1, write_heads: int = 1,
@@ -114,7 +102,7 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32,
     """
     return NTM(units, memory_slots=memory_slots, slot_width=slot_width, read_heads=read_heads,
                write_heads=write_heads, shift_range=shift_range, memory_init=memory_init,
-               max_steps=memory_horizon or steps or 100, dropout=dropout,
+               memory_horizon=memory_horizon or steps or 100, dropout=dropout,
                return_sequences=return_sequences, jit_compile=jit_compile, seed=seed)
 
 

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from baselines.layer import only_valid
 from santm_tf.packing import take
 
 
@@ -39,7 +40,7 @@ def mean_valid(outputs, mask=None):
     """
     if mask is None:
         return tf.reduce_mean(outputs, 1)
-    outputs = tf.where(mask[..., None], outputs, tf.zeros_like(outputs))
+    outputs = only_valid(outputs, mask)
     wide = tf.cast(outputs, tf.float32) if outputs.dtype.size < 4 else outputs
     count = tf.maximum(tf.reduce_sum(tf.cast(mask, wide.dtype), 1, keepdims=True), 1)
     return tf.cast(tf.reduce_sum(wide, 1) / count, outputs.dtype)

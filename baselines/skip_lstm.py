@@ -4,16 +4,16 @@ from typing import Annotated
 
 import tensorflow as tf
 
+from baselines.layer import Configured, SequenceLayer, at_least, built
 from baselines.lstm import gate_bias, with_dropout
 from baselines.model import Model
 from santm_tf import Recurrent, cost
 from santm_tf.cells import straight_through
-from santm_tf.errors import ArgumentError
 from santm_tf.lstm import lstm, product, sigmoid
 
 
 @tf.keras.utils.register_keras_serializable("baselines")
-class SkipLSTMCell(tf.keras.layers.Layer):
+class SkipLSTMCell(Configured):
     """An LSTM whose steps are skipped until enough probability of an update has come together.
 
     `u_t = round(u~_t)`                                                  (straight-through)
@@ -26,7 +26,7 @@ class SkipLSTMCell(tf.keras.layers.Layer):
 
     Args:
       units: H.
-      max_steps: the longest memory wanted, in steps (`gate_bias`).
+      memory_horizon: the longest memory wanted, in steps (`gate_bias`).
 
     Input `[B, d]`; output `(h, u)`, `[B, H]` and `[B, 1]`; state `[h, c, u~]`, u~ in the weights'
     precision, in which small probabilities still add up.
@@ -42,12 +42,11 @@ class SkipLSTMCell(tf.keras.layers.Layer):
     ([2, 5, 8], [1.0, 1.0])
     """
 
-    def __init__(self, units, max_steps=None, **kwargs):
-        super().__init__(**kwargs)
-        if units < 1:
-            raise ArgumentError(f"SkipLSTM: units={units}; it must be at least 1")
-        self.units, self.max_steps = units, max_steps
-        self.bias_initializer = gate_bias(units, max_steps)
+    def __init__(self, units, memory_horizon=None, **kwargs):
+        super().__init__(dict(units=units, memory_horizon=memory_horizon), **kwargs)
+        at_least("SkipLSTM", 1, units=units)
+        self.units = units
+        self.bias_initializer = gate_bias(units, memory_horizon)
         self.state_size = [units, units, 1]
         self.output_size = [units, 1]
 
@@ -83,12 +82,9 @@ class SkipLSTMCell(tf.keras.layers.Layer):
         held = probability + tf.minimum(delta, 1 - probability)
         return (h, gate), [h, c, u * delta + (1 - u) * held]
 
-    def get_config(self):
-        return {**super().get_config(), "units": self.units, "max_steps": self.max_steps}
-
 
 @tf.keras.utils.register_keras_serializable("baselines")
-class SkipLSTM(tf.keras.layers.Layer):
+class SkipLSTM(SequenceLayer):
     """A `SkipLSTMCell` over a sequence, and the price of its updates.
 
     `loss += cost_per_sample * mean_batch(sum_t u_t)`   (Campos et al. 2018, section 3.2)
@@ -99,7 +95,7 @@ class SkipLSTM(tf.keras.layers.Layer):
     Args:
       units: H.
       cost_per_sample: lambda, the price of an update. The paper takes 1e-6 to 1e-3.
-      max_steps: the longest memory wanted, in steps (`gate_bias`).
+      memory_horizon: the longest memory wanted, in steps (`gate_bias`).
       return_sequences: an output at every step, or at the last valid one.
       jit_compile: see `Recurrent`.
 
@@ -115,22 +111,18 @@ class SkipLSTM(tf.keras.layers.Layer):
     [2, 8]
     """
 
-    def __init__(self, units, cost_per_sample=0.0, max_steps=None, return_sequences=False,
+    def __init__(self, units, cost_per_sample=0.0, memory_horizon=None, return_sequences=False,
                  jit_compile=False, **kwargs):
-        super().__init__(**kwargs)
-        if not cost_per_sample >= 0:
-            raise ArgumentError(f"SkipLSTM: cost_per_sample={cost_per_sample}; it must be at least 0")
-        self._config = dict(units=units, cost_per_sample=cost_per_sample, max_steps=max_steps,
-                            return_sequences=return_sequences, jit_compile=jit_compile)
-        self.cost_per_sample, self.return_sequences = cost_per_sample, return_sequences
-        self.supports_masking = True
-        self.recurrent = Recurrent(SkipLSTMCell(units, max_steps, dtype=self.dtype_policy),
+        super().__init__(dict(units=units, cost_per_sample=cost_per_sample, memory_horizon=memory_horizon,
+                              return_sequences=return_sequences, jit_compile=jit_compile), **kwargs)
+        at_least("SkipLSTM", 0, cost_per_sample=cost_per_sample)
+        self.cost_per_sample = cost_per_sample
+        self.recurrent = Recurrent(SkipLSTMCell(units, memory_horizon, dtype=self.dtype_policy),
                                    return_sequences=True, jit_compile=jit_compile,
                                    dtype=self.dtype_policy)
 
     def build(self, input_shape):
-        with tf.name_scope(self.recurrent.name):
-            self.recurrent.build(tf.TensorShape(input_shape))
+        built(self.recurrent, input_shape)
         super().build(input_shape)
 
     def call(self, inputs, mask=None):
@@ -142,12 +134,6 @@ class SkipLSTM(tf.keras.layers.Layer):
         if self.cost_per_sample:
             self.add_loss(self.cost_per_sample * tf.reduce_mean(updates))
         return h if self.return_sequences else h[:, -1]
-
-    def compute_mask(self, inputs, mask=None):
-        return mask if self.return_sequences else None
-
-    def get_config(self):
-        return {**super().get_config(), **self._config}
 
 
 def make(units: int = 32, cost_per_sample: Annotated[float, "[0, inf)"] = 0.0,

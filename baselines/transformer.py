@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import tensorflow as tf
 
+from baselines.layer import Configured, SequenceLayer, at_least, built, only_valid, steps_of
 from baselines.model import Model
 from baselines.pooling import last_valid, mean_valid
 from santm_tf import cost
@@ -14,7 +15,7 @@ _POSITIONS = "learned", "sinusoidal"
 
 
 @tf.keras.utils.register_keras_serializable("baselines")
-class EncoderBlock(tf.keras.layers.Layer):
+class EncoderBlock(Configured):
     """Self-attention and a feed-forward network, each with its residual, normalised before.
 
     `Z = X + dropout(attention(norm(X)))`,  output `Z + dropout(relu(norm(Z) W_1 + b_1) W_2 + b_2)`
@@ -38,9 +39,8 @@ class EncoderBlock(tf.keras.layers.Layer):
     """
 
     def __init__(self, attention_heads=4, feed_forward=None, dropout=0.0, **kwargs):
-        super().__init__(**kwargs)
-        self._config = {"attention_heads": attention_heads, "feed_forward": feed_forward,
-                        "dropout": dropout}
+        super().__init__(dict(attention_heads=attention_heads, feed_forward=feed_forward, dropout=dropout),
+                         **kwargs)
         self._dropout = tf.keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape):
@@ -49,7 +49,7 @@ class EncoderBlock(tf.keras.layers.Layer):
         hidden = self._config["feed_forward"] or 4 * width
 
         def dense(size, features=width, **options):
-            return _built(tf.keras.layers.Dense(size, dtype=self.dtype_policy, **options), features)
+            return built(tf.keras.layers.Dense(size, dtype=self.dtype_policy, **options), features)
 
         self.attention_norm = _norm("attention_norm", width, self.dtype_policy)
         self.qkv = dense(3 * width, use_bias=False, name="qkv")
@@ -76,12 +76,9 @@ class EncoderBlock(tf.keras.layers.Layer):
         y = tf.matmul(tf.cast(tf.nn.softmax(scores), v.dtype), v)
         return self.output_map(tf.reshape(tf.transpose(y, [0, 2, 1, 3]), [batch, steps, width]))
 
-    def get_config(self):
-        return {**super().get_config(), **self._config}
-
 
 @tf.keras.utils.register_keras_serializable("baselines")
-class Transformer(tf.keras.layers.Layer):
+class Transformer(SequenceLayer):
     """`norm(block_L(... block_1(dropout(x W + b + positions))))`: a pre-norm encoder of `EncoderBlock`s.
 
     Vaswani et al. 2017, arXiv 1706.03762; positions "sinusoidal" are its section 3.5. With
@@ -119,14 +116,11 @@ class Transformer(tf.keras.layers.Layer):
 
     def __init__(self, units, layers=6, attention_heads=4, positions="sinusoidal", max_length=None,
                  causal=False, patch=1, dropout=0.0, return_sequences=False, feed_forward=None, **kwargs):
-        super().__init__(**kwargs)
-        self._config = {
-            "units": units, "layers": layers, "attention_heads": attention_heads, "positions": positions,
-            "max_length": max_length, "causal": causal, "patch": patch, "dropout": dropout,
-            "return_sequences": return_sequences, "feed_forward": feed_forward}
-        for argument in ("units", "layers", "attention_heads", "patch"):
-            value = self._config[argument]
-            _require(value >= 1, f"{argument}={value}; it must be at least 1")
+        super().__init__(dict(
+            units=units, layers=layers, attention_heads=attention_heads, positions=positions,
+            max_length=max_length, causal=causal, patch=patch, dropout=dropout,
+            return_sequences=return_sequences, feed_forward=feed_forward), **kwargs)
+        at_least("Transformer", 1, units=units, layers=layers, attention_heads=attention_heads, patch=patch)
         _require(units % attention_heads == 0,
                  f"attention_heads={attention_heads}; it must divide units={units}")
         _require(positions in _POSITIONS, f"positions={positions!r}; use 'learned' or 'sinusoidal'")
@@ -134,36 +128,33 @@ class Transformer(tf.keras.layers.Layer):
                  "sequence in steps; sequences of unknown length go with 'sinusoidal'")
         _require(patch == 1 or not return_sequences,
                  f"patch={patch}; it must be 1 where an output at each step is wanted")
-        self.supports_masking = True
         self._dropout = tf.keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self.embedding = tf.keras.layers.Dense(units, name="embedding", dtype=self.dtype_policy)
         self.blocks = [EncoderBlock(attention_heads, feed_forward, dropout, name=f"block_{i}",
                                     dtype=self.dtype_policy) for i in range(layers)]
 
     def build(self, input_shape):
-        units, patch = self._config["units"], self._config["patch"]
-        _built(self.embedding, patch * input_shape[-1])
+        patch = self._config["patch"]
+        built(self.embedding, patch * input_shape[-1])
         for block in self.blocks:
-            _built(block, units)
-        self.norm = _norm("norm", units, self.dtype_policy)
+            built(block, self.units)
+        self.norm = _norm("norm", self.units, self.dtype_policy)
         if self._config["positions"] == "learned":
             tokens = math.ceil(self._config["max_length"] / patch)
-            self.position_table = self.add_weight(
-                "positions", [tokens, units], initializer=tf.keras.initializers.RandomNormal(stddev=0.02))
+            self.position_table = self.add_weight("positions", [tokens, self.units],
+                                                  initializer=tf.keras.initializers.RandomNormal(stddev=0.02))
         super().build(input_shape)
 
     def call(self, inputs, mask=None, training=None):
-        if mask is not None:
-            mask = tf.cast(mask, tf.bool)
-            inputs = tf.where(mask[..., None], inputs, tf.zeros_like(inputs))
-        x, mask = self._tokens(inputs, mask)
+        mask = None if mask is None else tf.cast(mask, tf.bool)
+        x, mask = self._tokens(only_valid(inputs, mask), mask)
         x = self.embedding(x)
         x = self._dropout(x + self._positions(x), training=training)
         allowed = self._allowed(tf.shape(x)[1], mask)
         for block in self.blocks:
             x = block(x, allowed, training=training)
         x = self.norm(x)
-        if self._config["return_sequences"]:
+        if self.return_sequences:
             return x
         return last_valid(x, mask) if self._config["causal"] else mean_valid(x, mask)
 
@@ -172,8 +163,8 @@ class Transformer(tf.keras.layers.Layer):
         patch = self._config["patch"]
         if patch == 1:
             return x, mask
-        steps = x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
-        tokens, batch = -(-steps // patch), tf.shape(x)[0]
+        steps, batch = steps_of(x), tf.shape(x)[0]
+        tokens = -(-steps // patch)
         x = tf.pad(x, [[0, 0], [0, tokens * patch - steps], [0, 0]])
         if mask is not None:
             mask = tf.pad(mask, [[0, 0], [0, tokens * patch - steps]])
@@ -181,9 +172,9 @@ class Transformer(tf.keras.layers.Layer):
         return tf.reshape(x, [batch, tokens, patch * x.shape[-1]]), mask
 
     def _positions(self, x):
-        tokens = x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
+        tokens = steps_of(x)
         if self._config["positions"] == "sinusoidal":
-            return tf.cast(sinusoids(tokens, self._config["units"]), x.dtype)
+            return tf.cast(sinusoids(tokens, self.units), x.dtype)
         table, longest = self.position_table, self._config["max_length"]
         message = f"a sequence is longer than max_length={longest}, and positions='learned' end there; " \
             "use 'sinusoidal'"
@@ -201,17 +192,6 @@ class Transformer(tf.keras.layers.Layer):
         t = tf.range(tokens)
         past = t[:, None] >= t
         return past if keys is None else past & keys
-
-    def compute_mask(self, inputs, mask=None):
-        return mask if self._config["return_sequences"] else None
-
-    def compute_output_shape(self, input_shape):
-        batch, steps = tf.TensorShape(input_shape)[:2]
-        units = self._config["units"]
-        return tf.TensorShape([batch, steps, units] if self._config["return_sequences"] else [batch, units])
-
-    def get_config(self):
-        return {**super().get_config(), **self._config}
 
 
 def sinusoids(length, width):
@@ -257,10 +237,4 @@ def _require(holds, message):
 
 
 def _norm(name, width, dtype):
-    return _built(tf.keras.layers.LayerNormalization(epsilon=1e-5, name=name, dtype=dtype), width)
-
-
-def _built(layer, width):
-    with tf.name_scope(layer.name):
-        layer.build([None, None, width])
-    return layer
+    return built(tf.keras.layers.LayerNormalization(epsilon=1e-5, name=name, dtype=dtype), width)

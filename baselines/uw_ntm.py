@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import tensorflow as tf
 
+from baselines.layer import at_least, steps_of
 from baselines.model import Model
 from baselines.ntm import NTM
 from santm_tf import NTMCell, cost, scan
@@ -121,9 +122,8 @@ class UniformWritingNTM(NTM):
 
     def __init__(self, units, write_interval=None, **kwargs):
         super().__init__(units, **kwargs)
-        if write_interval is not None and write_interval < 1:
-            raise ArgumentError(f"{type(self).__name__}: write_interval={write_interval}; "
-                                "it must be at least 1")
+        if write_interval is not None:
+            at_least(type(self).__name__, 1, write_interval=write_interval)
         self.write_interval = write_interval
 
     def build(self, input_shape):
@@ -137,7 +137,7 @@ class UniformWritingNTM(NTM):
 
     def _features(self, inputs, mask):
         length = self.write_interval
-        steps = inputs.shape[1] if inputs.shape[1] is not None else tf.shape(inputs)[1]
+        steps = steps_of(inputs)
         if mask is not None:
             order, place = pack(tf.cast(mask, tf.bool))
             inputs = take(inputs, order)
@@ -181,7 +181,7 @@ def make(units: int = 32, write_interval: int | None = None, memory_slots: Annot
     return UniformWritingNTM(
         units, write_interval or optimal_interval(steps, memory_slots), memory_slots=memory_slots,
         slot_width=slot_width, read_heads=read_heads, write_heads=write_heads, shift_range=shift_range,
-        memory_init=memory_init, max_steps=memory_horizon or steps or 100, dropout=dropout,
+        memory_init=memory_init, memory_horizon=memory_horizon or steps or 100, dropout=dropout,
         return_sequences=return_sequences, jit_compile=jit_compile, seed=seed)
 
 

@@ -1,4 +1,4 @@
-"""Reading saved models back."""
+"""Reading saved models back, those of earlier versions too."""
 
 import os
 import zipfile
@@ -6,6 +6,16 @@ import zipfile
 import tensorflow as tf
 
 from santm_tf.paths import literal
+
+_NEW_NAMES = {"max_steps": "memory_horizon"}  # of arguments, by the old ones
+
+
+class OldNames:
+    """A mixin for what Keras saves: it is made from configurations that have an argument's old name, too."""
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{_NEW_NAMES.get(name, name): value for name, value in config.items()})
 
 
 def load_model(path, **kwargs):

@@ -75,7 +75,7 @@ LAYERS = {
                          [sequence(2)]),
     "LSTM": (lambda: lstm.make(**LSTM, return_sequences=True), [sequence(2)]),
     "SkipLSTM": (lambda: SkipLSTM(4, cost_per_sample=0.1), [sequence(2)]),
-    "SkipLSTM, sequences": (lambda: SkipLSTM(4, max_steps=8, return_sequences=True), [sequence(2)]),
+    "SkipLSTM, sequences": (lambda: SkipLSTM(4, memory_horizon=8, return_sequences=True), [sequence(2)]),
     "DilatedLSTM": (lambda: DilatedLSTM(4, (1, 3)), [sequence(2)]),
     "DilatedLSTM, fused": (lambda: DilatedLSTM(4, (2, 4), return_sequences=True), [sequence(2)]),
     "DRRLSTMCell": (lambda: Recurrent(DRRLSTMCell(4, 3), return_sequences=True), [sequence(2)]),

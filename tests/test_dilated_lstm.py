@@ -150,7 +150,7 @@ def test_it_can_be_compiled():
 
 
 def test_chrono_memories_are_in_steps_of_the_input():
-    layer = DilatedLSTM(300, (1, 4), max_steps=401)
+    layer = DilatedLSTM(300, (1, 4), memory_horizon=401)
     layer(tf.zeros([1, 4, 1]))
     longest = [np.exp(recurrent.cell.bias[300:600].numpy()).max() for recurrent in layer.stack]
     assert 360 < longest[0] <= 401 and 90 < longest[1] <= 101

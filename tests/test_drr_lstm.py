@@ -222,7 +222,7 @@ def test_padding_holds_all_routes():
 
 def test_options_give_its_sizes():
     cell = drr_lstm.make(6, routes=5, memory_horizon=10).layers[0].cell
-    assert (cell.units, cell.routes, cell.rank, cell.max_steps) == (6, 5, 3, 10)
+    assert (cell.units, cell.routes, cell.rank, cell.get_config()["memory_horizon"]) == (6, 5, 3, 10)
 
 
 @pytest.mark.parametrize("argument, least", [("units", 1), ("routes", 1), ("rank", 1), ("active_routes", 2)])

@@ -96,7 +96,7 @@ def test_chrono_gates_remember_up_to_the_horizon(make):
 
 
 def test_a_memory_below_one_step_is_refused():
-    with pytest.raises(ArgumentError, match="max_steps=0; it must be at least 1"):
+    with pytest.raises(ArgumentError, match="memory_horizon=0; it must be at least 1"):
         gate_bias(3, 0)
 
 

@@ -208,7 +208,7 @@ def test_a_price_makes_it_skip():
 @pytest.mark.parametrize("arguments, message", [
     ({"units": 0}, "SkipLSTM: units=0; it must be at least 1"),
     ({"units": 2, "cost_per_sample": -1.0}, "SkipLSTM: cost_per_sample=-1.0; it must be at least 0"),
-    ({"units": 2, "max_steps": 0}, "max_steps=0; it must be at least 1"),
+    ({"units": 2, "memory_horizon": 0}, "memory_horizon=0; it must be at least 1"),
 ])
 def test_what_cannot_work_is_refused(arguments, message):
     with pytest.raises(ArgumentError, match=message):

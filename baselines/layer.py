@@ -1,0 +1,71 @@
+"""What the layers of this folder share: configuration, mask, shapes, and how their parts are built."""
+
+import tensorflow as tf
+
+from santm_tf.errors import ArgumentError
+from santm_tf.saving import OldNames
+
+
+class Configured(OldNames, tf.keras.layers.Layer):
+    """A layer whose configuration is the arguments it was made with.
+
+    Args:
+      config: those arguments, `{name: value}`.
+      **kwargs: see `tf.keras.layers.Layer`.
+    """
+
+    def __init__(self, config, **kwargs):
+        super().__init__(**kwargs)
+        self._config = config
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+
+class SequenceLayer(Configured):
+    """A layer from `[B, T, d]` to `[B, T, units]` with `return_sequences`, else to `[B, units]`.
+
+    Args:
+      config: see `Configured`; `units` and `return_sequences` are among them.
+      **kwargs: see `tf.keras.layers.Layer`.
+    """
+
+    def __init__(self, config, **kwargs):
+        super().__init__(config, **kwargs)
+        self.units, self.return_sequences = config["units"], config["return_sequences"]
+        self.supports_masking = True
+
+    def compute_mask(self, inputs, mask=None):
+        return mask if self.return_sequences else None
+
+    def compute_output_shape(self, input_shape):
+        batch, steps = tf.TensorShape(input_shape)[:2]
+        return tf.TensorShape([batch, steps, self.units] if self.return_sequences else [batch, self.units])
+
+
+def built(layer, shape):
+    """The layer, its weights made under its name, for inputs of a shape or, given a number, of that width."""
+    with tf.name_scope(layer.name):
+        layer.build(tf.TensorShape([None, None, shape] if isinstance(shape, int) else shape))
+    return layer
+
+
+def steps_of(x):
+    """T of `[B, T, ...]`, a number where it is known, else a tensor."""
+    return x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
+
+
+def only_valid(x, mask):
+    """`[B, T, d]` with zeros where the mask `[B, T]` is False; None for no mask."""
+    return x if mask is None else tf.where(mask[..., None], x, tf.zeros_like(x))
+
+
+def at_least(model, least, **sizes):
+    """Refuses sizes that are below the least one.
+
+    Raises:
+      ArgumentError: it names the model and the size.
+    """
+    for name, value in sizes.items():
+        if not value >= least:
+            raise ArgumentError(f"{model}: {name}={value}; it must be at least {least}")
