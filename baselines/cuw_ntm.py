@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from baselines import uw_ntm
 from baselines.model import Model
-from santm_tf import cost
+from santm_tf.analysis import cost as costs
 from santm_tf.lstm import product
 
 
@@ -94,4 +94,23 @@ def make(units: int = 32, write_interval: int | None = None, memory_slots: Annot
         return_sequences=return_sequences, jit_compile=jit_compile, seed=seed)
 
 
-MODEL = Model(make, cost.cuw_ntm)
+@costs.checked
+def cost(features, units, steps, write_interval=None, memory_slots=32, slot_width=32, read_heads=1,
+         write_heads=1, shift_range=1, return_sequences=False):
+    """`uw_ntm + D (2 H^2 (L + 1) + 2 R W H + (5 L + 1) H + 5 L)` FLOPs.
+
+    At each of the D writes there is an attention over the L states of the controller since the last one.
+
+    >>> cost(1, 32, steps=784).accesses == uw_ntm.cost(1, 32, steps=784).accesses
+    True
+    """
+    interval = write_interval or uw_ntm.optimal_interval(steps, memory_slots)
+    pick = (costs.dense(units, units, interval, bias=False) + costs.dense(units, 1, interval, bias=False)
+            + costs.dense(units + read_heads * slot_width, units, bias=False)
+            + costs.Cost((3 * interval + 1) * units + 5 * interval) + costs.state(interval * units))
+    return (uw_ntm.cost(features, units, steps, interval, memory_slots, slot_width, read_heads, write_heads,
+                        shift_range, return_sequences)
+            + steps // interval * pick)
+
+
+MODEL = Model(make, cost)

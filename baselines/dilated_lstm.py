@@ -9,7 +9,8 @@ from baselines.layer import SequenceLayer, built, steps_of
 from baselines.lstm import gate_bias, with_dropout
 from baselines.model import Model
 from baselines.pooling import last_valid
-from santm_tf import Recurrent, cost
+from santm_tf import Recurrent
+from santm_tf.analysis import cost as costs
 from santm_tf.errors import ArgumentError
 
 
@@ -154,7 +155,17 @@ def make(units: int = 32, layers: int = 3, memory_horizon: int | None = None,
                         dropout, seed)
 
 
-MODEL = Model(make, cost.dilated_lstm)
+@costs.checked
+def cost(features, units, steps, layers=3):
+    """`T (lstm(d, H) + (layers - 1) lstm(H, H))` FLOPs, whatever the dilations.
+
+    >>> cost(1, 32, steps=784, layers=1) == costs.lstm(1, 32, steps=784)
+    True
+    """
+    return costs.lstm(features, units, steps) + (layers - 1) * costs.lstm(units, units, steps)
+
+
+MODEL = Model(make, cost)
 
 
 def _transposed(x):

@@ -5,10 +5,12 @@ from typing import Annotated
 import numpy as np
 import tensorflow as tf
 
-from baselines.layer import Configured, at_least
+from baselines.layer import Configured
 from baselines.lstm import gate_bias, with_dropout
 from baselines.model import Model
-from santm_tf import Recurrent, cost
+from santm_tf import Recurrent
+from santm_tf.analysis import cost as costs
+from santm_tf.errors import at_least
 from santm_tf.lstm import lstm, product
 
 
@@ -146,4 +148,20 @@ def make(units: int = 32, routes: int = 4, rank: int | None = None, memory_horiz
                         dropout, seed)
 
 
-MODEL = Model(make, cost.drr_lstm)
+@costs.checked
+def cost(features, units, steps, routes=4, rank=None):
+    """`T (2 k (d + H) + 2 k + 6 k^2 + (4 k - 2) H + 2 r (d + H) + r + 8 r H + 24 H)` FLOPs.
+
+    The router and its projection, the k states summed, the factors `P_x, P_h` and Q, the gates.
+
+    >>> cost(1, 32, steps=1).flops < costs.lstm(1, 32).flops
+    True
+    """
+    rank = rank or max(1, units // 2)
+    around = costs.Cost(routes + 6 * routes ** 2 + (4 * routes - 2) * units + rank + 20 * units)
+    maps = (costs.dense(features + units, routes) + costs.dense(features + units, rank, bias=False)
+            + costs.dense(rank, 4 * units))
+    return steps * (maps + around + costs.state(2 * routes * units))
+
+
+MODEL = Model(make, cost)

@@ -2,7 +2,6 @@
 
 import tensorflow as tf
 
-from santm_tf.errors import ArgumentError
 from santm_tf.saving import OldNames
 
 
@@ -58,14 +57,3 @@ def steps_of(x):
 def only_valid(x, mask):
     """`[B, T, d]` with zeros where the mask `[B, T]` is False; None for no mask."""
     return x if mask is None else tf.where(mask[..., None], x, tf.zeros_like(x))
-
-
-def at_least(model, least, **sizes):
-    """Refuses sizes that are below the least one.
-
-    Raises:
-      ArgumentError: it names the model and the size.
-    """
-    for name, value in sizes.items():
-        if not value >= least:
-            raise ArgumentError(f"{model}: {name}={value}; it must be at least {least}")

@@ -4,9 +4,10 @@ from typing import Annotated
 
 import tensorflow as tf
 
-from baselines.layer import at_least
 from baselines.model import Model
-from santm_tf import Recurrent, cost
+from santm_tf import Recurrent
+from santm_tf.analysis.cost import lstm as cost
+from santm_tf.errors import at_least
 from santm_tf.lstm import ChronoBias, forget_one
 
 
@@ -63,4 +64,4 @@ def make(units: int = 32, memory_horizon: int | None = None, dropout: Annotated[
                    return_sequences=return_sequences, stateful=stateful)
 
 
-MODEL = Model(make, cost.lstm)
+MODEL = Model(make, cost)

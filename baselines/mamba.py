@@ -6,10 +6,11 @@ from typing import Annotated
 import tensorflow as tf
 
 from baselines.associative_scan import selective_scan
-from baselines.layer import Configured, SequenceLayer, at_least, built, only_valid
+from baselines.layer import Configured, SequenceLayer, built, only_valid
 from baselines.model import Model
 from baselines.pooling import last_valid
-from santm_tf import cost
+from santm_tf.analysis import cost as costs
+from santm_tf.errors import at_least
 from santm_tf.lstm import product
 from santm_tf.shards import Sharded
 
@@ -179,7 +180,38 @@ def make(units: int = 32, layers: int = 2, state_size: int = 16, conv_width: int
                  return_sequences=return_sequences)
 
 
-MODEL = Model(make, cost.mamba)
+@costs.checked
+def cost(features, units, steps, layers=2, state_size=16, conv_width=4, expand=2, chunk_length=64):
+    """FLOPs; a step of a block with E = expand W features of N states, r = ceil(W / 16), takes
+
+    `6 W E + 2 E (r + 2 N) + 2 r E`   maps in and out, to the step size, B and C, and back
+    `6 N E`                           `h = exp(delta A) h + delta B x`, `y = C h`
+    `(2 J + 10) E + 5 W`              a convolution over J steps, gates; norm and residual
+    In C = ceil(T / chunk_length) chunks side by side, where that is more than two, `4 N E` a step more and
+    `3 N E C ceil(log2 C)`. Then `(2 d + 1) T W` for the embedding and 4 W for the last norm. The state is
+    a block's N E.
+
+    Args:
+      chunk_length: None for step by step.
+
+    >>> cost(1, 32, 784).flops > cost(1, 32, 784, chunk_length=None).flops
+    True
+    """
+    inner, rank, states = expand * units, math.ceil(units / 16), state_size * expand * units
+    maps = (costs.dense(units, 2 * inner, steps, bias=False) + costs.dense(rank, inner, steps)
+            + costs.dense(inner, rank + 2 * state_size + units, steps, bias=False))
+    around = costs.Cost(((2 * conv_width + 9) * inner + 5 * units) * steps,
+                        bytes=4 * ((conv_width + 2) * inner + states + units))
+    scan = steps * (costs.Cost(6 * states) + costs.state(states))
+    if chunk_length and steps > 2 * chunk_length:
+        chunks = math.ceil(steps / chunk_length)
+        scan += steps * (costs.Cost(4 * states) + costs.state(states))
+        scan += costs.Cost(3 * states * chunks * math.ceil(math.log2(chunks)))
+    return (costs.dense(features, units, steps) + layers * (maps + around + scan)
+            + costs.Cost(4 * units, bytes=4 * units))
+
+
+MODEL = Model(make, cost)
 
 
 def _scan_slice(batched, a, chunk_length):

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from baselines.layer import SequenceLayer, built
 from baselines.model import Model
-from santm_tf import NTMCell, Recurrent, cost
+from santm_tf import NTMCell, Recurrent
+from santm_tf.analysis import cost as costs
 
 
 @tf.keras.utils.register_keras_serializable("baselines")
@@ -106,4 +107,17 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32,
                return_sequences=return_sequences, jit_compile=jit_compile, seed=seed)
 
 
-MODEL = Model(make, cost.ntm)
+@costs.checked
+def cost(features, units, steps, memory_slots=32, slot_width=32, read_heads=1, write_heads=1, shift_range=1,
+         return_sequences=False):
+    """`T ntm_step + 2 (H + R W) H + H` FLOPs (`santm_tf.analysis.cost`); the readout T times with sequences.
+
+    >>> cost(1, 32, steps=784).accesses == 784 * 2 * 32
+    True
+    """
+    step = costs.ntm_step(features, units, memory_slots, slot_width, read_heads, write_heads, shift_range)
+    readout = costs.dense(units + read_heads * slot_width, units)
+    return steps * step + (steps if return_sequences else 1) * readout
+
+
+MODEL = Model(make, cost)

@@ -3,8 +3,9 @@
 from typing import Annotated, Literal
 
 from baselines.model import Model
-from santm_tf import SANTM, cost
+from santm_tf import SANTM
 from santm_tf.access import FIXED
+from santm_tf.analysis.cost import santm as cost
 from santm_tf.errors import ArgumentError
 
 
@@ -70,4 +71,4 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
         stateful=stateful, jit_compile=jit_compile, seed=seed)
 
 
-MODEL = Model(make, cost.santm, schedule=True)
+MODEL = Model(make, cost, schedule=True)

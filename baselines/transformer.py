@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 
 import tensorflow as tf
 
-from baselines.layer import Configured, SequenceLayer, at_least, built, only_valid, steps_of
+from baselines.layer import Configured, SequenceLayer, built, only_valid, steps_of
 from baselines.model import Model
 from baselines.pooling import last_valid, mean_valid
-from santm_tf import cost
-from santm_tf.errors import ArgumentError
+from santm_tf.analysis import cost as costs
+from santm_tf.errors import ArgumentError, at_least
 
 _POSITIONS = "learned", "sinusoidal"
 
@@ -228,7 +228,29 @@ def make(units: int = 32, layers: int = 6, attention_heads: int = 4, feed_forwar
                        return_sequences, feed_forward)
 
 
-MODEL = Model(make, cost.transformer, multiple="attention_heads", finer="feed_forward")
+@costs.checked
+def cost(features, units, steps, layers=6, attention_heads=4, feed_forward=None, patch=1):
+    """FLOPs of S = T / patch tokens; a layer of width W, A heads and hidden width F (default 4 W) takes
+
+    `8 S W^2 + 4 S W F`        Q, K, V and the output; the feed-forward part
+    `4 S^2 W + 5 A S^2`        scores, softmax, values
+    `22 S W + S F`             two norms, the queries' scale, residuals, biases
+    and there are `(2 patch d + 12) S W` for the embedding with positions, the last norm and the mean. The
+    state is a layer's keys and values. A causal encoder costs the same.
+
+    >>> round(cost(1, 32, 784).flops / cost(1, 32, 392).flops, 2)
+    3.39
+    """
+    tokens, hidden = math.ceil(steps / patch), feed_forward or 4 * units
+    attention = (costs.dense(units, 4 * units, tokens, bias=False) + costs.state(2 * tokens * units)
+                 + costs.Cost((4 * units + 5 * attention_heads) * tokens ** 2 + tokens * units))
+    feed = costs.dense(units, hidden, tokens) + costs.dense(hidden, units, tokens)
+    layer = attention + feed + 2 * costs.norm(units, tokens) + costs.Cost(2 * tokens * units)
+    around = costs.dense(patch * features, units, tokens) + costs.norm(units, tokens)
+    return around + layers * layer + costs.Cost(2 * tokens * units)
+
+
+MODEL = Model(make, cost, multiple="attention_heads", finer="feed_forward")
 
 
 def _require(holds, message):

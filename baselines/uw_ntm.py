@@ -4,11 +4,12 @@ from typing import Annotated, Literal
 
 import tensorflow as tf
 
-from baselines.layer import at_least, steps_of
+from baselines import ntm
+from baselines.layer import steps_of
 from baselines.model import Model
-from baselines.ntm import NTM
-from santm_tf import NTMCell, cost, scan
-from santm_tf.errors import ArgumentError
+from santm_tf import NTMCell, scan
+from santm_tf.analysis import cost as costs
+from santm_tf.errors import ArgumentError, at_least
 from santm_tf.lstm import lstm
 from santm_tf.memory import MemoryState
 from santm_tf.packing import pack, take
@@ -87,7 +88,7 @@ class UniformWritingCell(NTMCell):
 
 
 @tf.keras.utils.register_keras_serializable("baselines")
-class UniformWritingNTM(NTM):
+class UniformWritingNTM(ntm.NTM):
     """An NTM with Uniform Writing (Le, Tran and Venkatesh, ICLR 2019, arXiv 1901.01347).
 
     At the steps t = L, 2L, ... it is an NTM; between them only its controller moves, with the vectors
@@ -185,4 +186,24 @@ def make(units: int = 32, write_interval: int | None = None, memory_slots: Annot
         return_sequences=return_sequences, jit_compile=jit_compile, seed=seed)
 
 
-MODEL = Model(make, cost.uw_ntm)
+@costs.checked
+def cost(features, units, steps, write_interval=None, memory_slots=32, slot_width=32, read_heads=1,
+         write_heads=1, shift_range=1, return_sequences=False):
+    """`D ntm_step + (T - D) (lstm(d, H) + 4 H) + D 8 R W H + readout` FLOPs, D = floor(T / L) writes.
+
+    Between them the controller alone moves, and what it takes from the vectors read is computed once.
+
+    >>> cost(1, 32, steps=784, write_interval=1) == ntm.cost(1, 32, steps=784)
+    True
+    """
+    sizes = memory_slots, slot_width, read_heads, write_heads, shift_range
+    writes = steps // (write_interval or optimal_interval(steps, memory_slots))
+    between = steps - writes
+    taken = costs.dense(read_heads * slot_width, 4 * units, bias=False)
+    return (writes * costs.ntm_step(features, units, *sizes)
+            + between * (costs.lstm(features, units) + costs.Cost(4 * units))
+            + (writes if between else 0) * taken
+            + (steps if return_sequences else 1) * costs.dense(units + read_heads * slot_width, units))
+
+
+MODEL = Model(make, cost)

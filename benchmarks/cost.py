@@ -1,11 +1,12 @@
-"""What SANTM and its rivals cost on a sequence at the paper's sizes, by the formulas of `santm_tf.cost`.
+"""What SANTM and its rivals cost on a sequence at the paper's sizes, by their formulas.
 
 `python -m benchmarks.cost` times nothing: it computes FLOPs, bytes and memory accesses of the forward
 pass of one sequence of permuted MNIST.
 """
 
+import baselines
 from benchmarks import table
-from santm_tf import cost
+from santm_tf.analysis import cost
 
 FEATURES, UNITS, STEPS, BOUNDARY_RATE = 1, 32, 784, 0.25
 ACCESS_RATES = 1, 0.5, 0.25, 0.1, 0.05
@@ -28,7 +29,7 @@ def rate_that_saves(share, flops):
 
 def main():
     costs = {f"santm, access rate {rate}": santm(rate) for rate in ACCESS_RATES}
-    costs |= {name: getattr(cost, name)(FEATURES, UNITS, STEPS) for name in RIVALS}
+    costs |= {name: baselines.load(name).cost(FEATURES, UNITS, STEPS) for name in RIVALS}
     ntm = costs["ntm"].flops
     rows = {name: {"mflops": c.flops / 1e6, "ratio": c.flops / ntm, "megabytes": c.bytes / 1e6,
                    "accesses": round(c.accesses)} for name, c in costs.items()}

@@ -2,13 +2,15 @@
 
 `python -m benchmarks.saving --data_dir=../shared/data/mnist.npz`: one pixel a step, 784 steps, 20,000
 training images, three seeds, into `runs/saving/`, where what is there already is taken as it is. FLOPs
-are those of the forward pass of one sequence by `santm_tf.cost`, at the rates measured on the test split.
+are those of the forward pass of one sequence by the models' formulas, at the rates measured on the
+test split.
 """
 
 import statistics
 
+from baselines import ntm
 from benchmarks import table, trained
-from santm_tf import cost
+from santm_tf.analysis import cost
 
 STEPS, UNITS, SLOTS = 784, 32, 32
 TASK = ["--task=pmnist", "--train_size=20000", f"--units={UNITS}",
@@ -18,7 +20,7 @@ MODELS = {
     "ntm": ["--model=ntm"],
     "santm": ["--segment_length=16", "--initial_access_rate=0.05", "--access_rate=0.02"],
 }
-NTM = cost.ntm(1, UNITS, STEPS).flops / 1e6
+NTM = ntm.cost(1, UNITS, STEPS).flops / 1e6
 COLUMNS = {"accuracy": "test accuracy", "access_rate": "access rate", "boundary_rate": "boundary rate",
            "mflops": "MFLOPs a sequence", "saved": "FLOPs saved", "seconds": "seconds a run"}
 

@@ -3,3 +3,14 @@
 
 class ArgumentError(ValueError):
     """An argument that cannot work. One line: who refuses which value, and what would be right."""
+
+
+def at_least(where, least, **sizes):
+    """Refuses sizes that are below the least one.
+
+    Raises:
+      ArgumentError: it says where, and names the size.
+    """
+    for name, value in sizes.items():
+        if not value >= least:
+            raise ArgumentError(f"{where}: {name}={value}; it must be at least {least}")

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 import baselines
+from baselines import cuw_ntm, dilated_lstm, drr_lstm, lnlstm, mamba, ntm, skip_lstm, transformer, uw_ntm
 from baselines.cuw_ntm import CachedUniformWritingNTM
 from baselines.dilated_lstm import DilatedLSTM
 from baselines.drr_lstm import DRRLSTMCell
@@ -27,8 +28,8 @@ from santm_tf import (
     Recurrent,
     SegmentLSTMCell,
     compat,
-    cost,
 )
+from santm_tf.analysis import cost
 from santm_tf.errors import ArgumentError
 
 D, H = 8, 32
@@ -37,31 +38,31 @@ CELLS = {
     # So narrow that what is not a product weighs more than 5 %.
     "segment_lstm of one unit": (lambda: SegmentLSTMCell(1), 1, cost.segment_lstm(1, 1)),
     "cascade_lstm of one unit": (lambda: CascadeLSTMCell(1), (1, 1), cost.cascade_lstm(1, 1)),
-    "skip_lstm of one unit": (lambda: SkipLSTMCell(1), 1, cost.skip_lstm(1, 1, steps=1)),
+    "skip_lstm of one unit": (lambda: SkipLSTMCell(1), 1, skip_lstm.cost(1, 1, steps=1)),
     "segment_lstm": (lambda: SegmentLSTMCell(H), D, cost.segment_lstm(D, H)),
     "cascade_lstm": (lambda: CascadeLSTMCell(H), (H, 1), cost.cascade_lstm(H, H)),
     "ntm_step": (lambda: NTMCell(H), D, cost.ntm_step(D, H)),
     "ntm_step, two heads each": (lambda: NTMCell(H, **SMALL), D, cost.ntm_step(D, H, **SMALL)),
     "memory_step": (lambda: MemoryCell(H), (H, 1), cost.memory_step(H, H)),
-    "skip_lstm": (lambda: SkipLSTMCell(H), D, cost.skip_lstm(D, H, steps=1)),
-    "drr_lstm": (lambda: DRRLSTMCell(H), D, cost.drr_lstm(D, H, steps=1)),
+    "skip_lstm": (lambda: SkipLSTMCell(H), D, skip_lstm.cost(D, H, steps=1)),
+    "drr_lstm": (lambda: DRRLSTMCell(H), D, drr_lstm.cost(D, H, steps=1)),
 }
 PLAIN = dict(jit_compile=False)
 LAYERS = {
     "lstm": (lambda: Recurrent(tf.keras.layers.LSTMCell(H)), [4, D], cost.lstm(D, H, 4)),
     "lstm of one unit": (lambda: Recurrent(tf.keras.layers.LSTMCell(1)), [4, 1], cost.lstm(1, 1, 4)),
-    "dilated_lstm": (lambda: DilatedLSTM(H), [4, D], cost.dilated_lstm(D, H, 4)),
+    "dilated_lstm": (lambda: DilatedLSTM(H), [4, D], dilated_lstm.cost(D, H, 4)),
     "ntm": (lambda: NTM(H, return_sequences=True, **PLAIN), [4, D],
-            cost.ntm(D, H, 4, return_sequences=True)),
-    "uw_ntm": (lambda: UniformWritingNTM(H, 4, **PLAIN), [8, D], cost.uw_ntm(D, H, 8, write_interval=4)),
+            ntm.cost(D, H, 4, return_sequences=True)),
+    "uw_ntm": (lambda: UniformWritingNTM(H, 4, **PLAIN), [8, D], uw_ntm.cost(D, H, 8, write_interval=4)),
     "cuw_ntm": (lambda: CachedUniformWritingNTM(H, 4, **PLAIN), [8, D],
-                cost.cuw_ntm(D, H, 8, write_interval=4)),
-    "transformer": (lambda: Transformer(H, layers=2), [64, D], cost.transformer(D, H, 64, layers=2)),
+                cuw_ntm.cost(D, H, 8, write_interval=4)),
+    "transformer": (lambda: Transformer(H, layers=2), [64, D], transformer.cost(D, H, 64, layers=2)),
     "transformer, patches": (lambda: Transformer(H, layers=1, patch=4, feed_forward=16), [30, D],
-                             cost.transformer(D, H, 30, layers=1, patch=4, feed_forward=16)),
-    "mamba": (lambda: Mamba(H, **PLAIN), [4, D], cost.mamba(D, H, 4)),
+                             transformer.cost(D, H, 30, layers=1, patch=4, feed_forward=16)),
+    "mamba": (lambda: Mamba(H, **PLAIN), [4, D], mamba.cost(D, H, 4)),
     "mamba, chunks": (lambda: Mamba(H, layers=1, chunk_length=8, **PLAIN), [24, D],
-                      cost.mamba(D, H, 24, layers=1, chunk_length=8)),
+                      mamba.cost(D, H, 24, layers=1, chunk_length=8)),
     "cheb_attention": (lambda: ChebAttention(), [32, 32], cost.cheb_attention(32, 32)),
     "cheb_attention, one term": (lambda: ChebAttention(order=1), [32, 32],
                                  cost.cheb_attention(32, 32, cheb_order=1)),
@@ -139,8 +140,8 @@ def test_a_layer_normalised_step_costs_what_the_profiler_counts():
     for norm in (cell.kernel_norm, cell.recurrent_norm, cell.state_norm):
         norm._fused = False  # the profiler counts nothing for the fused operation
     flops, state, weights = counted_step(cell, D)
-    np.testing.assert_allclose(cost.lnlstm(D, H).flops, flops, rtol=0.05)
-    assert cost.lnlstm(D, H).bytes == 4 * weights + 8 * state
+    np.testing.assert_allclose(lnlstm.cost(D, H).flops, flops, rtol=0.05)
+    assert lnlstm.cost(D, H).bytes == 4 * weights + 8 * state
 
 
 @pytest.mark.parametrize("name, state", [("transformer", 2 * 2 * 64 * H), ("mamba", 2 * 4 * 2 * H * 16)])
@@ -186,9 +187,9 @@ def test_santm_is_linear_in_both_rates():
 
 
 def test_uniform_writing_saves_all_but_one_access_an_interval():
-    every, some = cost.ntm(1, 32, 784), cost.uw_ntm(1, 32, 784, write_interval=28)
+    every, some = ntm.cost(1, 32, 784), uw_ntm.cost(1, 32, 784, write_interval=28)
     assert some.accesses == every.accesses / 28
-    assert some.flops < cost.cuw_ntm(1, 32, 784, write_interval=28).flops < every.flops
+    assert some.flops < cuw_ntm.cost(1, 32, 784, write_interval=28).flops < every.flops
 
 
 def test_every_model_has_its_formula():
@@ -199,15 +200,16 @@ def test_every_model_has_its_formula():
     (cost.santm, dict(access_rate=1.1), r"access_rate=1.1; it must be in \[0, 1\]"),
     (cost.santm, dict(access_rate=0.5, boundary_rate=-1), r"boundary_rate=-1; it must be in \[0, 1\]"),
     (cost.santm, dict(access_rate=float("nan")), r"access_rate=nan; it must be in \[0, 1\]"),
-    (cost.skip_lstm, dict(update_rate=2), r"update_rate=2; it must be in \[0, 1\]"),
-    (cost.ntm, dict(memory_slots=0), "memory_slots=0; it must be at least 1"),
-    (cost.ntm, dict(shift_range=-1), "shift_range=-1; it must be at least 0"),
-    (cost.uw_ntm, dict(write_interval=0), "write_interval=0; it must be at least 1"),
-    (cost.mamba, dict(layers=0), "layers=0; it must be at least 1"),
-    (cost.transformer, dict(patch=0), "patch=0; it must be at least 1"),
+    (skip_lstm.cost, dict(update_rate=2), r"update_rate=2; it must be in \[0, 1\]"),
+    (ntm.cost, dict(memory_slots=0), "memory_slots=0; it must be at least 1"),
+    (ntm.cost, dict(shift_range=-1), "shift_range=-1; it must be at least 0"),
+    (uw_ntm.cost, dict(write_interval=0), "write_interval=0; it must be at least 1"),
+    (mamba.cost, dict(layers=0), "layers=0; it must be at least 1"),
+    (transformer.cost, dict(patch=0), "patch=0; it must be at least 1"),
 ])
 def test_what_cannot_be_is_named(count, arguments, message):
-    with pytest.raises(ArgumentError, match=f"^cost.{count.__name__}: {message}$"):
+    where = f"{count.__module__.split('.')[-1]}.{count.__name__}"
+    with pytest.raises(ArgumentError, match=f"^{where}: {message}$"):
         count(1, 32, 784, **arguments)
 
 

@@ -31,7 +31,7 @@ def description(model, task):
 
 
 def _flops(model, task, steps):
-    """By the formulas of `santm_tf.cost`, with the sizes that the flags give."""
+    """By the formulas of the models, with the sizes that the flags give."""
     if FLAGS.model == "santm" and FLAGS.memory == "sparse":
         return "no formula for --memory=sparse"
     given = {"features": task.features or FLAGS.embedding or FLAGS.units, "steps": steps,

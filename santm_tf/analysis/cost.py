@@ -1,0 +1,219 @@
+"""What a model costs: FLOPs, memory accesses and bytes of one sequence's forward pass, from its sizes.
+
+FLOPs are counted as TensorFlow's profiler counts them (`tensorflow/python/profiler/internal/
+flops_registry.py`): a product `[m, k] [k, n]` is `2 m k n`; arithmetic on n numbers and a sum of n are n,
+a softmax 5 n, a reciprocal root 2 n; exp, tanh, log-softmax and what only moves numbers are nothing.
+What the profiler counts in the layers' own graphs is within 5 % of these formulas (tests/test_cost.py).
+
+A level that is held costs nothing: it is one sequence that is counted, and not a batch in which others
+may move. Symbols and defaults are the layers': d features, H units, N slots, W slot width, R read heads,
+T steps. A level's function is one step; a model's is a sequence. Those of the baselines are in their files,
+as `cost`.
+"""
+
+import dataclasses
+import functools
+import inspect
+
+from santm_tf.attention import SLOTS_PER_OFFSET
+from santm_tf.errors import ArgumentError, at_least
+
+_RATES = ("access_rate", "boundary_rate", "update_rate")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """FLOPs, memory accesses and bytes; costs add up, and `steps * cost` is that of so many steps.
+
+    Args:
+      flops: floating-point operations.
+      accesses: slots of an external memory that heads read or write. A dense head touches all N at
+        each step that accesses the memory; the recall, which is outside the recurrence, is no access.
+      bytes: what the steps that act move as float32, nothing cached from one step to the next: each
+        weight read once; each number of the state, the external memory among it, read once and
+        written once. Inputs, outputs and what lives within a step are left out. What is computed for
+        all steps at once reads its weights once.
+
+    >>> 3 * Cost(flops=10, accesses=1, bytes=4) + Cost(flops=1)
+    Cost(flops=31, accesses=3, bytes=12)
+    """
+
+    flops: float = 0
+    accesses: float = 0
+    bytes: float = 0
+
+    def __add__(self, other):
+        return Cost(self.flops + other.flops, self.accesses + other.accesses, self.bytes + other.bytes)
+
+    def __mul__(self, times):
+        return Cost(self.flops * times, self.accesses * times, self.bytes * times)
+
+    __rmul__ = __mul__
+
+
+def checked(count):
+    """`count`, refusing sizes below 1 and rates outside [0, 1]."""
+    signature = inspect.signature(count)
+    where = f"{count.__module__.split('.')[-1]}.{count.__name__}"
+
+    @functools.wraps(count)
+    def wrapper(*args, **kwargs):
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            if name in _RATES and not 0 <= value <= 1:
+                raise ArgumentError(f"{where}: {name}={value}; it must be in [0, 1]")
+            if name not in _RATES and type(value) in (int, float):
+                at_least(where, 0 if name == "shift_range" else 1, **{name: value})
+        return count(*args, **kwargs)
+
+    return wrapper
+
+
+def dense(inputs, outputs, rows=1, bias=True):
+    """`x W + b` on so many rows of numbers at once."""
+    return Cost((2 * inputs + bias) * outputs * rows, bytes=4 * (inputs + bias) * outputs)
+
+
+def state(numbers):
+    """Numbers that a step reads and writes."""
+    return Cost(bytes=8 * numbers)
+
+
+def norm(width, rows=1):
+    """Layer normalisation: mean, variance, and scale and offset, 9 a number."""
+    return Cost(9 * width * rows, bytes=8 * width)
+
+
+@checked
+def lstm(features, units, steps=1):
+    """`T (8 H (d + H) + 28 H)` FLOPs (Hochreiter and Schmidhuber 1997): four maps, and 28 H around them.
+
+    12 of the 28 H make four gates of one tanh (`santm_tf.lstm.lstm`).
+
+    >>> lstm(1, 32).flops
+    9344
+    """
+    return steps * (dense(features + units, 4 * units) + Cost(24 * units) + state(2 * units))
+
+
+@checked
+def segment_lstm(features, units):
+    """A step of the bottom level, `lstm + 2 d + 3 H + 6` FLOPs: `u.x + v.c`, reset. See `SegmentLSTMCell`.
+
+    >>> segment_lstm(1, 32).flops - lstm(1, 32).flops
+    104
+    """
+    return lstm(features, units) + dense(features + units, 1) + Cost(units + 5)
+
+
+@checked
+def cascade_lstm(features, units):
+    """A step of the middle level, `lstm + 6 H` FLOPs: the state's gate by beta. See `CascadeLSTMCell`.
+
+    >>> cascade_lstm(32, 32).flops - lstm(32, 32).flops
+    192
+    """
+    return lstm(features, units) + Cost(6 * units)
+
+
+@checked
+def ntm_step(features, units, memory_slots=32, slot_width=32, read_heads=1, write_heads=1, shift_range=1):
+    """A step of a Neural Turing Machine (Graves et al. 2014). See `NTMCell`.
+
+    With h = R + V heads, V of them write heads, and E = h (W + 2 s + 4) + 2 V W numbers for them:
+    `lstm(d + R W, H)`    controller
+    `2 H E + 3 E`         heads, clipped
+    `(2 h + 3) N W`       `K[k, M_i]`: a product a head, and the slots' norms
+    `(2 R + 5 V) N W`     read; erase and add
+    `(21 + 4 s) h N`      equations 5 to 9, each on h N weights
+    and 3 V W + 2 h W + 5 h (2 s + 1) for what the heads' numbers go through. h N accesses.
+
+    >>> ntm_step(1, 32).flops, ntm_step(1, 32).accesses
+    (43106, 64)
+    """
+    heads, memory = read_heads + write_heads, memory_slots * slot_width
+    read = read_heads * slot_width
+    outputs = heads * (slot_width + 2 * shift_range + 4) + 2 * write_heads * slot_width
+    flops = (2 * outputs + (2 * heads + 3 + 2 * read_heads + 5 * write_heads) * memory
+             + (21 + 4 * shift_range) * heads * memory_slots
+             + (3 * write_heads + 2 * heads) * slot_width + 5 * heads * (2 * shift_range + 1))
+    return (lstm(features + read, units) + dense(units, outputs)
+            + Cost(flops, accesses=heads * memory_slots) + state(read + heads * memory_slots + memory))
+
+
+@checked
+def memory_step(features, units, memory_slots=32, slot_width=32, read_heads=1, write_heads=1, shift_range=1):
+    """An accessed step of the top level, `ntm_step + 3 (2 H + R W + h N) + V N` FLOPs: its state is gated.
+
+    Arguments as of `ntm_step`. See `MemoryCell`.
+
+    >>> memory_step(32, 32).accesses
+    64
+    """
+    gated = 2 * units + read_heads * slot_width + (read_heads + write_heads) * memory_slots
+    step = ntm_step(features, units, memory_slots, slot_width, read_heads, write_heads, shift_range)
+    return step + Cost(3 * gated + write_heads * memory_slots)
+
+
+@checked
+def cheb_attention(memory_slots, slot_width, attention_heads=4, cheb_order=3, locality=4, feed_forward=None):
+    """The recall's attention over N slots: A heads, order K, hidden width F. See `ChebAttention`.
+
+    `8 N W^2 + 2 K N W^2 / A + 4 N W F`   the maps Q, K_, V, W_o; Theta; the feed-forward block
+    `2 K N^2 W + 4 A N^2`                 S, and A^ x for each order above 0 (nothing for K = 1)
+    `(4 K + 1) N W + N F`                 Chebyshev terms, residuals, biases
+    The banded form has `4 K w N W + 3 A w N` in place of the second line.
+
+    Raises:
+      ArgumentError: sizes below 1, or heads that do not divide W.
+
+    >>> cheb_attention(32, 32).flops
+    669696
+    """
+    if slot_width % attention_heads:
+        raise ArgumentError(f"cost.cheb_attention: attention_heads={attention_heads}; "
+                            f"it must divide slot_width={slot_width}")
+    memory, hidden = memory_slots * slot_width, feed_forward or slot_width
+    maps = (dense(slot_width, 4 * slot_width, memory_slots, bias=False)
+            + cheb_order * dense(slot_width // attention_heads, slot_width, memory_slots, bias=False))
+    feed = dense(slot_width, hidden, memory_slots) + dense(hidden, slot_width, memory_slots)
+    if memory_slots > SLOTS_PER_OFFSET * locality:
+        graph = (4 * cheb_order * slot_width + 3 * attention_heads) * locality * memory_slots
+    else:
+        graph = (2 * cheb_order * slot_width + 4 * attention_heads) * memory_slots ** 2
+    graph *= cheb_order > 1
+    return maps + feed + Cost(graph + 4 * cheb_order * memory, bytes=4 * memory)
+
+
+@checked
+def santm(features, units, steps, access_rate, boundary_rate=0.25, memory_slots=32, slot_width=32,
+          read_heads=1, write_heads=1, shift_range=1, attention_heads=4, cheb_order=3, locality=4,
+          return_sequences=False):
+    """A sequence through SANTM (Shan et al. 2025; see `SANTM`): each level as often as it acts.
+
+    `T segment_lstm(d) + beta T cascade_lstm(H) + rho T memory_step(H) + S recall + S_y readout`
+
+    `recall = cheb_attention + 2 R N W + N W`, `readout = 2 (2 H + (R + 1) W) H + H`; S = S_y = 1, or with
+    return_sequences S = 1 + rho T (the memory at first and after each access) and S_y = T.
+
+    Args:
+      access_rate: rho, the share of steps that access the memory.
+      boundary_rate: beta, the share of steps that end a segment.
+      Sizes as of `SANTM`.
+
+    Raises:
+      ArgumentError: a size below 1, a rate outside [0, 1], attention heads that do not divide W.
+
+    >>> full, sparse = (santm(1, 32, 784, access_rate=rho) for rho in (1, 0.25))
+    >>> sparse.accesses / full.accesses, round(sparse.flops / full.flops, 2)
+    (0.25, 0.42)
+    """
+    memory = memory_slots * slot_width
+    recall = (cheb_attention(memory_slots, slot_width, attention_heads, cheb_order, locality)
+              + Cost((2 * read_heads + 1) * memory))
+    readout = dense(2 * units + (read_heads + 1) * slot_width, units)
+    accesses = access_rate * steps
+    return (steps * segment_lstm(features, units) + boundary_rate * steps * cascade_lstm(units, units)
+            + accesses * memory_step(units, units, memory_slots, slot_width, read_heads, write_heads,
+                                     shift_range)
+            + (1 + accesses if return_sequences else 1) * recall
+            + (steps if return_sequences else 1) * readout)
