@@ -29,6 +29,7 @@ test: setup
 
 lint: setup
 	$(BIN)/python -m ruff check
+	$(BIN)/lint-imports --no-cache
 
 board: setup
 	$(BIN)/tensorboard --logdir runs

@@ -31,8 +31,6 @@ def main():
     task = load_task()
     model = models.compiled(task)
     falling = falling_epochs()
-    if FLAGS.export_dir:
-        check_export()
     if FLAGS.dry_run:
         print(description(model, task))
         return

@@ -2,8 +2,7 @@
 
 import tensorflow as tf
 
-from santm_tf import scan
-from santm_tf.scan import swap_time
+from santm_tf.scan import scan, swap_time
 
 
 def linear_recurrence(a, b):

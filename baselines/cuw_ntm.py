@@ -8,7 +8,7 @@ import tensorflow as tf
 from baselines import uw_ntm
 from baselines.model import Model
 from santm_tf.analysis import cost as costs
-from santm_tf.lstm import product
+from santm_tf.ops import product
 
 
 @tf.keras.utils.register_keras_serializable("baselines")

@@ -11,7 +11,8 @@ from baselines.model import Model
 from santm_tf import Recurrent
 from santm_tf.analysis import cost as costs
 from santm_tf.errors import at_least
-from santm_tf.lstm import lstm, product
+from santm_tf.lstm import lstm
+from santm_tf.ops import product
 
 
 def sparse_simplex(scores, count):

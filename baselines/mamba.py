@@ -11,7 +11,7 @@ from baselines.model import Model
 from baselines.pooling import last_valid
 from santm_tf.analysis import cost as costs
 from santm_tf.errors import at_least
-from santm_tf.lstm import product
+from santm_tf.ops import product
 from santm_tf.shards import Sharded
 
 _STEP_SIZES = 1e-3, 1e-1  # of the first step sizes, log-uniform

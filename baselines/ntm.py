@@ -53,7 +53,7 @@ class NTM(SequenceLayer):
         super().__init__(dict(units=units, dropout=dropout, return_sequences=return_sequences, seed=seed,
                               jit_compile=jit_compile, memory_horizon=memory_horizon, **sizes), **kwargs)
         policy = {"dtype": self.dtype_policy}
-        cell = self.cell_class(units, max_steps=memory_horizon, name="cell", **sizes, **policy)
+        cell = self.cell_class(units, memory_horizon=memory_horizon, name="cell", **sizes, **policy)
         self.recurrent = Recurrent(cell, return_sequences=self._every_step(), jit_compile=jit_compile,
                                    name="recurrent", **policy)
         self.dropout = tf.keras.layers.Dropout(dropout, seed=seed, **policy)
@@ -65,6 +65,10 @@ class NTM(SequenceLayer):
         built(self.recurrent, self._loop_shape(input_shape))
         built(self.readout, [input_shape[0], features])
         super().build(input_shape)
+
+    def memory_needed(self, steps):
+        """Bytes that training on one sequence of so many steps keeps of the external memory, a formula."""
+        return self.recurrent.cell.bytes_kept(steps)
 
     def _loop_shape(self, input_shape):
         """The shape that the loop runs over."""

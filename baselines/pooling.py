@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from baselines.layer import only_valid
-from santm_tf.packing import take
+from santm_tf.packing import at_steps
 
 
 def last_valid(outputs, mask=None):
@@ -24,7 +24,7 @@ def last_valid(outputs, mask=None):
     if mask is None:
         return outputs[:, -1]
     last = tf.reduce_max(tf.where(mask, tf.range(tf.shape(mask)[1]), 0), 1)
-    outputs = take(outputs, last[:, None])[:, 0]
+    outputs = at_steps(outputs, last[:, None])[:, 0]
     return tf.where(tf.reduce_any(mask, 1)[:, None], outputs, tf.zeros_like(outputs))
 
 

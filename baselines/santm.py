@@ -64,9 +64,9 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
         units, memory_slots=memory_slots, slot_width=slot_width, read_heads=read_heads,
         write_heads=write_heads, shift_range=shift_range, memory_init=memory_init, memory=memory, top_k=top_k,
         allocate=allocate, normaliser=normaliser, search=search, attention_heads=attention_heads,
-        cheb_order=cheb_order, locality=locality, mask_period=mask_period or steps, access_mask=mask,
+        cheb_order=cheb_order, locality=locality, mask_period=mask_period or steps, access=mask,
         mask_surrogate=mask_surrogate, access_rate=access_rate if mask in FIXED else initial_access_rate,
-        segment_length=segment_length, boundaries=boundaries, max_steps=memory_horizon,
+        segment_length=segment_length, boundaries=boundaries, memory_horizon=memory_horizon,
         boundary_penalty=boundary_penalty, dropout=dropout, return_sequences=return_sequences,
         stateful=stateful, jit_compile=jit_compile, seed=seed)
 

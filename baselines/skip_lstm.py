@@ -9,9 +9,9 @@ from baselines.lstm import gate_bias, with_dropout
 from baselines.model import Model
 from santm_tf import Recurrent
 from santm_tf.analysis import cost as costs
-from santm_tf.cells import straight_through
 from santm_tf.errors import at_least
-from santm_tf.lstm import lstm, product, sigmoid
+from santm_tf.lstm import lstm
+from santm_tf.ops import product, sigmoid, straight_through
 
 
 @tf.keras.utils.register_keras_serializable("baselines")

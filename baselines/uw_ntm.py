@@ -7,13 +7,13 @@ import tensorflow as tf
 from baselines import ntm
 from baselines.layer import steps_of
 from baselines.model import Model
-from santm_tf import NTMCell, scan
+from santm_tf import NTMCell
 from santm_tf.analysis import cost as costs
 from santm_tf.errors import ArgumentError, at_least
 from santm_tf.lstm import lstm
 from santm_tf.memory import MemoryState
-from santm_tf.packing import pack, take
-from santm_tf.scan import swap_time
+from santm_tf.packing import at_steps, pack
+from santm_tf.scan import scan, swap_time
 
 
 def optimal_interval(steps, memory_slots):
@@ -64,7 +64,7 @@ class UniformWritingCell(NTMCell):
         old = MemoryState(*states)
         read = tf.reshape(old.read, [-1, self.read_heads * self.slot_width])
         hidden, held = self._between(z[:-1], old, read)
-        new = self._advance(z[-1], held._replace(h=self._previous(hidden, read)))
+        new, _, _ = self._advance(z[-1], held._replace(h=self._previous(hidden, read)))
         reads = [read] * (z.shape[0] - 1) + [tf.reshape(new.read, tf.shape(read))]
         outputs = tf.concat([tf.concat([hidden[1:], new.h[None]], 0), tf.stack(reads)], -1)
         return swap_time(outputs), list(new)
@@ -141,7 +141,7 @@ class UniformWritingNTM(ntm.NTM):
         steps = steps_of(inputs)
         if mask is not None:
             order, place = pack(tf.cast(mask, tf.bool))
-            inputs = take(inputs, order)
+            inputs = at_steps(inputs, order)
         # What follows the last valid step, be it repeated or padded, moves only states that nobody sees.
         inputs = tf.pad(inputs, [[0, 0], [0, -steps % length], [0, 0]])
         outputs = self.recurrent(tf.reshape(inputs, [-1, -(-steps // length), length, inputs.shape[-1]]))
@@ -149,7 +149,7 @@ class UniformWritingNTM(ntm.NTM):
         if mask is None:
             return outputs[:, :steps] if self.return_sequences else outputs[:, steps - 1]
         outputs = tf.pad(outputs, [[0, 0], [1, 0], [0, 0]])  # zeros, before the first valid step
-        return take(outputs, place) if self.return_sequences else take(outputs, place[:, -1:])[:, 0]
+        return at_steps(outputs, place) if self.return_sequences else at_steps(outputs, place[:, -1:])[:, 0]
 
     def _every_step(self):
         return True

@@ -25,7 +25,7 @@ def export(folder):
     from benchmarks.step import model_and_data
     from santm_tf.export import export
 
-    model, _, _ = model_and_data(access_rate=0.25, access_mask="uniform")
+    model, _, _ = model_and_data(access_rate=0.25, access="uniform")
     sizes = {}
     for name, jit_compile in EXPORTS.items():
         path = os.path.join(folder, name)

@@ -25,7 +25,7 @@ def inference(**options):
     return case
 
 
-CASES = {f"{kind}, rate {rate:g}": make(access_rate=rate, access_mask="uniform")
+CASES = {f"{kind}, rate {rate:g}": make(access_rate=rate, access="uniform")
          for kind, make in (("train", train_step), ("inference", inference)) for rate in RATES}
 
 if __name__ == "__main__":

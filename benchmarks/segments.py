@@ -90,7 +90,7 @@ def cuts(model, x):
     place, layer = next((n, layer) for n, layer in enumerate(model.layers) if isinstance(layer, SANTM))
     for earlier in model.layers[:place]:
         x = earlier(x)
-    _, beta = Recurrent(layer.bottom, jit_compile=True, return_sequences=True)(layer.bottom_inputs(x))
+    _, beta = Recurrent(layer.bottom, jit_compile=True, return_sequences=True)(layer.levels.bottom_inputs(x))
     return beta.numpy()[..., 0] > 0
 
 

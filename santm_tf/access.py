@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from santm_tf.errors import ArgumentError
-from santm_tf.lstm import sigmoid
+from santm_tf.ops import sigmoid
 
 
 def _sigmoid_slope(s):
@@ -67,13 +67,13 @@ class AccessMask(tf.keras.layers.Layer):
 
     `a_t = 1[s_{t mod P} > 0]`, straight-through over `sigmoid(s)`; under the constraint
     `||a||_0 <= k` per period, which a projection keeps after every update (`AtMost`); d a learned
-    weight per step. Shan et al. 2025; DESIGN.md, section 3.
+    weight per step. Shan et al. 2025; docs/equations.md, access mask.
 
     The mask does not depend on the input, so the steps to access are known before the sequence is
     read: `plan` gives them. `L0Projection` lowers k while training.
 
     Args:
-      period: P, in steps. Shorter than a sequence, the mask repeats.
+      period: P, in steps (default: the length of the sequences). Shorter than a sequence, the mask repeats.
       access_rate: the share of a period's steps accessed at first, in (0, 1], at equal gaps. At 1
         the scores start random, so that what `L0Projection` drops first is not a matter of order.
       support: "learned"; or fixed, "uniform" at equal gaps or "random", for comparison.
@@ -92,10 +92,10 @@ class AccessMask(tf.keras.layers.Layer):
     [0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0]
     """
 
-    def __init__(self, period, access_rate=1.0, plan_size=None, seed=None, support="learned",
+    def __init__(self, period=None, access_rate=1.0, plan_size=None, seed=None, support="learned",
                  surrogate="sigmoid", **kwargs):
         super().__init__(**kwargs)
-        if period < 1:
+        if period is not None and period < 1:
             raise ArgumentError(f"AccessMask: period={period}; it must be at least 1")
         if not 0 < access_rate <= 1:
             raise ArgumentError(f"AccessMask: access_rate={access_rate}; it must be in (0, 1]")
@@ -106,9 +106,13 @@ class AccessMask(tf.keras.layers.Layer):
         self.period, self.initial_rate, self.seed = period, access_rate, seed
         self.support, self.surrogate = support, surrogate
         self.supports_masking = True
-        self.plan_size = plan_size or accesses(access_rate, period)
+        self.plan_size = plan_size
 
     def build(self, input_shape=None):
+        self.period = self.period or input_shape[1]
+        if self.period is None:
+            raise ArgumentError("AccessMask: period=None, and the sequences' length is unknown; give it")
+        self.plan_size = self.plan_size or self._first_plan_size()
         count = accesses(self.initial_rate, self.period)
         self.budget = self.add_weight("budget", [], tf.int32, trainable=False,
                                       initializer=tf.keras.initializers.Constant(count))
@@ -116,6 +120,9 @@ class AccessMask(tf.keras.layers.Layer):
         self.scores = self._add_scores(count)
         self.step_weight = self.add_weight("step_weight", [self.period], initializer="ones")
         super().build(input_shape)
+
+    def _first_plan_size(self):
+        return accesses(self.initial_rate, self.period)
 
     def _add_scores(self, count):
         def first(shape, dtype=None):
@@ -176,6 +183,13 @@ class AccessMask(tf.keras.layers.Layer):
         periods = -(-steps // self.period)
         t = tf.reshape(tf.range(periods)[:, None] * self.period + chosen, [-1])
         return t, t < steps
+
+    def shortest_plan(self, steps):
+        """The accessed steps alone, as `plan` gives them; in eager mode. Without any, a step past the end."""
+        a, _ = self.gates(tf.range(steps))
+        t = tf.where(a > 0)[:, 0]
+        found = len(t) > 0
+        return tf.cast(t if found else [0], tf.int32), tf.fill([max(len(t), 1)], found)
 
     def _key(self, use):
         """The key of this draw's random numbers for one use."""

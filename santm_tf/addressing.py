@@ -4,9 +4,12 @@ Graves, Wayne and Danihelka 2014 (arXiv 1410.5401), section 3.3, equations 5 to 
 h heads, N slots, W slot width, s shift range. Every function works for any leading axes.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import tensorflow as tf
 
-from santm_tf.lstm import sigmoid, sum_last
+from santm_tf.ops import sigmoid, sum_last
 
 EPSILON = 1e-6
 
@@ -95,3 +98,13 @@ def address(head, memory, previous):
     weights = interpolate(weights, previous, sigmoid(gate))
     weights = shift(weights, tf.nn.softmax(moves))
     return tf.cast(sharpen(weights, 1 + tf.math.softplus(gamma)), dtype)
+
+
+class Addressing(NamedTuple):
+    """An addressing mode: how many numbers a head takes, and what it makes of them."""
+
+    width: Callable  # (slot_width, shift_range) to an int
+    address: Callable  # (head `[B, h, width]`, memory, previous weights) to weights, see `address`
+
+
+ADDRESSING = {"ntm": Addressing(head_width, address)}

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from santm_tf.errors import ArgumentError
 from santm_tf.graph import chebyshev, ring
-from santm_tf.lstm import product
+from santm_tf.ops import product
 
 # The banded form wins above this many slots per unit of locality (benchmarks/attention.py).
 SLOTS_PER_OFFSET = 24

@@ -1,21 +1,20 @@
-"""The two lower levels: an LSTM that cuts the sequence, and one that moves only at the cuts."""
+"""The two lower levels: a recurrent cell that cuts the sequence, and an LSTM that moves only at the cuts."""
 
 import math
 
 import tensorflow as tf
 
 from santm_tf.errors import ArgumentError
-from santm_tf.lstm import ChronoBias, forget_one, lstm, product, sigmoid
+from santm_tf.lstm import ChronoBias, LSTMState, forget_one, lstm
+from santm_tf.ops import gated, product, sigmoid, straight_through
+from santm_tf.recurrent import training_option
+from santm_tf.saving import OldNames
+
+BOUNDARIES = "learned", "given"
 
 
-@tf.custom_gradient
-def straight_through(p):
-    """`1[p > 1/2]` forward, the identity backward (Bengio et al. 2013, arXiv 1308.3432)."""
-    return tf.cast(p > 0.5, p.dtype), lambda upstream: upstream
-
-
-class _LSTMCell(tf.keras.layers.Layer):
-    """What both cells share: sizes, weights of an LSTM, and a state `[h, c]` of zeros."""
+class _LSTMCell(OldNames, tf.keras.layers.Layer):
+    """What both LSTM cells share: sizes, weights, and a first `LSTMState` of zeros."""
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
@@ -35,21 +34,63 @@ class _LSTMCell(tf.keras.layers.Layer):
         if inputs is not None:
             first = tf.nest.flatten(inputs)[0]
             batch_size, dtype = tf.shape(first)[0], first.dtype
-        return [tf.zeros([batch_size, self.units], dtype or self.compute_dtype) for _ in range(2)]
+        return list(LSTMState(*(tf.zeros([batch_size, self.units], dtype or self.compute_dtype)
+                                for _ in range(2))))
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}
 
 
+class _Cutting:
+    """What cells that cut the input share: the boundary's weights u, v and b, and beta as an input."""
+
+    def _set_boundaries(self, segment_length, boundaries):
+        name = type(self).__name__
+        if not segment_length >= 1:
+            raise ArgumentError(f"{name}: segment_length={segment_length}; it must be at least 1")
+        if boundaries not in BOUNDARIES:
+            raise ArgumentError(f"{name}: boundaries={boundaries!r}; use 'learned' or 'given'")
+        self.segment_length, self.boundaries = segment_length, boundaries
+        self.input_count = 1 if boundaries == "learned" else 2  # for Recurrent
+
+    def _input_width(self, input_shape):
+        return (input_shape if self.boundaries == "learned" else input_shape[0])[-1]
+
+    def _build_boundaries(self, features, units):
+        if self.boundaries == "given":
+            return
+        self.boundary_kernel = self.add_weight("boundary_kernel", [features, 1],
+                                               initializer="glorot_uniform")
+        self.boundary_recurrent_kernel = self.add_weight(
+            "boundary_recurrent_kernel", [units, 1], initializer="glorot_uniform")
+        p = 1.0 / self.segment_length
+        logit = 1.0 if p >= 1.0 else min(1.0, math.log(p / (1.0 - p)))
+        self.boundary_bias = self.add_weight(
+            "boundary_bias", [1], initializer=tf.keras.initializers.Constant(logit))
+
+    def _boundary_score(self, inputs):
+        """`u.x_t + b` for any leading axes."""
+        return product(inputs, self.boundary_kernel) + self.boundary_bias
+
+    def _cut(self, score, gathered):
+        """beta_t of the score above and what the segment has gathered, c_{t-1}."""
+        if self.boundaries == "given":
+            return score
+        return straight_through(sigmoid(score + gathered @ self.boundary_recurrent_kernel))
+
+    def get_config(self):
+        return {**super().get_config(), "segment_length": self.segment_length, "boundaries": self.boundaries}
+
+
 @tf.keras.utils.register_keras_serializable("santm_tf")
-class SegmentLSTMCell(_LSTMCell):
+class SegmentLSTMCell(_Cutting, _LSTMCell):
     """An LSTM that cuts its input into segments, and forgets its cell state at every cut.
 
     `c~_t, h_t = LSTM(x_t; c_{t-1}, h_{t-1})`
     `p_t = sigmoid(u.x_t + v.c_{t-1} + b)`, `beta_t = 1[p_t > 1/2]` (straight-through)
     `c_t = (1 - beta_t) c~_t`
 
-    SANTM's bottom level (Shan et al. 2025; the equations are DESIGN.md, section 3).
+    SANTM's bottom level (Shan et al. 2025; docs/equations.md, bottom).
 
     Args:
       units: H.
@@ -59,7 +100,7 @@ class SegmentLSTMCell(_LSTMCell):
       boundaries: "learned" as above, or "given": beta is an input, and u, v and b do not exist.
 
     Input `[B, d]`, or `(x, beta)` of `[B, d]` and `[B, 1]` where boundaries are given; output `(h, beta)`,
-    `[B, H]` and `[B, 1]`; state `[h, c]`.
+    `[B, H]` and `[B, 1]`; state `LSTMState`.
 
     >>> import tensorflow as tf
     >>> from santm_tf import Recurrent, SegmentLSTMCell
@@ -70,50 +111,93 @@ class SegmentLSTMCell(_LSTMCell):
 
     def __init__(self, units, segment_length=4.0, boundaries="learned", **kwargs):
         super().__init__(units, **kwargs)
-        if not segment_length >= 1:
-            raise ArgumentError(f"SegmentLSTMCell: segment_length={segment_length}; it must be at least 1")
-        if boundaries not in ("learned", "given"):
-            raise ArgumentError(f"SegmentLSTMCell: boundaries={boundaries!r}; use 'learned' or 'given'")
-        self.segment_length, self.boundaries = segment_length, boundaries
-        self.input_count = 1 if boundaries == "learned" else 2  # for Recurrent
+        self._set_boundaries(segment_length, boundaries)
         self.output_size = [units, 1]
 
     def build(self, input_shape):
-        given = self.boundaries == "given"
-        features = (input_shape[0] if given else input_shape)[-1]
+        features = self._input_width(input_shape)
         self._build_lstm(features, forget_one(self.units))
-        if not given:
-            self._build_boundaries(features)
+        self._build_boundaries(features, self.units)
         super().build(input_shape)
-
-    def _build_boundaries(self, features):
-        self.boundary_kernel = self.add_weight("boundary_kernel", [features, 1],
-                                               initializer="glorot_uniform")
-        self.boundary_recurrent_kernel = self.add_weight(
-            "boundary_recurrent_kernel", [self.units, 1], initializer="glorot_uniform")
-        p = 1.0 / self.segment_length
-        logit = 1.0 if p >= 1.0 else min(1.0, math.log(p / (1.0 - p)))
-        self.boundary_bias = self.add_weight(
-            "boundary_bias", [1], initializer=tf.keras.initializers.Constant(logit))
 
     def project(self, inputs):
         """`(x W + b, u.x + b_beta)`, or `(x W + b, beta)`, for any leading axes: all that needs no state."""
-        if self.boundaries == "given":
-            x, beta = inputs
-            return product(x, self.kernel) + self.bias, beta
-        return (product(inputs, self.kernel) + self.bias,
-                product(inputs, self.boundary_kernel) + self.boundary_bias)
+        x, score = inputs if self.boundaries == "given" else (inputs, None)
+        z = product(x, self.kernel) + self.bias
+        return z, self._boundary_score(x) if score is None else score
 
     def call(self, inputs, states, projected=False):
-        z, beta = inputs if projected else self.project(inputs)
+        z, score = inputs if projected else self.project(inputs)
         h, c = states
-        if self.boundaries == "learned":
-            beta = straight_through(sigmoid(beta + c @ self.boundary_recurrent_kernel))
+        beta = self._cut(score, c)
         h, c = lstm(z + h @ self.recurrent_kernel, c)
         return (h, beta), [h, (1 - beta) * c]
 
+
+@tf.keras.utils.register_keras_serializable("santm_tf")
+class SegmentCell(_Cutting, tf.keras.layers.Layer):
+    """Any Keras cell as a bottom level: it cuts the input, and forgets what it gathered at every cut.
+
+    `y_t, s~_t = cell(x_t, s_{t-1})`
+    `p_t = sigmoid(u.x_t + v.c_{t-1} + b)`, `beta_t = 1[p_t > 1/2]` (straight-through)
+    `s_t = s~_t` but for its last part, `c_t = (1 - beta_t) c~_t`
+
+    c is the last part of the cell's state: an LSTM's cell, a GRU's only state. With an LSTM the equations are
+    those of `SegmentLSTMCell` (docs/equations.md, bottom).
+
+    Args:
+      cell: a Keras cell whose output and last part of the state are `[B, .]`.
+      segment_length, boundaries: see `SegmentLSTMCell`.
+
+    Input, output as in `SegmentLSTMCell`; state `[y, *s]`, y the last output.
+
+    >>> import tensorflow as tf
+    >>> from santm_tf import Recurrent, SegmentCell
+    >>> cell = SegmentCell(tf.keras.layers.GRUCell(8))
+    >>> y, beta = Recurrent(cell, return_sequences=True)(tf.zeros([2, 5, 3]))
+    >>> y.shape.as_list(), beta.shape.as_list()
+    ([2, 5, 8], [2, 5, 1])
+    """
+
+    def __init__(self, cell, segment_length=4.0, boundaries="learned", **kwargs):
+        super().__init__(**kwargs)
+        if not hasattr(cell, "state_size"):
+            raise ArgumentError(f"SegmentCell: cell={cell!r}; give a Keras cell, such as GRUCell(32)")
+        self._set_boundaries(segment_length, boundaries)
+        self.cell = cell
+        self.units = int(tf.nest.flatten(getattr(cell, "output_size", cell.state_size))[0])
+        self.state_size = [self.units, *tf.nest.flatten(cell.state_size)]
+        self.output_size = [self.units, 1]
+
+    def build(self, input_shape):
+        features = self._input_width(input_shape)
+        with tf.name_scope(self.cell.name):
+            self.cell.build(tf.TensorShape([None, features]))
+        self._build_boundaries(features, int(self.state_size[-1]))
+        super().build(input_shape)
+
+    def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
+        if inputs is not None:
+            first = tf.nest.flatten(inputs)[0]
+            batch_size, dtype = tf.shape(first)[0], first.dtype
+        dtype = dtype or self.compute_dtype
+        first = self.cell.get_initial_state(batch_size=batch_size, dtype=dtype)
+        return [tf.zeros([batch_size, self.units], dtype), *tf.nest.flatten(first)]
+
+    def call(self, inputs, states, training=None):
+        x, score = inputs if self.boundaries == "given" else (inputs, self._boundary_score(inputs))
+        beta = self._cut(score, states[-1])
+        before = tf.nest.pack_sequence_as(self.cell.state_size, list(states[1:]))
+        y, after = self.cell(x, before, **training_option(self.cell, training))
+        *after, last = tf.nest.flatten(after)
+        return (y, beta), [y, *after, (1 - beta) * last]
+
     def get_config(self):
-        return {**super().get_config(), "segment_length": self.segment_length, "boundaries": self.boundaries}
+        return {**super().get_config(), "cell": tf.keras.layers.serialize(self.cell)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "cell": tf.keras.layers.deserialize(config["cell"])})
 
 
 @tf.keras.utils.register_keras_serializable("santm_tf")
@@ -123,13 +207,13 @@ class CascadeLSTMCell(_LSTMCell):
     `h~_t, c~_t = LSTM(x_t; h_{t-1}, c_{t-1})`
     `h_t = beta_t h~_t + (1 - beta_t) h_{t-1}`, and so c.
 
-    SANTM's middle level (Shan et al. 2025; DESIGN.md, section 3), chrono-initialised (`ChronoBias`).
+    SANTM's middle level (Shan et al. 2025; docs/equations.md, middle). Its gates start as `ChronoBias` says.
 
     Args:
       units: H.
-      max_steps: the longest memory wanted, in steps (chrono initialisation).
+      memory_horizon: the longest memory wanted, in steps, which sets the gates' first biases.
 
-    Input `(x, beta)`, `[B, d]` and `[B, 1]`; output `[B, H]`; state `[h, c]`.
+    Input `(x, beta)`, `[B, d]` and `[B, 1]`; output `[B, H]`; state `LSTMState`.
 
     >>> import tensorflow as tf
     >>> from santm_tf import CascadeLSTMCell, Recurrent
@@ -139,15 +223,15 @@ class CascadeLSTMCell(_LSTMCell):
 
     input_count = 2  # for Recurrent
 
-    def __init__(self, units, max_steps=100, **kwargs):
+    def __init__(self, units, memory_horizon=100, **kwargs):
         super().__init__(units, **kwargs)
-        if max_steps < 1:
-            raise ArgumentError(f"CascadeLSTMCell: max_steps={max_steps}; it must be at least 1")
-        self.max_steps = max_steps
+        if memory_horizon < 1:
+            raise ArgumentError(f"CascadeLSTMCell: memory_horizon={memory_horizon}; it must be at least 1")
+        self.memory_horizon = memory_horizon
         self.output_size = units
 
     def build(self, input_shape):
-        self._build_lstm(input_shape[0][-1], ChronoBias(self.max_steps))
+        self._build_lstm(input_shape[0][-1], ChronoBias(self.memory_horizon))
         super().build(input_shape)
 
     def project(self, inputs):
@@ -159,8 +243,8 @@ class CascadeLSTMCell(_LSTMCell):
         z, beta = inputs if projected else self.project(inputs)
         h, c = states
         h_new, c_new = lstm(z + h @ self.recurrent_kernel, c)
-        h, c = beta * h_new + (1 - beta) * h, beta * c_new + (1 - beta) * c
+        h, c = gated(beta, h_new, h), gated(beta, c_new, c)
         return h, [h, c]
 
     def get_config(self):
-        return {**super().get_config(), "max_steps": self.max_steps}
+        return {**super().get_config(), "memory_horizon": self.memory_horizon}

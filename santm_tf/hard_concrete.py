@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 
 from santm_tf.access import AccessMask, halved
-from santm_tf.lstm import sigmoid
+from santm_tf.ops import sigmoid
 
 TEMPERATURE, BELOW, ABOVE = 2 / 3, -0.1, 1.1  # beta, gamma, zeta of Louizos et al. 2018, section 3
 
@@ -36,8 +36,11 @@ class HardConcreteMask(AccessMask):
     0.25
     """
 
-    def __init__(self, period, access_rate=1.0, plan_size=None, seed=None, **kwargs):
-        super().__init__(period, access_rate, plan_size or period, seed, **kwargs)
+    def __init__(self, period=None, access_rate=1.0, plan_size=None, seed=None, **kwargs):
+        super().__init__(period, access_rate, plan_size, seed, **kwargs)
+
+    def _first_plan_size(self):
+        return self.period
 
     def build(self, input_shape=None):
         super().build(input_shape)
@@ -83,7 +86,7 @@ class HardConcreteMask(AccessMask):
         return held(multiplier) * (excess - held(excess)) - (multiplier - held(multiplier)) * held(excess)
 
     def limit(self, count, spare=0):
-        """As `AccessMask.limit`; the plan holds what is open at rest, and what is drawn to 3 deviations."""
+        """See `AccessMask.limit`; the plan holds what is open at rest, and what is drawn to 3 deviations."""
         self.budget.assign(count)
         expected = max(count, float(tf.reduce_sum(self.chances())))
         at_rest = float(tf.reduce_sum(tf.cast(self.openings() > 0, tf.float32)))

@@ -1,24 +1,18 @@
 """The arithmetic that the LSTMs of all three levels share."""
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
-
-def sigmoid(x):
-    """`1 / (1 + exp(-x))` as `1/2 + tanh(x/2)/2`: XLA's CPU code has a vector tanh."""
-    return 0.5 + 0.5 * tf.tanh(0.5 * x)
+from santm_tf.saving import OldNames
 
 
-def product(x, kernel):
-    """`x W` over the last axis of x, folded into one two-dimensional product."""
-    return tf.tensordot(x, kernel, [[-1], [0]])
+class LSTMState(NamedTuple):
+    """What an LSTM carries from step to step."""
 
-
-@tf.custom_gradient
-def sum_last(x):
-    """Sum over the last axis, as a product with ones: XLA's CPU code adds up an axis one by one."""
-    ones = tf.ones([x.shape[-1], 1], x.dtype)
-    return product(x, ones)[..., 0], lambda d: tf.broadcast_to(d[..., None], tf.shape(x))
+    h: tf.Tensor  # [B, H], the output
+    c: tf.Tensor  # [B, H], the cell
 
 
 def lstm(z, c):
@@ -84,26 +78,26 @@ def keras_lstm(cell, x, states):
 
 
 @tf.keras.utils.register_keras_serializable("santm_tf")
-class ChronoBias(tf.keras.initializers.Initializer):
-    """Gate biases for memories of up to `max_steps` steps: `b_f = log U(1, max_steps - 1), b_i = -b_f`.
+class ChronoBias(OldNames, tf.keras.initializers.Initializer):
+    """Gate biases for memories of up to n steps: `b_f = log U(1, n - 1), b_i = -b_f`.
 
-    Tallec and Ollivier, "Can recurrent neural networks warp time?", ICLR 2018, equation 16. For a
-    bias `[4H]` in the order i, f, g, o; the other two are zero.
+    Tallec and Ollivier, "Can recurrent neural networks warp time?", ICLR 2018, equation 16; n is
+    `memory_horizon`. For a bias `[4H]` in the order i, f, g, o; the other two are zero.
 
     >>> from santm_tf.lstm import ChronoBias
     >>> ChronoBias(100, seed=0)([8]).shape.as_list()
     [8]
     """
 
-    def __init__(self, max_steps, seed=None):
-        self.max_steps, self.seed = max_steps, seed
+    def __init__(self, memory_horizon, seed=None):
+        self.memory_horizon, self.seed = memory_horizon, seed
 
     def __call__(self, shape, dtype=None, **_):
         units = shape[0] // 4
-        longest = max(float(self.max_steps) - 1.0, 1.0)
+        longest = max(float(self.memory_horizon) - 1.0, 1.0)
         forget = tf.math.log(tf.keras.initializers.RandomUniform(1.0, longest, self.seed)([units]))
         zero = tf.zeros([units])
         return tf.cast(tf.concat([-forget, forget, zero, zero], 0), dtype or tf.float32)
 
     def get_config(self):
-        return {"max_steps": self.max_steps, "seed": self.seed}
+        return {"memory_horizon": self.memory_horizon, "seed": self.seed}

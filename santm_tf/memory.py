@@ -4,10 +4,16 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from santm_tf.addressing import address, head_width
+from santm_tf.addressing import ADDRESSING
 from santm_tf.errors import ArgumentError
-from santm_tf.lstm import ChronoBias, lstm, product, sigmoid
+from santm_tf.lstm import ChronoBias, lstm
+from santm_tf.ops import gated, last_two_joined, product, sigmoid
+from santm_tf.recurrent import split
+from santm_tf.saving import OldNames
+from santm_tf.scan import scan, swap_time
+from santm_tf.visits import EVERY, Heads, Visits
 
+FLOAT = 4  # bytes
 HEAD_CLIP = 20.0
 CONSTANT = 1e-6  # what every slot of a constant memory holds at the start
 
@@ -68,7 +74,7 @@ def write(memory, weights, erase, add):
 
 
 @tf.keras.utils.register_keras_serializable("santm_tf")
-class NTMCell(tf.keras.layers.Layer):
+class NTMCell(OldNames, tf.keras.layers.Layer):
     """A Neural Turing Machine with an LSTM controller (Graves et al. 2014, arXiv 1410.5401).
 
     `h_t, c_t = LSTM([x_t ; r_{t-1}]; h_{t-1}, c_{t-1})`
@@ -84,7 +90,8 @@ class NTMCell(tf.keras.layers.Layer):
       shift_range: s, the furthest step of a shift; 2s + 1 <= N.
       memory_init: "learned" (`tanh` of weights), or "constant" (1e-6 everywhere, which Collier and
         Beel 2018, arXiv 1807.08518, find the most stable).
-      max_steps: the longest memory wanted of the controller, in steps (`ChronoBias`).
+      memory_horizon: the longest memory wanted of the controller, in steps (`ChronoBias`).
+      addressing: how a head finds its slots, one of `santm_tf.addressing.ADDRESSING`.
 
     Input `[B, d]`; output `[h_t ; r_t]`, `[B, H + R W]`; state `MemoryState`.
 
@@ -98,7 +105,7 @@ class NTMCell(tf.keras.layers.Layer):
     """
 
     def __init__(self, units, memory_slots=32, slot_width=32, read_heads=1, write_heads=1,
-                 shift_range=1, memory_init="learned", max_steps=100, **kwargs):
+                 shift_range=1, memory_init="learned", memory_horizon=100, addressing="ntm", **kwargs):
         super().__init__(**kwargs)
         name = type(self).__name__
         for argument, value, least in (
@@ -112,9 +119,11 @@ class NTMCell(tf.keras.layers.Layer):
                              f"{2 * shift_range + 1} memory_slots, not {memory_slots}")
         if memory_init not in ("learned", "constant"):
             raise ArgumentError(f"{name}: memory_init={memory_init!r}; use 'learned' or 'constant'")
+        if addressing not in ADDRESSING:
+            raise ArgumentError(f"{name}: addressing={addressing!r}; use one of {', '.join(ADDRESSING)}")
         self.units, self.memory_slots, self.slot_width = units, memory_slots, slot_width
         self.read_heads, self.write_heads, self.shift_range = read_heads, write_heads, shift_range
-        self.memory_init, self.max_steps = memory_init, max_steps
+        self.memory_init, self.memory_horizon, self.addressing = memory_init, memory_horizon, addressing
         self.state_size = list(MemoryState(
             units, units, tf.TensorShape([read_heads, slot_width]),
             tf.TensorShape([read_heads, memory_slots]), tf.TensorShape([write_heads, memory_slots]),
@@ -129,7 +138,7 @@ class NTMCell(tf.keras.layers.Layer):
         self.recurrent_kernel = self.add_weight(
             "recurrent_kernel", [units + self.read_heads * width, 4 * units],
             initializer="glorot_uniform")
-        self.bias = self.add_weight("bias", [4 * units], initializer=ChronoBias(self.max_steps))
+        self.bias = self.add_weight("bias", [4 * units], initializer=ChronoBias(self.memory_horizon))
         head_outputs = sum(self._head_sizes())
         self.head_kernel = self.add_weight("head_kernel", [units, head_outputs],
                                            initializer=self._first_head_kernel)
@@ -180,7 +189,11 @@ class NTMCell(tf.keras.layers.Layer):
         """How many numbers the controller gives for the heads: addressing, erase and add vectors."""
         width, writes = self.slot_width, self.write_heads
         heads = self.read_heads + writes
-        return [heads * head_width(width, self.shift_range), writes * width, writes * width]
+        return [heads * self._head_width(), writes * width, writes * width]
+
+    def _head_width(self):
+        """How many of them one head's addressing takes."""
+        return ADDRESSING[self.addressing].width(self.slot_width, self.shift_range)
 
     def _weighted_slots(self):
         """How many slots a head has weights for."""
@@ -198,36 +211,45 @@ class NTMCell(tf.keras.layers.Layer):
 
     def _shaped(self, addressing, erase, add):
         width, writes = self.slot_width, self.write_heads
-        return (tf.reshape(addressing, [-1, self.read_heads + writes, head_width(width, self.shift_range)]),
+        return (tf.reshape(addressing, [-1, self.read_heads + writes, self._head_width()]),
                 sigmoid(tf.reshape(erase, [-1, writes, width])),
                 tf.tanh(tf.reshape(add, [-1, writes, width])))
 
     def call(self, inputs, states, projected=False):
-        new = self._advance(inputs if projected else self.project(inputs), MemoryState(*states))
-        read = tf.reshape(new.read, [-1, self.read_heads * self.slot_width])
-        return tf.concat([new.h, read], -1), list(new)
+        z = inputs if projected else self.project(inputs)
+        new, _, _ = self._advance(z, MemoryState(*states))
+        return tf.concat([new.h, last_two_joined(new.read)], -1), list(new)
 
     def _advance(self, z, state, a=None):
-        """The state after one step, from the controller's projected input.
+        """One step from the controller's projected input: the state after it, what was written with, e_t.
 
         With the gate a `[B, 1]` the memory is held where a = 0, through its write weights: gating the
         whole of it would be the dearest part of a step.
         """
-        reads, width = self.read_heads, self.slot_width
-        carried = tf.concat([state.h, tf.reshape(state.read, [-1, reads * width])], -1)
+        reads = self.read_heads
+        carried = tf.concat([state.h, last_two_joined(state.read)], -1)
         h, c = lstm(z + carried @ self.recurrent_kernel, state.c)
-        addressing, erase, add = self.heads(h)
-        weights = address(addressing, state.memory,
-                          tf.concat([state.read_weights, state.write_weights], 1))
+        head, erase, add = self.heads(h)
+        weights = ADDRESSING[self.addressing].address(
+            head, state.memory, tf.concat([state.read_weights, state.write_weights], 1))
         read_weights, write_weights = weights[:, :reads], weights[:, reads:]
         written = write_weights if a is None else a[..., None] * write_weights
         memory = write(state.memory, written, erase, add)
-        return MemoryState(h, c, tf.matmul(read_weights, state.memory), read_weights,
-                           write_weights, memory)
+        new = MemoryState(h, c, tf.matmul(read_weights, state.memory), read_weights, write_weights, memory)
+        return new, written, erase
+
+    def bytes_kept(self, visits):
+        """Bytes that training on one sequence keeps: memory and weights at each step that visits it.
+
+        >>> NTMCell(8, memory_slots=32, slot_width=32).bytes_kept(visits=784) / 2**20
+        3.25390625
+        """
+        heads = self.read_heads + self.write_heads
+        return FLOAT * visits * self.memory_slots * (self.slot_width + heads)
 
     def get_config(self):
         names = ("units", "memory_slots", "slot_width", "read_heads", "write_heads", "shift_range",
-                 "memory_init", "max_steps")
+                 "memory_init", "memory_horizon", "addressing")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
@@ -238,7 +260,7 @@ class MemoryCell(NTMCell):
     `s_t = a_t NTM(m_t, s_{t-1}) + (1 - a_t) s_{t-1}`, s the whole `MemoryState`; of it the memory as
     `M_t = write(M_{t-1}, a_t w^w_t, e_t, v_t)`, the same for a in {0, 1} (with one write head for any a).
 
-    Shan et al. 2025; DESIGN.md, section 3. Arguments as of `NTMCell`.
+    Shan et al. 2025; docs/equations.md, top. Arguments as in `NTMCell`.
 
     Input `(m, a)`, `[B, d]` and `[B, 1]` with a in {0, 1}; output `(read weights, memory)`,
     `[B, R, N]` and `[B, N, W]`, which is what the recall needs; state `MemoryState`.
@@ -252,6 +274,9 @@ class MemoryCell(NTMCell):
     """
 
     input_count = 2  # for Recurrent
+    state_class = MemoryState
+    goes_on = True  # from a state that is handed to it
+    lite = True  # TensorFlow Lite has its operations
 
     def __init__(self, units, **kwargs):
         super().__init__(units, **kwargs)
@@ -266,14 +291,55 @@ class MemoryCell(NTMCell):
         m, a = inputs
         return super().project(m), a
 
-    def call(self, inputs, states, projected=False):
+    def call(self, inputs, states, projected=False, heads=False):
         z, a = inputs if projected else self.project(inputs)
         old = MemoryState(*states)
+        new, written, erase = self._advance(z, old, a)
+        rest = (gated(a, v, held) for v, held in zip(new[:-1], old[:-1], strict=True))
+        new = MemoryState(*rest, new.memory)
+        emitted = new.read_weights, new.memory
+        if heads:
+            left = tf.reduce_prod(1 - written[..., None] * erase[:, :, None], 1)
+            emitted = *emitted, written, tf.reduce_mean(left, [1, 2])
+        return emitted, list(new)
 
-        def gate(new, held):
-            open_ = tf.reshape(a, [-1] + [1] * (new.shape.rank - 1))
-            return open_ * new + (1 - open_) * held
+    def run(self, m, a, state=None, keep=EVERY, steps=None):
+        """Over the steps of a sequence. See `santm_tf.memories` for the contract of all memories.
 
-        new = self._advance(z, old, a)
-        new = MemoryState(*map(gate, new[:-1], old[:-1]), new.memory)
-        return (new.read_weights, new.memory), list(new)
+        Args:
+          m: `[S, B, d]`. a: `[S, B, 1]`, the access mask, 0 or 1.
+          state: `MemoryState`; by default the first.
+          keep: `Keep`.
+          steps: how many of the S steps to run, an int tensor (default: all); what is kept beyond is of no
+            meaning.
+
+        Returns:
+          `(Visits, MemoryState)`, the state being that after the last step run.
+        """
+        if state is None:
+            state = self.get_initial_state(batch_size=tf.shape(m)[1], dtype=m.dtype)
+        first = MemoryState(*state)
+        names = ("read",) if keep.reach is None else ("read_weights", "memory")
+        (m, a), options = split(self, (m, a))
+
+        def step(x, s):
+            (_, _, *seen), new = self(x, s, heads=keep.heads, **options)
+            state = MemoryState(*new)
+            kept = [getattr(state, name) for name in names] if keep.every else []
+            return (kept, [state.h, state.read_weights, *seen] if keep.heads else []), new
+
+        (after, seen), end = scan(step, (m, a), list(first), steps=steps)
+        end = MemoryState(*end)
+        kept = dict.fromkeys(("read", "read_weights", "memory"))
+        for n, name in enumerate(names):
+            kept[name] = (tf.concat([getattr(first, name)[:, None], swap_time(after[n])], 1) if keep.every
+                          else getattr(end, name)[:, None])
+        return Visits(*kept.values(), self._heads(*seen) if keep.heads else None), end
+
+    def _heads(self, h, read_weights, written, left):
+        slots = tf.broadcast_to(tf.range(self.memory_slots), tf.shape(read_weights))
+        return Heads(h, slots, read_weights, tf.broadcast_to(tf.range(self.memory_slots), tf.shape(written)),
+                     written, left)
+
+    def check_recall(self, attention):
+        """A `ChebAttention` of any locality recalls from all slots."""

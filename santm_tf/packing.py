@@ -28,6 +28,6 @@ def pack(keep):
     return order[:, :steps], place
 
 
-def take(x, steps):
+def at_steps(x, steps):
     """Rows of `[B, T, ...]` at `[B, S]` steps: `[B, S, ...]`."""
     return tf.gather(x, steps, axis=1, batch_dims=1)

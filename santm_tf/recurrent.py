@@ -31,7 +31,7 @@ class Recurrent(tf.keras.layers.RNN):
       jit_compile: compile the loop with XLA and run it on slices of the batch side by side, one a
         core. (Inside a model compiled with `jit_compile=True` leave it False: it adds nothing.)
         It compiles once per batch size and length.
-      **kwargs: as of `tf.keras.layers.RNN`; `unroll` is refused.
+      **kwargs: see `tf.keras.layers.RNN`; `unroll` is refused.
 
     Input: `[B, T, d]`, or a nest of such. Output: `[B, T, units]` with `return_sequences`, else
     `[B, units]`; then the states with `return_state`.
@@ -99,42 +99,65 @@ class Recurrent(tf.keras.layers.RNN):
     def _loop(self, batched, constants, training):
         """Batch-major `(inputs, mask, state)` to `(outputs, last output, state)`."""
         inputs, mask, state = batched
-        dropout = _DropoutMasks([self.cell, *getattr(self.cell, "cells", [])])
-        names = self._cell_arguments()
-        options = {"training": training} if "training" in names else {}
-        inputs, projected = split(self.cell, inputs)
-        options.update(projected)
-        inputs, time_mask = swap_time(inputs), None if mask is None else tf.cast(swap_time(mask), tf.bool)
-        if self.go_backwards:
-            inputs = tf.nest.map_structure(lambda x: tf.reverse(x, [0]), inputs)
-            time_mask = None if mask is None else tf.reverse(time_mask, [0])
-        if constants is not None and "constants" not in names:
+        if constants is not None and "constants" not in inspect.signature(self.cell.call).parameters:
             raise ValueError(f"RNN cell {self.cell} does not support constants")
-        plain = is_plain(self.cell) and self.cell.compute_dtype == self.compute_dtype
-        single = len(state) == 1 and getattr(self.cell, "_is_tf_rnn_cell", None) is not None
-
-        def step(x, s, *rest):
-            if plain:
-                return keras_lstm(self.cell, x, s)
-            given = {"constants": rest[0]} if rest else {}
-            with dropout:
-                y, new = self.cell(x, s[0] if single else s, **options, **given)
-            return y, (new if tf.nest.is_nested(new) else [new])
-
-        outputs, state = scan(step, inputs, state, constants=constants or (), mask=time_mask)
-        if time_mask is not None and self.zero_output_for_mask:
+        outputs, state = over_time(
+            self.cell, inputs, state, mask=mask, training=training, constants=constants or (),
+            backwards=self.go_backwards,
+            plain=is_plain(self.cell) and self.cell.compute_dtype == self.compute_dtype)
+        if mask is not None and self.zero_output_for_mask:
+            mask = tf.cast(swap_time(mask), tf.bool)
+            mask = tf.reverse(mask, [0]) if self.go_backwards else mask
             outputs = tf.nest.map_structure(
-                lambda y: tf.where(tf.reshape(time_mask, tf.concat(
-                    [tf.shape(time_mask), [1] * (y.shape.rank - 2)], 0)), y, tf.zeros_like(y)),
-                outputs)
+                lambda y: tf.where(tf.reshape(mask, tf.concat(
+                    [tf.shape(mask), [1] * (y.shape.rank - 2)], 0)), y, tf.zeros_like(y)), outputs)
         last = tf.nest.map_structure(lambda y: y[-1], outputs)
         return swap_time(outputs), last, state
 
-    def _cell_arguments(self):
-        return inspect.signature(self.cell.call).parameters
-
     def get_config(self):
         return {**super().get_config(), "jit_compile": self.jit_compile}
+
+
+def over_time(cell, inputs, state, *, mask=None, training=None, constants=(), backwards=False, plain=False):
+    """`y_t, s_t = cell(x_t, s_{t-1})`, the cell having its inputs split and its dropout masks drawn once.
+
+    Args:
+      cell: a Keras cell.
+      inputs: nest of `[B, T, ...]`.
+      state: list of `[B, ...]`.
+      mask: optional bool `[B, T]`; masked steps hold the state (`scan`).
+      training: handed to a cell that takes it.
+      constants: handed to a cell at every step.
+      backwards: run from the last step to the first.
+      plain: the cell is Keras' `LSTMCell`, to be computed by `santm_tf.lstm.lstm`.
+
+    Returns:
+      `(outputs, state)`: time-major outputs, `[T, B, ...]`, and the state after the last step.
+    """
+    dropout = _DropoutMasks([cell, *cell.submodules])
+    options = training_option(cell, training)
+    inputs, projected = split(cell, inputs)
+    options.update(projected)
+    inputs, mask = swap_time(inputs), None if mask is None else tf.cast(swap_time(mask), tf.bool)
+    if backwards:
+        inputs = tf.nest.map_structure(lambda x: tf.reverse(x, [0]), inputs)
+        mask = None if mask is None else tf.reverse(mask, [0])
+    single = len(state) == 1 and getattr(cell, "_is_tf_rnn_cell", None) is not None
+
+    def step(x, s, *rest):
+        if plain:
+            return keras_lstm(cell, x, s)
+        given = {"constants": rest[0]} if rest else {}
+        with dropout:
+            y, new = cell(x, s[0] if single else s, **options, **given)
+        return y, (new if tf.nest.is_nested(new) else [new])
+
+    return scan(step, inputs, state, constants=constants, mask=mask)
+
+
+def training_option(cell, training):
+    """`{"training": training}` for a cell whose call takes it, else nothing."""
+    return {"training": training} if "training" in inspect.signature(cell.call).parameters else {}
 
 
 def split(cell, inputs):

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from santm_tf.paths import literal
 
-_NEW_NAMES = {"max_steps": "memory_horizon"}  # of arguments, by the old ones
+_NEW_NAMES = {"max_steps": "memory_horizon", "access_mask": "access"}  # of arguments, by the old ones
 
 
 class OldNames:
@@ -23,7 +23,7 @@ def load_model(path, **kwargs):
 
     Args:
       path: a `.keras` file, an HDF5 file or a SavedModel folder that Keras wrote.
-      **kwargs: as of `tf.keras.models.load_model`.
+      **kwargs: see `tf.keras.models.load_model`.
 
     Raises:
       FileNotFoundError: nothing is there.

@@ -38,7 +38,7 @@ def scan(step, inputs, state, *, constants=(), mask=None, steps=None):
         draws random numbers, for which the recomputed step would draw others.
 
     >>> import tensorflow as tf
-    >>> from santm_tf import scan
+    >>> from santm_tf.scan import scan
     >>> total = lambda x, s: (s + x, s + x)
     >>> outputs, state = scan(total, tf.constant([[1.0], [2.0], [3.0]]), tf.zeros([1]))
     >>> outputs.numpy().ravel().tolist(), float(state[0])

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from santm_tf import CascadeLSTMCell, Recurrent, SegmentLSTMCell
-from santm_tf.cells import straight_through
-from santm_tf.lstm import ChronoBias, lstm, product, sigmoid
+from santm_tf.lstm import ChronoBias, lstm
+from santm_tf.ops import product, sigmoid, straight_through
 from santm_tf.packing import pack, take
 
 
@@ -360,7 +360,7 @@ def test_chrono_bias_of_the_shortest_memory_is_zero(steps):
 
 def test_cascade_cell_starts_with_chrono_bias():
     tf.keras.utils.set_random_seed(0)
-    cell = CascadeLSTMCell(200, max_steps=30)
+    cell = CascadeLSTMCell(200, memory_horizon=30)
     cell.build(((None, 2), (None, 1)))
     i, f, g, o = np.split(cell.bias.numpy(), 4)
     np.testing.assert_array_equal(i, -f)

@@ -50,7 +50,7 @@ LAYERS = {
     "SANTM, sparse": (lambda: SANTM(**SMALL, memory="sparse", top_k=2, access_rate=0.5), [sequence(2)]),
     "ChebAttention, dense": (lambda: ChebAttention(2, locality=1, form="dense"), [[BATCH, 7, 4]]),
     "ChebAttention, banded": (lambda: ChebAttention(2, locality=2, form="banded"), [[BATCH, 7, 4]]),
-    "SANTM, hard concrete": (lambda: SANTM(**SMALL, access_mask="hard_concrete"), [sequence(2)]),
+    "SANTM, hard concrete": (lambda: SANTM(**SMALL, access="hard_concrete"), [sequence(2)]),
     "HardConcreteMask": (lambda: HardConcreteMask(4, seed=0), [sequence(3)]),
     "AccessMask": (lambda: AccessMask(4), [sequence(3)]),
     "SegmentLSTMCell": (lambda: Recurrent(SegmentLSTMCell(4, 2.0), return_sequences=True),

@@ -172,7 +172,7 @@ def test_santm_costs_the_sum_of_its_levels(sequences, countable):
 
 def test_only_sizes_and_rates_count(countable):
     learned = counted_santm(0.5, return_sequences=False)
-    assert counted_santm(0.5, return_sequences=False, access_mask="random", seed=3) == learned
+    assert counted_santm(0.5, return_sequences=False, access="random", seed=3) == learned
 
 
 def test_santm_is_linear_in_both_rates():

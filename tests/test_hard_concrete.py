@@ -97,7 +97,7 @@ def test_the_lagrangian_brings_the_rate_to_its_target_and_keeps_what_the_task_ne
 
 
 def test_a_santm_learns_with_it_and_its_plan_leaves_out_nothing():
-    layer = SANTM(8, memory_slots=4, slot_width=4, attention_heads=1, access_mask="hard_concrete",
+    layer = SANTM(8, memory_slots=4, slot_width=4, attention_heads=1, access="hard_concrete",
                   access_rate=0.5, jit_compile=False, seed=0)
     x = tf.random.stateless_normal([16, 12, 2], [0, 1])
     model = tf.keras.Sequential([tf.keras.Input([12, 2]), layer, tf.keras.layers.Dense(1)])

@@ -18,7 +18,7 @@ def random(*shape, seed=0):
 def built(**options):
     """A layer of zero weights."""
     options = {"attention_heads": 2, "locality": 1, "jit_compile": False, "dtype": "float64", **options}
-    layer = SANTM(UNITS, SLOTS, WIDTH, mask_period=STEPS, **options)
+    layer = SANTM(UNITS, memory_slots=SLOTS, slot_width=WIDTH, mask_period=STEPS, **options)
     layer.build(tf.TensorShape([None, None, 2]))
     for w in layer.trainable_weights:
         w.assign(tf.zeros_like(w))
@@ -111,6 +111,24 @@ def test_the_accessed_steps_alone_count_and_match_numpy():
                 erase = reference.sigmoid((state.h @ top.head_kernel + top.head_bias)[-2 * WIDTH:-WIDTH])
                 left.append(1 - np.outer(state.write_weights[0], erase))
     np.testing.assert_allclose(memory_retention(layer, x), np.mean(left), rtol=1e-9)
+
+
+def test_a_sparse_memory_with_all_slots_kept_leaves_what_the_dense_one_does():
+    left = []
+    for options in {}, {"memory": "sparse", "top_k": SLOTS, "allocate": False, "memory_init": "learned"}:
+        layer = built(write_heads=2, read_heads=2, **options)
+        for i, w in enumerate(layer.trainable_weights):
+            w.assign(random(*w.shape, seed=i))
+        layer.access.scores.assign(np.ones(STEPS))
+        left.append(memory_retention(layer, random(2, STEPS, 2)))
+    np.testing.assert_allclose(*left, rtol=1e-6)
+
+
+def test_what_an_allocation_wipes_counts_as_lost():
+    """With alpha = 1 each write wipes one slot of N whole, and leaves the others."""
+    layer = built(memory="sparse", memory_init="constant")
+    layer.top.head_bias.assign(tf.concat([layer.top.head_bias[:-1], [1e3]], 0))  # clipped to sigmoid(20)
+    np.testing.assert_allclose(memory_retention(layer, random(2, STEPS, 2)), 1 - 1 / SLOTS, rtol=1e-6)
 
 
 def test_a_mistake_is_named():

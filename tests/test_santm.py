@@ -140,7 +140,7 @@ def test_a_full_plan_has_the_gradient_of_the_unplanned_model(sequences, explored
 
     For a beta that is off gets its gradient from the middle level where that looks.
     """
-    monkeypatch.setattr("santm_tf.santm._EXPLORED", explored)
+    monkeypatch.setattr("santm_tf.levels.EXPLORED", explored)
     layer, x = built(return_sequences=sequences), random(2, STEPS, 2)
     layer.access.plan_size = PERIOD
     ours = gradients(layer, lambda x: layer(x, training=True), x)

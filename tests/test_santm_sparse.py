@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from santm_tf import SANTM, room
+from santm_tf import SANTM, NTMCell
+from santm_tf.sparse.cell import SparseMemoryCell
 
 STEPS = 12
 
@@ -120,5 +121,7 @@ def test_a_hash_needs_a_sequence_from_its_beginning():
 
 def test_the_room_that_is_foreseen_is_what_the_tensors_take():
     visits = 6
-    assert room.dense(slots=12, width=8, visits=visits, heads=2) == visits * 4 * (12 * 8 + 2 * 12)
-    assert room.sparse(1000, 8, visits, 5, learned=False) == 4 * (3 * 1000 + 2 * visits * 5 * 8)
+    dense = NTMCell(4, memory_slots=12, slot_width=8)
+    assert dense.bytes_kept(visits) == visits * 4 * (12 * 8 + 2 * 12)
+    sparse = SparseMemoryCell(4, memory_slots=1000, slot_width=8, memory_init="constant")
+    assert sparse.bytes_kept(visits) == 4 * (3 * 1000 + 2 * visits * 5 * 8)

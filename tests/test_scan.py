@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 
-from santm_tf import scan
-from santm_tf.lstm import product
+from santm_tf.ops import product
+from santm_tf.scan import scan
 
 MODES = {"eager": lambda f: f, "function": tf.function,
          "jit": lambda f: tf.function(f, jit_compile=True)}

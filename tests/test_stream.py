@@ -18,11 +18,11 @@ def streamed(layer, x, mask=None):
 
 
 @pytest.mark.parametrize("options", [
-    *VARIANTS[1::2], {"boundaries": "fixed", "segment_length": 3}, {"access_mask": "hard_concrete"},
+    *VARIANTS[1::2], {"boundaries": "fixed", "segment_length": 3}, {"access": "hard_concrete"},
     {"write_heads": 2, "shift_range": 2}, {"on": [True] * 30}, {"on": [False] * 29 + [True]}], ids=str)
 def test_at_every_step_it_is_the_layer(options):
     layer, x = built(**{"return_sequences": True, **options}), tf.constant(random(3, STEPS, 2))
-    if "access_mask" in options:
+    if "access" in options:
         layer.access.scores.assign([3.0, -9.0, 0.4, -9.0, -1.0])  # wholly open, shut, and between
         layer.access.fit_plan()
     np.testing.assert_allclose(streamed(layer, x), layer(x), atol=1e-9)

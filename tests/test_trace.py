@@ -70,7 +70,7 @@ def test_accesses_are_those_of_the_mask(seen):
 
 def test_boundaries_are_those_of_the_bottom_cell_run_alone(seen):
     made, seen = seen
-    x = made.bottom_inputs(tf.constant(inputs()))
+    x = made.levels.bottom_inputs(tf.constant(inputs()))
     state = made.bottom.get_initial_state(batch_size=BATCH, dtype=tf.float64)
     for t in range(STEPS):
         (h, beta), new = made.bottom(tf.nest.map_structure(lambda v, t=t: v[:, t], x), state)
@@ -133,7 +133,7 @@ def test_the_layers_output_follows(seen):
     np.testing.assert_allclose(y if made.return_sequences else y[:, -1], expected, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("options", [dict(return_sequences=True), dict(access_mask="hard_concrete")])
+@pytest.mark.parametrize("options", [dict(return_sequences=True), dict(access="hard_concrete")])
 def test_a_models_output_follows(options):
     model = tf.keras.Sequential([
         tf.keras.Input([None, FEATURES]), tf.keras.layers.Masking(-1.0),
@@ -143,7 +143,7 @@ def test_a_models_output_follows(options):
     seen = trace(layer_of(model), *inputs_of(model, x))
     np.testing.assert_allclose(outputs_of(model, seen), model(x), rtol=1e-5)
     np.testing.assert_array_equal(seen.valid[:2], MASK[:2])
-    if "access_mask" in options:  # gates between 0 and 1
+    if "access" in options:  # gates between 0 and 1
         assert ((seen.gates > 0) & (seen.gates < 1)).any()
         np.testing.assert_allclose(seen.write_weights.sum((2, 3)), seen.gates, rtol=1e-9)
 

@@ -3,8 +3,6 @@
 import inspect
 
 import baselines
-import santm_tf
-from santm_tf import room
 from training import flags, models
 
 FLAGS = flags.FLAGS
@@ -48,12 +46,7 @@ def _flops(model, task, steps):
 
 def _external(model, steps):
     """Bytes a sequence."""
-    for layer in model.layers:
-        if isinstance(layer, santm_tf.SANTM):
-            return layer.memory_needed(steps)
-    if FLAGS.model in ("ntm", "uw_ntm", "cuw_ntm"):
-        return room.dense(FLAGS.memory_slots, FLAGS.slot_width, steps, FLAGS.read_heads + FLAGS.write_heads)
-    return 0
+    return sum(layer.memory_needed(steps) for layer in model.layers if hasattr(layer, "memory_needed"))
 
 
 def _mib(count):

@@ -54,16 +54,13 @@ def check_export():
     for name in ("tflite", "export_xla"):
         if FLAGS[name].value and not FLAGS.export_dir:
             raise flags.UsageError(f"--{name}: is of an export; give --export_dir, too")
+    if FLAGS.export_dir:
+        _named_by_flags(export.check, FLAGS.export_dir)
 
 
 def exported(model):
     """Exports a model as the flags say; returns what its `santm.json` holds."""
     return _named_by_flags(export.export, model, FLAGS.export_dir, FLAGS.export_xla, FLAGS.tflite)
-
-
-def check_export():
-    """Refuses an `--export_dir` that holds something else, before the run."""
-    _named_by_flags(export.check, FLAGS.export_dir)
 
 
 def _named_by_flags(function, *arguments):

@@ -4,8 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from santm_tf.errors import ArgumentError
-from santm_tf.memory import MemoryState
-from santm_tf.scan import scan, swap_time
+from santm_tf.visits import Keep
 
 # A share of the state below this is lost as it is added in float32.
 _FLOOR = float(np.finfo(np.float32).eps)
@@ -43,12 +42,12 @@ def controller_retention(layer, x):
     >>> 0 < controller_retention(layer, x) <= 1
     True
     """
-    x = tf.cast(x, layer.compute_dtype)
+    x, levels = _input(layer, x), layer.levels
     if x.shape[1] < 2:
         raise ArgumentError(f"controller_retention: x has {x.shape[1]} step; a decay needs at least 2")
     with tf.GradientTape() as tape:
         tape.watch(x)
-        _, state = _controller(layer, x)
+        _, state = levels.middle_of(*levels.bottom_of(x)[0], training=True, explored=1)
         state = tf.concat(state, -1)
         direction = tf.random.stateless_normal(tf.shape(state), [0, 0], dtype=state.dtype)
         seen = tf.reduce_sum(state * tf.math.l2_normalize(direction, -1))
@@ -87,34 +86,15 @@ def memory_retention(layer, x):
     >>> 3 / 4 < memory_retention(layer, tf.zeros([2, 12, 3])) < 1
     True
     """
-    middle, _ = _controller(layer, tf.cast(x, layer.compute_dtype))
-    a, d = layer.access.gates(tf.range(len(middle)))
-    t = tf.where(a > 0)[:, 0]
-    if not len(t):
-        raise ArgumentError(f"memory_retention: the access mask is off at all {len(middle)} steps of x")
-    a, m = tf.gather(a, t), tf.gather(middle * (a * d)[:, None, None], t)
-    opened = tf.tile(a[:, None, None], [1, m.shape[1], 1])
-
-    def step(inputs, state):
-        m, a = inputs
-        candidate = MemoryState(*layer.top((m, tf.ones_like(a)), state)[1])
-        _, erase, _ = layer.top.heads(candidate.h)
-        left = 1 - (a[..., None] * candidate.write_weights)[..., None] * erase[:, :, None]
-        return tf.reduce_mean(tf.reduce_prod(left, 1), [1, 2]), layer.top(inputs, state)[1]
-
-    left, _ = scan(step, (m, opened), layer.top.get_initial_state(batch_size=m.shape[1]))
-    return float(tf.reduce_mean(left))
+    x, levels = _input(layer, x), layer.levels
+    _, inside = plan = layer.access.shortest_plan(x.shape[1])
+    if not inside[0]:
+        raise ArgumentError(f"memory_retention: the access mask is off at all {x.shape[1]} steps of x")
+    did = levels.run(x, plan, keep=Keep(every=False, heads=True))
+    return float(tf.reduce_mean(did.visits.heads.left))
 
 
-def _controller(layer, x):
-    """`h^m` at every step, `[T, B, H]`, and the middle level's state after the last, `[h, c]`."""
+def _input(layer, x):
     if not layer.built:
         raise ArgumentError("retention: build the layer before asking what it keeps")
-
-    def step(x, state):
-        (h, beta), bottom = layer.bottom(x, state[:2])
-        m, middle = layer.middle((h, beta), state[2:])
-        return m, [*bottom, *middle]
-
-    states, last = scan(step, swap_time(layer.bottom_inputs(x)), layer.get_initial_state(x.shape[0])[:4])
-    return states, last[2:]
+    return tf.cast(x, layer.compute_dtype)

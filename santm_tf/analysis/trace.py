@@ -5,13 +5,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from santm_tf import top
 from santm_tf.errors import ArgumentError
-from santm_tf.memory import MemoryState
-from santm_tf.recurrent import split
+from santm_tf.ops import at_least_float32
 from santm_tf.santm import SANTM
-from santm_tf.scan import scan, swap_time
-from santm_tf.sparse.cell import SparseMemoryCell
+from santm_tf.visits import Keep
 
 
 class Trace(NamedTuple):
@@ -56,7 +53,7 @@ class Trace(NamedTuple):
         """The slots that one sequence read or wrote, ascending: int `[n]`.
 
         Args:
-          kind, row: as of `over`. most: at most so many, those of the largest total weight.
+          kind, row: see `over`. most: at most so many, those of the largest total weight.
         """
         at, weights = self._heads(kind, row)
         touched, place = np.unique(at[weights > 0], return_inverse=True)
@@ -90,7 +87,7 @@ def outputs_of(model, seen):
     """What a model gives for sequences, from the trace of its SANTM layer.
 
     Args:
-      model: as of `inputs_of`. seen: `Trace`.
+      model: see `inputs_of`. seen: `Trace`.
     """
     layer = layer_of(model)
     steps = np.arange(len(seen.accesses))
@@ -134,28 +131,26 @@ def trace(layer, inputs, mask=None):
         raise ArgumentError(f"trace: {type(layer).__name__} is no SANTM layer")
     if not layer.built:
         raise ArgumentError("trace: the layer is not built; call it on a batch first")
-    inputs, features = tf.cast(inputs, layer.compute_dtype), layer.bottom.kernel.shape[0]
+    inputs, features = tf.cast(inputs, layer.compute_dtype), layer.input_width
     if inputs.shape.rank != 3 or inputs.shape[-1] != features or 0 in inputs.shape:
         raise ArgumentError(f"trace: inputs of shape {tuple(inputs.shape)}; they must be [B, T, {features}]")
     length = inputs.shape[1]
     accesses = layer.access.gates(tf.range(length))[0].numpy() > 0
     steps = np.flatnonzero(accesses)
-    # A loop needs a step: without any access it is one that counts as past the end.
-    plan = tf.constant(steps if len(steps) else [0], tf.int32), tf.fill([max(len(steps), 1)], len(steps) > 0)
+    plan = layer.access.shortest_plan(length)
     valid = tf.ones(inputs.shape[:2], tf.bool) if mask is None else tf.cast(mask, tf.bool)
-    lower, visits, memory, o = tf.nest.map_structure(
-        _array, _run(layer, inputs, valid, plan, masked=mask is not None))
-    beta, h, middle = lower
-    gates, *visits = (v[:, :len(steps)] for v in visits)
-    gates, controller, read_slots, read_weights, write_slots, write_weights = gates[..., 0], *visits
-    return Trace(beta[..., 0] > 0, valid.numpy(), accesses, steps, gates, read_slots,
-                 read_weights * (gates > 0)[..., None, None], write_slots, write_weights, memory, h, middle,
+    h, beta, middle, a, heads, memory, o = tf.nest.map_structure(
+        _array, _run(layer, inputs, plan, valid if mask is not None else None))
+    a, *heads = (np.swapaxes(v, 0, 1)[:, :len(steps)] for v in (a[..., 0], *heads[:-1]))
+    controller, read_slots, read_weights, write_slots, write_weights = heads
+    return Trace(beta[..., 0] > 0, valid.numpy(), accesses, steps, a, read_slots,
+                 read_weights * (a > 0)[..., None, None], write_slots, write_weights, memory, h, middle,
                  controller, o[:, :1 + len(steps)])
 
 
 @tf.function(autograph=False, reduce_retracing=True)  # traced once a layer
-def _run(layer, *given, masked):
-    return _InPrecision(dtype=layer.dtype_policy)(given, lambda given: _levels(layer, *given, masked))
+def _run(layer, inputs, plan, mask):
+    return _InPrecision(dtype=layer.dtype_policy)(inputs, lambda inputs: _seen(layer, inputs, plan, mask))
 
 
 class _InPrecision(tf.keras.layers.Layer):
@@ -165,53 +160,12 @@ class _InPrecision(tf.keras.layers.Layer):
         return function(inputs)
 
 
-def _levels(layer, inputs, valid, plan, masked):
-    batch, length = tf.unstack(tf.shape(inputs)[:2])
-    state = layer._first_state(batch, layer.bottom, layer.middle)
-    (h, beta), _ = layer._bottom(inputs, valid if masked else None, state[:2])
-    beta *= tf.cast(valid, beta.dtype)[..., None]
-    middle_at, _ = layer._middle(h, beta, state[2:], False)
-    m, a = layer._top_inputs(middle_at, valid, plan, False)
-    visits, memory, o = (_sparse if isinstance(layer.top, SparseMemoryCell) else _dense)(layer, m, a)
-    return ((beta, h, middle_at(tf.range(length))), [swap_time(v) for v in (a, *visits)], memory,
-            swap_time(o))
-
-
-def _dense(layer, m, a):
-    """The top level over the plan: its h and where its heads were, the last memory, and o; time-major."""
-    cell = layer.top
-    first = MemoryState(*cell.get_initial_state(batch_size=tf.shape(m)[1], dtype=m.dtype))
-    (x, gate), options = split(cell, (m, a))
-
-    def step(x, s):
-        _, new = cell(x, s, **options)
-        return new, new
-
-    after, _ = scan(step, (x, gate), list(first))
-    states = MemoryState(*(tf.concat([v[None], w], 0) for v, w in zip(first, after, strict=True)))
-    o = (top.joined(states.read) if layer.recall is None
-         else top.recalled(layer.recall, states.read_weights, states.memory))
-    weights = states.write_weights
-    # The state's are `a w + (1 - a) w_before`; what was written is a w.
-    written = weights[1:] - (1 - a[..., None]) * weights[:-1]
-    read = states.read_weights[1:]
-    return (states.h[1:], _all_slots(read), read, _all_slots(written), written), states.memory[-1], o
-
-
-def _all_slots(weights):
-    return tf.broadcast_to(tf.range(tf.shape(weights)[-1]), tf.shape(weights))
-
-
-def _sparse(layer, m, a):
-    """As `_dense`."""
-    reach = layer.recall.reach if layer.recall is not None else 0
-    visits, end = layer.top.run(m, a, reach=reach, heads=True)
-    seen = visits.heads
-    written = tf.broadcast_to(seen.written[:, :, None], tf.shape(seen.weights))
-    return ((seen.h, seen.read, visits.values[1:], written, seen.weights), end.memory,
-            top.recalled_at(layer.recall, visits, slice(None)))
+def _seen(layer, inputs, plan, mask):
+    levels = layer.levels
+    did = levels.run(inputs, plan, mask, keep=Keep(reach=levels.reach, heads=True))
+    return (did.h, did.beta, did.middle_at(tf.range(tf.shape(inputs)[1])), did.a, did.visits.heads,
+            did.state.top.memory, did.visits.recalled(layer.recall))
 
 
 def _array(tensor):
-    """NumPy's, in float32 or better."""
-    return (tf.cast(tensor, tf.float32) if tensor.dtype.size < 4 else tensor).numpy()
+    return at_least_float32(tensor).numpy()

@@ -70,7 +70,7 @@ def export(model, folder, jit_compile=False, tflite=False):
     """
     check(folder)
     served = Served(model, jit_compile)
-    if tflite and served.layer.get_config()["memory"] == "sparse":
+    if tflite and not served.layer.top.lite:
         raise ArgumentError("export: TensorFlow Lite has no operations for memory='sparse'; leave out tflite")
     parent = os.path.dirname(os.path.realpath(folder))
     os.makedirs(parent, exist_ok=True)

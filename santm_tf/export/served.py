@@ -39,7 +39,7 @@ class Served:
         self.outputs = model.output_shape[-1]
         tokens = [v.input_dim for v in self.before if isinstance(v, _layers.Embedding)]
         self.vocabulary = tokens[0] if tokens else None
-        self.features = None if tokens else layer.bottom.kernel.shape[0]
+        self.features = None if tokens else layer.input_width
         self.loss = _losses.get(model.loss) if getattr(model, "loss", None) else None
         self.classes = (isinstance(self.loss, _losses.SparseCategoricalCrossentropy)
                         or self.loss is _losses.sparse_categorical_crossentropy)
@@ -134,12 +134,11 @@ def _copied(layers, kinds):
 
 def _frozen(layer):
     """A copy of a SANTM for any batch and length, whose access plan holds the accessed steps alone."""
-    config = layer.get_config()
-    if config["memory"] == "sparse" and config["search"] == "lsh":
+    if not layer.top.goes_on:
         raise ArgumentError("export: search='lsh' cannot go on from a stream's state; use search='auto'")
-    copy = SANTM.from_config({**config, "dtype": "float32", "mask_period": layer.access.period,
-                              "stateful": False, "return_state": False, "jit_compile": False})
-    copy.build([None, None, layer.bottom.kernel.shape[0]])
+    copy = SANTM.from_config({**layer.get_config(), "dtype": "float32", "stateful": False,
+                              "return_state": False, "jit_compile": False})
+    copy.build([None, None, layer.input_width])
     for part in _PARTS:
         if getattr(layer, part) is not None:
             getattr(copy, part).set_weights(getattr(layer, part).get_weights())

@@ -1,10 +1,6 @@
-"""SANTM one step at a time, for a sequence that is served as it arrives."""
+"""SANTM one step at a time, for a sequence that is served as it arrives: its state as named tensors."""
 
 import tensorflow as tf
-
-from santm_tf import top
-from santm_tf.memory import MemoryState
-from santm_tf.sparse.cell import SparseMemoryCell, SparseMemoryState
 
 
 def first(layer, batch):
@@ -15,13 +11,14 @@ def first(layer, batch):
       batch: B, how many rows, int or scalar tensor.
 
     Returns:
-      A dict of tensors `[B, ...]`: `t`, int32 `[B]`, how many steps a row has had; h and c of the bottom and
-      the middle level; the top's `MemoryState` or `SparseMemoryState`; `recalled`, what the recall last gave.
+      A dict of tensors `[B, ...]`: `t`, int32 `[B]`, how many steps a row has had; the levels' state
+      (`santm_tf.levels.State`); `recalled`, what the recall last gave.
     """
-    levels = layer.get_initial_state(batch)
-    closed = tf.zeros([batch, 1], levels[0].dtype)
-    recalled, _ = _access(layer, tf.zeros_like(levels[0]), closed, levels[4:])
-    return _named(layer, tf.zeros([batch], tf.int32), levels, recalled)
+    levels = layer.levels
+    state = levels.first(batch, layer.compute_dtype)
+    m = tf.zeros_like(state.middle.h)
+    recalled, _ = levels.access_memory(m, m[:, :1], state.top)
+    return _named(levels, tf.zeros([batch], tf.int32), state, recalled)
 
 
 def step(layer, x, state, valid=None):
@@ -51,43 +48,18 @@ def step(layer, x, state, valid=None):
     >>> float(tf.reduce_max(tf.abs(y - whole))) < 1e-5
     True
     """
-    t, recalled = state["t"], state["recalled"]
-    levels = [state[name] for name in _names(layer)]
-    bottom, middle, memory = levels[:2], levels[2:4], levels[4:]
-    if layer.boundaries == "fixed":
-        ends = (t + 1) % int(layer.bottom.segment_length) == 0
-        x = x, tf.cast(ends, x.dtype)[:, None]
-    (_, beta), after = layer.bottom(x, bottom)
-    a, d = layer.access.gates(t)
-    if valid is not None:
-        after = [tf.where(valid[:, None], new, old) for new, old in zip(after, bottom, strict=True)]
-        beta *= tf.cast(valid, beta.dtype)[:, None]
-        a *= tf.cast(valid, a.dtype)
-    h = after[0]
-    h_middle, middle = layer.middle((h, beta), middle)
-    m = h_middle * (a * d)[:, None]
-    recalled, *memory = tf.cond(
-        tf.reduce_any(a > 0), lambda: tf.nest.flatten(_access(layer, m, a[:, None], memory)),
-        lambda: [recalled, *memory])
-    output = layer.readout(tf.concat([h, h_middle, recalled], -1))
-    return output, _named(layer, t + 1, [*after, *middle, *memory], recalled)
+    levels, t = layer.levels, state["t"]
+    before = levels.state(state[name] for name in _names(levels))
+    features, after, recalled = levels.step(x, t, before, state["recalled"], valid)
+    return layer.readout(features), _named(levels, t + 1, after, recalled)
 
 
-def _access(layer, m, a, state):
-    """What is recalled after one step of the top level, and its state."""
-    if isinstance(layer.top, SparseMemoryCell):
-        return top.sparse(layer.top, layer.recall, m[None], a[None], state, sequences=False)
-    (read_weights, memory), state = layer.top((m, a), state)
-    if layer.recall is None:
-        return top.joined(MemoryState(*state).read), state
-    return top.recalled(layer.recall, read_weights, memory), state
+def _names(levels):
+    """The names of a state's tensors, in their order."""
+    bottom = ["h", "c"] if len(levels.bottom.state_size) == 2 else range(len(levels.bottom.state_size))
+    return [*(f"bottom_{name}" for name in bottom), "middle_h", "middle_c",
+            *(f"top_{name}" for name in levels.top.state_class._fields)]
 
 
-def _names(layer):
-    """The names of the levels' states, in the order of `SANTM.get_initial_state`."""
-    memory = SparseMemoryState if isinstance(layer.top, SparseMemoryCell) else MemoryState
-    return ["bottom_h", "bottom_c", "middle_h", "middle_c", *(f"top_{name}" for name in memory._fields)]
-
-
-def _named(layer, t, levels, recalled):
-    return {"t": t, **dict(zip(_names(layer), levels, strict=True)), "recalled": recalled}
+def _named(levels, t, state, recalled):
+    return {"t": t, **dict(zip(_names(levels), tf.nest.flatten(state), strict=True)), "recalled": recalled}

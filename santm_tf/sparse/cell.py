@@ -1,73 +1,24 @@
 """SANTM's top level with a memory of which a step touches a few slots, however many there are."""
 
-from typing import NamedTuple
-
 import tensorflow as tf
 
 from santm_tf.compat import addons
 from santm_tf.errors import ArgumentError
-from santm_tf.lstm import lstm, sigmoid
-from santm_tf.memory import CONSTANT, MemoryCell, MemoryState, write
+from santm_tf.lstm import lstm
+from santm_tf.memory import CONSTANT, FLOAT, MemoryCell, MemoryState, write
+from santm_tf.ops import at_least_float32, gated, last_two_joined, sigmoid, smart_cond
 from santm_tf.recurrent import split
 from santm_tf.sparse.recency import Recency
 from santm_tf.sparse.rows import Rows, scan_rows
 from santm_tf.sparse.search import Hashed, Written, nearest, nearest_or_other
+from santm_tf.sparse.state import Controller, SparseMemoryState, SparseVisits
 from santm_tf.sparse.weights import SparseWeights, first, largest, reached, weights_at
+from santm_tf.visits import EVERY, Heads
 
 # So many rows are looked through, which misses none, in a fifth of a millisecond (benchmarks/search.py).
 EXACT_UP_TO = 20_000
 # Biases of what heads say at first: beta = softplus(3), g = sigmoid(2), 91 % no shift, alpha = sigmoid(2).
 FIRST_STRENGTH, FIRST_GATE, FIRST_SHIFT, FIRST_ALPHA = 3.0, 2.0, 3.0, 2.0
-
-
-class Controller(NamedTuple):
-    """What of a sparse memory's state is carried and kept from step to step."""
-
-    h: tf.Tensor  # [B, H], the controller's output
-    c: tf.Tensor  # [B, H], the controller's cell
-    read: tf.Tensor  # [B, R, W], the vectors read
-    slots: tf.Tensor  # int32 [B, R + writes, k], where the heads were
-    values: tf.Tensor  # [B, R + writes, k], and their weights there
-    total: tf.Tensor  # float32 or better [B, W], of the rows of all slots that were written
-    written: tf.Tensor  # likewise [B, 1], how many those are
-
-
-class SparseMemoryState(NamedTuple):
-    """`Controller`, the memory, and the order in which its slots were accessed (`Recency`)."""
-
-    h: tf.Tensor
-    c: tf.Tensor
-    read: tf.Tensor
-    slots: tf.Tensor
-    values: tf.Tensor
-    total: tf.Tensor
-    written: tf.Tensor
-    memory: tf.Tensor  # [B, N, W]
-    order: tf.Tensor  # int32 [B, N], the slots, the one accessed longest ago first
-
-
-class Heads(NamedTuple):
-    """Where the heads were at each of S steps, for who wants to look at them (`santm_tf.analysis.trace`)."""
-
-    h: tf.Tensor  # [S, B, H], the controller's output
-    read: tf.Tensor  # int32 [S, B, R, k], the slots read
-    written: tf.Tensor  # int32 [S, B, m], the slots written, 0 for a write that goes nowhere
-    weights: tf.Tensor  # [S, B, writes, m], by how much
-
-
-class Visits(NamedTuple):
-    """What the recall needs: V = 1 + S, the state before the first step and those after each."""
-
-    read: tf.Tensor  # [V, B, R, W], the vectors read
-    values: tf.Tensor  # [V, B, R, k], the weights of the slots read
-    mean: tf.Tensor  # [V, B, W], of the slots that were written; all slots of a learned memory
-    near: tf.Tensor  # int32 [V, B, R, k, 2 reach + 1], rows in and around those slots
-    memory: Rows  # whose rows these are
-    heads: Heads | None  # if asked for
-
-    def neighbourhoods(self):
-        """What was in the slots read and around them, `[V, B, R, k, 2 reach + 1, W]`."""
-        return self.memory.rows(self.near)
 
 
 @tf.keras.utils.register_keras_serializable("santm_tf")
@@ -88,7 +39,7 @@ class SparseMemoryCell(MemoryCell):
     slots for the most similar.
 
     Args:
-      units, memory_slots, ...: as of `MemoryCell`.
+      units, memory_slots, ...: see `NTMCell`.
       top_k: k, from 1 to N.
       allocate: whether write heads may take the slot that was accessed longest ago.
       normaliser: "softmax", or "sparsemax" (Martins and Astudillo 2016, arXiv 1602.02068) for weights of
@@ -96,7 +47,7 @@ class SparseMemoryCell(MemoryCell):
       search: "exact", "lsh" (`search.Hashed`, needs a constant memory), or "auto": "lsh" from a constant
         memory to which a sequence, its length being known, writes more than 20,000 rows.
 
-    Input, output as of `MemoryCell`, with weights over all slots; state `SparseMemoryState`.
+    Input, output as in `MemoryCell`, with weights over all slots; state `SparseMemoryState`.
 
     Raises:
       ValueError: sizes that cannot work; sparsemax without tensorflow-addons.
@@ -110,9 +61,14 @@ class SparseMemoryCell(MemoryCell):
     ([6, 2, 1, 4], [2, 1000, 4])
     """
 
+    state_class = SparseMemoryState
+    lite = False
+
     def __init__(self, units, top_k=4, allocate=True, normaliser="softmax", search="auto", **kwargs):
         super().__init__(units, **kwargs)
         name, slots = type(self).__name__, self.memory_slots
+        if self.addressing != "ntm":
+            raise ArgumentError(f"{name}: addressing={self.addressing!r}; a sparse memory has 'ntm' alone")
         if not 1 <= top_k <= slots:
             raise ArgumentError(f"{name}: top_k={top_k}; it must be from 1 to memory_slots={slots}")
         if search not in ("auto", "exact", "lsh"):
@@ -123,6 +79,7 @@ class SparseMemoryCell(MemoryCell):
         if normaliser not in ("softmax", "sparsemax"):
             raise ArgumentError(f"{name}: normaliser={normaliser!r}; use 'softmax' or 'sparsemax'")
         self.top_k, self.allocate, self.normaliser, self.search = top_k, allocate, normaliser, search
+        self.goes_on = search != "lsh"
         try:
             self._normalise = addons().activations.sparsemax if normaliser == "sparsemax" else tf.nn.softmax
         except ImportError as error:
@@ -160,13 +117,13 @@ class SparseMemoryCell(MemoryCell):
         return tf.constant(bias + [FIRST_ALPHA] * self.write_heads * self.allocate, dtype)
 
     def heads(self, h):
-        """As of `NTMCell`, and alpha `[B, writes]` of each write head (None without `allocate`)."""
+        """As in `NTMCell`, and alpha `[B, writes]` of each write head (None without `allocate`)."""
         addressing, erase, add, *allocated = self._head_parts(h)
         return (*self._shaped(addressing, erase, add), sigmoid(allocated[0]) if allocated else None)
 
     def _control(self, m, state, projected=False):
         """The controller's next h and c, and what the heads make of h."""
-        carried = tf.concat([state.h, tf.reshape(state.read, [-1, self.read_heads * self.slot_width])], -1)
+        carried = tf.concat([state.h, last_two_joined(state.read)], -1)
         z = m if projected else self.project((m, None))[0]
         h, c = lstm(z + carried @ self.recurrent_kernel, state.c)
         return h, c, self.heads(h)
@@ -176,11 +133,11 @@ class SparseMemoryCell(MemoryCell):
         state = MemoryState(*super().get_initial_state(batch_size=1, dtype=dtype))
         slots = tf.tile(tf.range(self.top_k)[None, None], [1, self.read_heads + self.write_heads, 1])
         weights = tf.concat([state.read_weights, state.write_weights], 1)
-        learned, exact = self.memory_init == "learned", _at_least_float32(state.h.dtype)
+        learned = self.memory_init == "learned"
         memory = state.memory[0, :None if learned else 1]
-        total = tf.reduce_sum(tf.cast(memory, exact), 0, keepdims=True) * learned
+        total = tf.reduce_sum(at_least_float32(memory), 0, keepdims=True) * learned
         first = Controller(state.h, state.c, state.read, slots, weights, total,
-                           tf.fill([1, 1], tf.cast(self.memory_slots * learned, exact)))
+                           tf.fill([1, 1], tf.cast(self.memory_slots * learned, total.dtype)))
         return tf.nest.map_structure(lambda v: tf.repeat(v, batch_size, 0), first), memory
 
     def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
@@ -192,40 +149,53 @@ class SparseMemoryCell(MemoryCell):
         return list(SparseMemoryState(*controller, memory, order))
 
     @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking takes seconds
-    def run(self, m, a, state=None, reach=0, heads=False):
-        """Over the steps of a sequence.
-
-        Args:
-          m: `[S, B, d]`. a: `[S, B, 1]`, the access mask, 0 or 1.
-          state: `SparseMemoryState`; by default the first.
-          reach: how many slots to either side of those read the visits are to have.
-          heads: whether the visits are to have `Heads`.
-
-        Returns:
-          `(Visits, SparseMemoryState)`, the state being that after the last step.
-        """
-        batch = tf.shape(m)[1]
-        steps = m.shape[0] if m.shape[0] is not None else tf.shape(m)[0]
+    def run(self, m, a, state=None, keep=EVERY, steps=None):
+        """See `MemoryCell.run`; the state is a `SparseMemoryState`, the visits are `SparseVisits`."""
+        batch, reach = tf.shape(m)[1], keep.reach or 0
+        length = m.shape[0] if m.shape[0] is not None else tf.shape(m)[0]
         if state is None:
             controller, initial = self._start(batch, m.dtype)
-            order = Recency.start(batch, self.memory_slots, *self._accesses(steps))
+            order = Recency.start(batch, self.memory_slots, *self._accesses(length))
         else:
             state = SparseMemoryState(*state)
-            controller, order = Controller(*state[:-2]), Recency.of(state.order, *self._accesses(steps))
+            controller, order = Controller(*state[:-2]), Recency.of(state.order, *self._accesses(length))
             initial = tf.reshape(state.memory, [-1, self.slot_width])
-        memory = Rows.start(initial, batch, self.memory_slots, steps * self._writes() + 1)
-        index, finds_all = self._index(memory, batch, steps, state is None)
+        memory = Rows.start(initial, batch, self.memory_slots, length * self._writes() + 1)
+        index, finds_all = self._index(memory, batch, length, state is None)
         (m, a), options = split(self, (m, a))
         first_near = tf.gather(memory.holds, self._around(controller.slots, reach))
         (after, *were), near, end, memory, (order, _) = scan_rows(
             lambda *given: self._choose(*given, reach, finds_all, **options),
             # Through `call`, so that backward, too, Keras gives it the weights in the layer's precision.
-            lambda x, s, *rows: self(x, s, rows=rows, heads=heads, **options), (m, a), controller, memory,
-            (order, index))
-        start = *self._seen(controller), first_near
-        visits = Visits(*(tf.concat([v[None], w], 0) for v, w in zip(start, (*after, near), strict=True)),
-                        memory, *were or [None])
-        return visits, SparseMemoryState(*end, memory.whole(batch), order.of_each())
+            lambda x, s, *rows: self(x, s, rows=rows, heads=keep.heads, **options),
+            (m, a), controller, memory, (order, index))
+        visits = [tf.concat([v[None], w], 0) if keep.every else w[-1:] for v, w in zip(
+            (*self._seen(controller), first_near), (*after, near), strict=True)]
+        return (SparseVisits(*visits, memory, *were or [None]),
+                SparseMemoryState(*end, memory.whole(batch), order.of_each()))
+
+    def check_recall(self, attention):
+        """Raises where a recall would need all slots: `SparseVisits.recalled` sees neighbourhoods alone.
+
+        Raises:
+          ArgumentError: in one line.
+        """
+        if 2 * attention.locality >= self.memory_slots:
+            raise ArgumentError(f"SANTM: locality={attention.locality} makes all {self.memory_slots} slots "
+                                "neighbours; memory='sparse' recalls locally: use fewer than half of them")
+
+    def bytes_kept(self, visits):
+        """Three integers a slot, and the rows that are written with their gradient.
+
+        A learned memory has its weights, their gradient and two moments of them beside. Not counted is what
+        does not grow with N or the number of writes.
+
+        >>> SparseMemoryCell(8, memory_slots=2**20, memory_init="constant").bytes_kept(visits=100) / 2**20
+        12.1220703125
+        """
+        learned = self.memory_init == "learned"
+        rows = 4 * self.memory_slots * learned + 2 * visits * self._writes()
+        return FLOAT * (3 * self.memory_slots + rows * self.slot_width)
 
     def _seen(self, state):
         """What of a `Controller` the visits have."""
@@ -312,29 +282,27 @@ class SparseMemoryCell(MemoryCell):
 
         at = tf.cast(kept[:, reads:, :, None] == writes[:, None, None], m.dtype)
         weights = tf.reduce_sum(values[:, reads:, :, None] * at, 2)
-        erased = held
+        wiped = tf.ones_like(held[..., 0])
         if self.allocate:
             at = tf.cast(longest_ago[..., None] == writes[:, None], m.dtype)
             alpha = allocated[..., None]
             weights = (1 - alpha) * weights + alpha * at
-            erased *= tf.reduce_prod(1 - a[..., None] * alpha * at, 1)[..., None]
+            wiped = tf.reduce_prod(1 - a[..., None] * alpha * at, 1)
         weights *= a[..., None]
-        new = write(erased, weights, erase, add)
-
-        def gate(new, old):
-            open_ = tf.reshape(a, [-1] + [1] * (new.shape.rank - 1))
-            return open_ * new + (1 - open_) * old
-
+        new = write(wiped[..., None] * held, weights, erase, add)
         there = tf.where(a[..., None] > 0, own.slots, state.slots)
         # What a weight would be with the gate the other way, which its gradient needs, is that of its slot.
-        values = gate(*(tf.cast(weights.at(there), m.dtype) for weights in (
+        values = gated(a, *(tf.cast(weights.at(there), m.dtype) for weights in (
             own, SparseWeights(state.slots, state.values))))
-        state = Controller(gate(h, state.h), gate(c, state.c), gate(vectors, state.read), there, values,
-                           *self._counted(a, state, held, new, writes))
+        state = Controller(gated(a, h, state.h), gated(a, c, state.c), gated(a, vectors, state.read), there,
+                           values, *self._counted(a, state, held, new, writes))
         seen = [self._seen(state)]
         if heads:
             numbers = tf.where(writes < tf.shape(m)[0] * slots, writes - begin[:, 0], 0)
-            seen.append(Heads(state.h, state.slots[:, :reads], numbers, weights))
+            numbers = tf.broadcast_to(numbers[:, None], tf.shape(weights))
+            kept = wiped[..., None] * tf.reduce_prod(1 - weights[..., None] * erase[:, :, None], 1)
+            left = 1 - tf.reduce_sum(tf.reduce_mean(1 - kept, -1), -1) / slots
+            seen.append(Heads(state.h, state.slots[:, :reads], values[:, :reads], numbers, weights, left))
         return seen, state, new
 
     def _counted(self, a, state, held, new, writes):
@@ -359,15 +327,3 @@ class SparseMemoryCell(MemoryCell):
     def get_config(self):
         names = "top_k", "allocate", "normaliser", "search"
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
-
-def _at_least_float32(dtype):
-    return dtype if dtype.size > 4 else tf.float32
-
-
-def smart_cond(which, if_true, if_false):
-    """`tf.cond`, of which one branch alone is traced where it is known which."""
-    known = tf.get_static_value(which)
-    if known is None:
-        return tf.cond(which, if_true, if_false)
-    return if_true() if known else if_false()

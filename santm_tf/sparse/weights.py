@@ -5,7 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from santm_tf.addressing import EPSILON, split_head
-from santm_tf.lstm import sigmoid
+from santm_tf.ops import sigmoid
 
 
 class SparseWeights(NamedTuple):

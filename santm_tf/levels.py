@@ -1,0 +1,191 @@
+"""The wiring of SANTM's three levels: the first state, one step, and a whole sequence.
+
+`h_t, beta_t = bottom(x_t)`                        every step
+`h^m_t = middle(h_t, beta_t)`                      at boundaries
+`m_t = a_t d_t h^m_t`,   `s_t = top(m_t, a_t)`     where the access mask a_t is 1
+`o = recall(s)`                                    from the top's states, outside the recurrence
+`f_t = [h_t ; h^m_t ; o_tau(t)]`                   tau(t) the last accessed step at or before t
+
+Shan et al. 2025; docs/equations.md.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from santm_tf.access import AccessMask
+from santm_tf.attention import ChebAttention
+from santm_tf.lstm import LSTMState
+from santm_tf.packing import at_steps, pack
+from santm_tf.recurrent import over_time
+from santm_tf.scan import scan, swap_time
+from santm_tf.visits import Keep
+
+EXPLORED = 8  # while training the middle level also visits one step in so many that is no boundary
+
+
+class State(NamedTuple):
+    """What the levels carry from step to step; its tensors, `[B, ...]`, in this order are a Keras state."""
+
+    bottom: Any  # list of the cell's own; its first part is the last output h
+    middle: LSTMState
+    top: Any  # `MemoryState`, or another memory's
+
+
+class Pass(NamedTuple):
+    """What the levels did with sequences of T steps, of which the top visited S."""
+
+    h: tf.Tensor  # [B, T, H], the bottom's output
+    beta: tf.Tensor  # [B, T, 1], where a segment ends; 0 at masked steps
+    middle_at: Callable  # from steps, int [n], to h^m there, [B, n, H]
+    a: tf.Tensor  # [S, B, 1], the gate at the visited steps
+    visits: Any  # see `santm_tf.memories`
+    state: State  # after the last step
+
+
+@dataclasses.dataclass(frozen=True)  # no tuple, in which Keras would look for weights to save
+class Levels:
+    """The built parts of a `SANTM`, wired."""
+
+    bottom: Any  # `SegmentLSTMCell` or `SegmentCell`
+    middle: Any  # `CascadeLSTMCell`
+    access: AccessMask
+    top: Any  # a cell of `santm_tf.memories`
+    recall: ChebAttention | None
+
+    @property
+    def reach(self):
+        """How far around the slots read the recall looks, None where it does not."""
+        return None if self.recall is None else self.recall.reach
+
+    def first(self, batch, dtype=None):
+        """The `State` before the first step, of so many rows."""
+        bottom, middle, top = (level.get_initial_state(batch_size=batch, dtype=dtype)
+                               for level in (self.bottom, self.middle, self.top))
+        return self.state([*bottom, *middle, *top])
+
+    def state(self, tensors):
+        """A `State` of its tensors in order."""
+        bottom, top = len(self.bottom.state_size), self.top.state_class
+        tensors = list(tensors)
+        return State(tensors[:bottom], LSTMState(*tensors[bottom:bottom + 2]), top(*tensors[bottom + 2:]))
+
+    def run(self, inputs, plan, mask=None, state=None, training=False, keep=None):
+        """Over whole sequences.
+
+        Args:
+          inputs: `[B, T, d]`.
+          plan: the steps that the top visits, as `AccessMask.plan` gives them.
+          mask: bool `[B, T]`; a masked step holds every state.
+          state: `State` before the first step (default: the first one).
+          keep: `Keep` (default: every state, for the recall).
+
+        Returns:
+          `Pass`.
+        """
+        bottom, middle, top = state or (None, None, None)  # each level makes its own first state
+        valid = tf.ones_like(inputs[:, :, 0], tf.bool) if mask is None else tf.cast(mask, tf.bool)
+        (h, beta), bottom = self.bottom_of(inputs, None if mask is None else valid, bottom, training)
+        beta *= tf.expand_dims(tf.cast(valid, beta.dtype), -1)
+        middle_at, middle = self.middle_of(h, beta, middle, training)
+        m, a = self._top_inputs(middle_at, valid, plan, training)
+        whole = inputs.shape[1] is not None and inputs.shape[1] % self.access.period == 0
+        steps = None if whole else tf.reduce_sum(tf.cast(plan[1], tf.int32))  # the rest is past the end
+        visits, top = self.top.run(m, a, top, keep or Keep(reach=self.reach), steps)
+        return Pass(h, beta, middle_at, a, visits, State(bottom, middle, top))
+
+    def features(self, inputs, plan, mask=None, state=None, training=False, sequences=False):
+        """`f = [h ; h^m ; o]` at every step, `[B, T, .]`, or at the last alone, `[B, .]`; and the `Pass`."""
+        did = self.run(inputs, plan, mask, state, training, Keep(sequences, self.reach))
+        o = did.visits.recalled(self.recall)
+        if not sequences:
+            return tf.concat([did.h[:, -1], did.state.middle.h, o[:, -1]], -1), did
+        (t, inside), steps = plan, tf.shape(inputs)[1]
+        # How many visits there were up to each step. XLA's searchsorted takes T^2 numbers.
+        visited = tf.cumsum(tf.math.unsorted_segment_sum(
+            tf.cast(inside, tf.int32), tf.where(inside, t, 0), steps))
+        return tf.concat([did.h, did.middle_at(tf.range(steps)), tf.gather(o, visited, axis=1)], -1), did
+
+    def step(self, x, t, state, recalled, valid=None):
+        """One step, in inference. Rows may be at different steps.
+
+        The top level and the recall are evaluated where a row accesses the memory at all, and else not.
+
+        Args:
+          x: `[B, d]`. t: int `[B]`, which step of its sequence each row is at, from 0.
+          state: `State`. recalled: o `[B, .]` after the last access, see `first_recalled`.
+          valid: optional bool `[B]`; where it is False the step is a masked one.
+
+        Returns:
+          `(f, state, recalled)`.
+        """
+        inputs = tf.nest.map_structure(lambda v: v[:, 0], self.bottom_inputs(x[:, None], t[:, None]))
+        (_, beta), bottom = self.bottom(inputs, list(state.bottom))
+        a, d = self.access.gates(t)
+        if valid is not None:
+            bottom = [tf.where(valid[:, None], new, old)
+                      for new, old in zip(bottom, state.bottom, strict=True)]
+            beta *= tf.cast(valid, beta.dtype)[:, None]
+            a *= tf.cast(valid, a.dtype)
+        h_middle, middle = self.middle((bottom[0], beta), list(state.middle))
+        m = h_middle * (a * d)[:, None]
+        recalled, *top = tf.cond(
+            tf.reduce_any(a > 0), lambda: tf.nest.flatten(self.access_memory(m, a[:, None], state.top)),
+            lambda: [recalled, *state.top])
+        state = State(bottom, LSTMState(*middle), self.top.state_class(*top))
+        return tf.concat([bottom[0], h_middle, recalled], -1), state, recalled
+
+    def access_memory(self, m, a, state):
+        """What is recalled after one step of the top, `[B, .]`, and its state."""
+        visits, state = self.top.run(m[None], a[None], state, Keep(every=False, reach=self.reach))
+        return visits.recalled(self.recall)[:, 0], state
+
+    def bottom_inputs(self, inputs, t=None):
+        """What the bottom takes at steps t `[B, T]` (default: from 0 on): x, or `(x, beta)` of a clock."""
+        if self.bottom.boundaries == "learned":
+            return inputs
+        t = tf.range(tf.shape(inputs)[1])[None] if t is None else t
+        ends = (t + 1) % int(self.bottom.segment_length) == 0
+        return inputs, tf.zeros_like(inputs[..., :1]) + tf.cast(ends, inputs.dtype)[..., None]
+
+    def bottom_of(self, inputs, mask=None, state=None, training=False):
+        """`(h, beta)` at every step, and the state after the last."""
+        state = _first(self.bottom, inputs) if state is None else list(state)
+        inputs = self.bottom_inputs(inputs)
+        outputs, state = over_time(self.bottom, inputs, state, mask=mask, training=training)
+        return swap_time(outputs), state
+
+    def middle_of(self, h, beta, state=None, training=False, explored=None):
+        """`h^m` as a function of the steps wanted, and the `LSTMState` after the last.
+
+        It moves at boundaries only, so the loop runs over those, packed per sequence, as long as the
+        longest needs. While training learned boundaries it also visits one step in `explored` (default:
+        `EXPLORED`): the state is held there, but their beta gets a gradient from this level.
+        """
+        state = _first(self.middle, h) if state is None else list(state)
+        keep, steps = beta[..., 0] > 0, tf.range(tf.shape(h)[1])
+        if training and self.bottom.boundaries == "learned":
+            keep |= steps % (explored or EXPLORED) == 0
+        order, place = pack(keep)
+        # A sequence with fewer boundaries than the longest rests until that one is through.
+        packed_beta = at_steps(beta, order) * tf.expand_dims(tf.cast(steps < place[:, -1:], beta.dtype), -1)
+        states, last = scan(self.middle, swap_time((at_steps(h, order), packed_beta)), state,
+                            steps=tf.reduce_max(place[:, -1]))
+        states = tf.concat([state[0][:, None], swap_time(states)], 1)
+        return lambda t: at_steps(states, tf.gather(place, t, axis=1)), LSTMState(*last)
+
+    def _top_inputs(self, middle_at, valid, plan, training):
+        """`m_t` and a_t over the plan, `[S, B, H]` and `[S, B, 1]`."""
+        t, inside = plan
+        at = tf.where(inside, t, 0)
+        a, d = self.access.gates(at, training)
+        a *= tf.cast(inside, a.dtype)
+        m = middle_at(at) * (a * d)[None, :, None]
+        open_ = tf.transpose(a * tf.cast(tf.gather(valid, at, axis=1), a.dtype))
+        return swap_time(m), tf.expand_dims(open_, -1)
+
+
+def _first(cell, inputs):
+    return list(cell.get_initial_state(batch_size=tf.shape(inputs)[0], dtype=inputs.dtype))

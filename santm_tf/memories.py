@@ -1,0 +1,80 @@
+"""The kinds of external memory that SANTM's top level can have.
+
+A memory is a Keras cell. Beside what Keras asks of a cell it has
+
+- `run(m, a, state, keep, steps) -> (visits, state)`, a whole sequence at once: m `[S, B, d]`, the gate a
+  `[S, B, 1]`, a named state or None for the first, what to `Keep`. The visits answer `recalled(attention)`
+  (`[B, V, .]`), and know the vectors `read` and, if asked for, the `heads`;
+- `bytes_kept(visits)` and `check_recall(attention)`;
+- `state_class`, the named state; `goes_on`, from a state that is handed to it; `lite`, TensorFlow Lite has
+  its operations.
+
+A further kind is one file with its cell, and its sizes here (docs/extending.md).
+"""
+
+import dataclasses
+import os
+from typing import ClassVar
+
+from santm_tf.errors import ArgumentError
+from santm_tf.memory import MemoryCell
+from santm_tf.sparse.cell import SparseMemoryCell
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseMemory:
+    """The sizes of a memory whose heads have weights over all slots. See `NTMCell`, `MemoryCell`.
+
+    >>> from santm_tf import SANTM, DenseMemory
+    >>> SANTM(8, memory=DenseMemory(memory_slots=16, slot_width=8)).memory.read_heads
+    1
+    """
+
+    memory_slots: int = 32
+    slot_width: int = 32
+    read_heads: int = 1
+    write_heads: int = 1
+    shift_range: int = 1
+    memory_init: str = "learned"
+    addressing: str = "ntm"
+    cell_class: ClassVar[type] = MemoryCell
+
+    def cell(self, units, **options):
+        """The memory's cell, with a controller of so many units."""
+        return self.cell_class(units, **dataclasses.asdict(self), **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseMemory(DenseMemory):
+    """The sizes of a memory whose heads keep k weights, at a cost that hardly grows with the slots.
+
+    See `santm_tf.sparse.cell.SparseMemoryCell`.
+
+    >>> from santm_tf import SANTM, SparseMemory
+    >>> SANTM(8, memory=SparseMemory(memory_slots=100_000, top_k=8)).memory.memory_init
+    'constant'
+    """
+
+    memory_init: str = "constant"
+    top_k: int = 4
+    allocate: bool = True
+    normaliser: str = "softmax"
+    search: str = "auto"
+    cell_class: ClassVar[type] = SparseMemoryCell
+
+
+MEMORIES = {"dense": DenseMemory, "sparse": SparseMemory}
+
+
+def check_fits(layer, needed, slots):
+    """Raises where the bytes that a layer needs are more than this machine has.
+
+    Raises:
+      ArgumentError: in one line, with both.
+    """
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ArgumentError(
+            f"{layer}: memory_slots={slots} takes {needed / 2**30:.3g} GiB for one sequence, and there "
+            f"are {there / 2**30:.3g} GiB; use fewer, a lower access rate, or memory='sparse' with "
+            "memory_init='constant'")

@@ -1,0 +1,64 @@
+"""What a sparse memory carries from step to step, and what a run over it gives to the recall."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from santm_tf.ops import last_two_joined
+from santm_tf.scan import swap_time
+from santm_tf.sparse.rows import Rows
+from santm_tf.visits import Heads
+
+
+class Controller(NamedTuple):
+    """What of a sparse memory's state is carried and kept from step to step."""
+
+    h: tf.Tensor  # [B, H], the controller's output
+    c: tf.Tensor  # [B, H], the controller's cell
+    read: tf.Tensor  # [B, R, W], the vectors read
+    slots: tf.Tensor  # int32 [B, R + writes, k], where the heads were
+    values: tf.Tensor  # [B, R + writes, k], and their weights there
+    total: tf.Tensor  # float32 or better [B, W], of the rows of all slots that were written
+    written: tf.Tensor  # likewise [B, 1], how many those are
+
+
+class SparseMemoryState(NamedTuple):
+    """`Controller`, the memory, and the order in which its slots were accessed (`Recency`)."""
+
+    h: tf.Tensor
+    c: tf.Tensor
+    read: tf.Tensor
+    slots: tf.Tensor
+    values: tf.Tensor
+    total: tf.Tensor
+    written: tf.Tensor
+    memory: tf.Tensor  # [B, N, W]
+    order: tf.Tensor  # int32 [B, N], the slots, the one accessed longest ago first
+
+
+class SparseVisits(NamedTuple):
+    """V states of a memory whose heads keep k weights: the first and one after each step, or the last."""
+
+    read: tf.Tensor  # [V, B, R, W], the vectors read
+    values: tf.Tensor  # [V, B, R, k], the weights of the slots read
+    mean: tf.Tensor  # [V, B, W], of the slots that were written; all slots of a learned memory
+    near: tf.Tensor  # int32 [V, B, R, k, 2 reach + 1], rows in and around those slots
+    memory: Rows  # whose rows these are
+    heads: Heads | None
+
+    def neighbourhoods(self):
+        """What was in the slots read and around them, `[V, B, R, k, 2 reach + 1, W]`."""
+        return self.memory.rows(self.near)
+
+    def recalled(self, attention):
+        """`o = [sum_i w_i Y_i ; mean_i M_i]`, Y the attention's output: `[B, V, (R + 1) W]`.
+
+        The attention is evaluated on the neighbourhoods of the slots read alone (`ChebAttention.at_centre`),
+        so its mean over all slots is not known; the mean of what was written takes its place. Without an
+        attention the vectors read, `[B, V, R W]`.
+        """
+        if attention is None:
+            return swap_time(last_two_joined(self.read))
+        y = attention.at_centre(self.neighbourhoods())  # [V, B, R, k, W]
+        read = tf.reduce_sum(self.values[..., None] * y, 3)
+        return swap_time(tf.concat([last_two_joined(read), self.mean], -1))

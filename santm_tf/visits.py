@@ -1,0 +1,55 @@
+"""What a run over an external memory is asked to keep, and what it gives."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from santm_tf.ops import last_two_joined
+
+
+class Keep(NamedTuple):
+    """What of a run is wanted afterwards: as little as possible, as it is stored for every step.
+
+    >>> Keep(reach=12).every
+    True
+    """
+
+    every: bool = True  # the state before the first step and that after each, or the last alone
+    reach: int | None = None  # how far around the slots read the recall looks; None: it does not
+    heads: bool = False  # `Heads`
+
+
+EVERY = Keep()
+
+
+class Heads(NamedTuple):
+    """Where the heads were at each of S steps. A head has weights over k slots: in a dense memory all N."""
+
+    h: tf.Tensor  # [S, B, H], the controller's output
+    read_slots: tf.Tensor  # int32 [S, B, R, k]
+    read_weights: tf.Tensor  # [S, B, R, k]
+    write_slots: tf.Tensor  # int32 [S, B, writes, k']
+    write_weights: tf.Tensor  # [S, B, writes, k'], times the gate a
+    left: tf.Tensor  # [S, B], the share of the whole memory's content that the writes of the step left
+
+
+class Visits(NamedTuple):
+    """What a run over a dense memory gives of V states: the first and one after each step, or the last."""
+
+    read: tf.Tensor | None  # [B, V, R, W], the vectors read
+    weights: tf.Tensor | None  # [B, V, R, N], the read weights
+    memory: tf.Tensor | None  # [B, V, N, W]
+    heads: Heads | None
+
+    def recalled(self, attention):
+        """`o = [sum_i w_i Y_i ; mean_i Y_i]`, Y the attention's output: `[B, V, (R + 1) W]`.
+
+        Without an attention the vectors read, `[B, V, R W]`.
+        """
+        if attention is None:
+            return last_two_joined(self.read)
+        slots, width = self.memory.shape[-2:]
+        y = attention(tf.reshape(self.memory, [-1, slots, width]))
+        read = tf.matmul(tf.reshape(self.weights, [-1, self.weights.shape[-2], slots]), y)
+        o = tf.concat([last_two_joined(read), tf.reduce_mean(y, 1)], -1)
+        return tf.reshape(o, tf.concat([tf.shape(self.memory)[:-2], [o.shape[-1]]], 0))
