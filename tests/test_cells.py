@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from santm_tf import CascadeLSTMCell, Recurrent, SegmentLSTMCell
 from santm_tf.lstm import ChronoBias, lstm
 from santm_tf.ops import product, sigmoid, straight_through
-from santm_tf.packing import pack, take
+from santm_tf.packing import at_steps, pack
 
 
 def normal(*shape, seed=0):
@@ -393,7 +393,7 @@ def test_pack_puts_the_kept_steps_first_and_in_order(keep):
 def test_what_is_packed_is_found_again_at_its_place(keep):
     x = normal(*keep.shape, 2)
     order, place = pack(tf.constant(keep))
-    again = take(take(x, order), tf.maximum(place - 1, 0)).numpy()
+    again = at_steps(at_steps(x, order), tf.maximum(place - 1, 0)).numpy()
     np.testing.assert_array_equal(again[keep], x[keep])
 
 
@@ -410,7 +410,7 @@ def test_take_and_its_gradient():
     x, steps = tf.constant(normal(2, 4, 3)), np.array([[3, 3], [0, 2]])
     with tf.GradientTape() as tape:
         tape.watch(x)
-        taken = take(x, steps)
+        taken = at_steps(x, steps)
     np.testing.assert_array_equal(taken, np.take_along_axis(x.numpy(), steps[..., None], 1))
     counts = tf.convert_to_tensor(tape.gradient(taken, x)).numpy()[..., 0]
     np.testing.assert_array_equal(counts, [[0, 0, 0, 2], [1, 0, 1, 0]])
