@@ -74,7 +74,7 @@ def fit(model, task, steps, keep, falling, board):
     record = Record(keep.workdir, place)
     patience, stop = callbacks.StopWithoutGain(place, FLAGS.patience), callbacks.StopOnSignal(keep)
     watch = [progress, callbacks.StartSequences(place), callbacks.StopAfter(steps),
-             callbacks.StopWhenNotFinite(lambda: next(iter(saved(keep.last)), None))]
+             callbacks.StopWhenNotFinite(lambda: keep.last_good)]
     if falling:
         watch.append(santm_tf.L0Projection(
             FLAGS.access_rate, falling, FLAGS.mask_warmup, initial_rate=FLAGS.initial_access_rate,

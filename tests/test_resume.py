@@ -15,6 +15,7 @@ import tensorflow as tf
 import train
 from training import callbacks, flags
 from training.board import Board
+from training.checkpoints import is_finite
 
 SMALL = ["--units=4", "--nojit_compile", "--checkpoint_minutes=0"]
 SANTM = ["--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2"]
@@ -182,3 +183,84 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(damage, whole, tmp_path,
     assert code == 0 and end_of(folder) == end_of(whole)
     assert ("warning: " in err and "ckpt-10" in err) == (damage != "list")
     assert not list((folder / "checkpoints").glob("ckpt-99*"))
+
+
+def spoiling(at, part, number=None):
+    """Stands in for `Progress.on_train_batch_end`: NaN in a weight, or infinity in a slot."""
+    def spoil(progress, batch, logs=None):
+        progress.done += 1
+        if progress.done == at:
+            model = progress.model
+            if part == "weights":
+                model.layers[-1].kernel[0, 0].assign(np.nan)
+            else:
+                slot = next(v for v in model.optimizer.variables if v.shape.rank == 2)
+                slot[0, 0].assign(np.inf)
+            if number is not None:
+                signal.raise_signal(number)
+
+    return spoil
+
+
+def numbers(folder):
+    """All numbers of all checkpoints below a folder."""
+    for index in folder.rglob("ckpt-*.index"):
+        reader = tf.train.load_checkpoint(str(index).removesuffix(".index"))
+        for name, dtype in reader.get_variable_to_dtype_map().items():
+            if dtype.is_floating:
+                yield reader.get_tensor(name)
+
+
+@pytest.mark.usefixtures("fresh_flags", "no_views")
+@pytest.mark.parametrize("at, part, number, minutes, good", [
+    (1, "weights", None, 0, None), (7, "weights", None, 0, 6), (7, "slot", None, 0, 6),
+    (7, "slot", signal.SIGTERM, 10, 5), (10, "slot", None, 10, 5), (10, "weights", None, 10, 5)])
+def test_what_is_not_finite_is_not_saved_and_the_last_checkpoint_is_good(
+        at, part, number, minutes, good, whole, tmp_path, capsys, monkeypatch):
+    folder, more = tmp_path / "run", f"--checkpoint_minutes={minutes}"
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Progress, "on_train_batch_end", spoiling(at, part, number))
+        assert run(*TINY, more, f"--workdir={folder}") == 2
+    last = capsys.readouterr().err.strip().split("\n")[-1]
+    named = f"{folder}/checkpoints/ckpt-{good}" if good else "none"
+    assert last.startswith("error: ") and f"the last good checkpoint is {named};" in last
+    assert not good or checkpoints(folder)[-1].stem == f"ckpt-{good}"
+    assert all(np.isfinite(value).all() for value in numbers(folder))
+    assert run(*TINY, more, f"--workdir={folder}", "--resume") == 0
+    assert end_of(folder) == end_of(whole)
+
+
+@pytest.mark.usefixtures("fresh_flags", "no_views")
+def test_a_step_that_makes_every_weight_nan_leaves_no_checkpoint(tmp_path, capsys):
+    asked = *TINY, "--clip_norm=inf", "--checkpoint_minutes=0", f"--workdir={tmp_path}/run"
+    for more in (), ("--resume",):
+        assert run(*asked, *more) == 2
+        line = capsys.readouterr().err.strip().split("\n")[-1]
+        assert "not finite at step 1; the last good checkpoint is none; lower --learning_rate" in line
+        assert not list((tmp_path / "run").rglob("ckpt-*"))
+
+
+@pytest.mark.usefixtures("fresh_flags", "no_views")
+def test_a_checkpoint_that_holds_nan_is_skipped_with_a_warning(whole, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:  # as earlier versions saved
+        patch.setattr(callbacks.Progress, "on_train_batch_end", spoiling(7, "weights"))
+        patch.setattr("training.checkpoints.is_finite", lambda checkpoint: True)
+        assert run(*TINY, "--checkpoint_minutes=0", f"--workdir={folder}") == 2
+    assert not all(np.isfinite(value).all() for value in numbers(folder))
+    assert run(*TINY, "--checkpoint_minutes=0", f"--workdir={folder}", "--resume") == 0
+    assert "ckpt-7: holds NaN or infinity; skipped" in capsys.readouterr().err
+    assert end_of(folder) == end_of(whole)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_finite_is_what_a_run_can_go_on_from(place):
+    layer = tf.keras.layers.LSTM(2, stateful=True)
+    model = tf.keras.Sequential([tf.keras.Input(batch_shape=[2, 3, 1]), layer])
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    checkpoint = tf.train.Checkpoint(model=model, carried=[layer.states])
+    assert is_finite(checkpoint) and is_finite(tf.train.Checkpoint(model=model))
+    variable = [model.weights[-1], model.optimizer.variables[-1], layer.states[1], model.weights[0]][place]
+    variable.assign(tf.fill(variable.shape, [np.nan, np.inf, -np.inf, np.nan][place]))
+    assert not is_finite(checkpoint) and is_finite(tf.train.Checkpoint(model=model)) == (place == 2)

@@ -10,7 +10,8 @@ import time
 import tensorflow as tf
 from tqdm import tqdm
 
-from training.flags import Stopped, UsageError
+from training.checkpoints import diverged
+from training.flags import Stopped
 
 
 class Progress(tf.keras.callbacks.Callback):
@@ -59,9 +60,9 @@ class Progress(tf.keras.callbacks.Callback):
 
 
 class StopWhenNotFinite(tf.keras.callbacks.Callback):
-    """Stops a run at a loss that is NaN or infinite, before anything of it is saved.
+    """Stops a run at a loss that is NaN or infinite, on the training or on the validation data.
 
-    The loss on the validation data, which the weights after the epoch's last update give, too.
+    `Checkpoints` looks at the weights, which are of one update later than the training loss.
 
     Args:
       last_good: function that gives the last good checkpoint's path, or None.
@@ -83,8 +84,7 @@ class StopWhenNotFinite(tf.keras.callbacks.Callback):
 
     def _check(self, loss, where):
         if not math.isfinite(loss):
-            raise UsageError(f"{where}; the last good checkpoint is {self.last_good() or 'none'}; "
-                             "lower --learning_rate or --clip_norm")
+            raise diverged(where, self.last_good())
 
 
 class StartSequences(tf.keras.callbacks.Callback):

@@ -54,7 +54,10 @@ class Checkpoints(tf.keras.callbacks.Callback):
     `Place`. An epoch's data, order and random numbers follow from the seed and its number, those of a
     layer from its variables: so a run that goes on from a checkpoint ends with the weights of one that
     never stopped. TensorFlow writes a checkpoint under another name first; a stopped run leaves none
-    half written. The last `KEPT` stay.
+    half written. The last `KEPT` stay. NaN or infinity is never saved: it ends the run.
+
+    Attributes:
+      last_good: the path of the last checkpoint saved, or of the one restored, or None.
 
     Args:
       workdir: a `Workdir`.
@@ -69,7 +72,7 @@ class Checkpoints(tf.keras.callbacks.Callback):
         self.workdir, self.monitor, self.ready, self.minutes = workdir, task.monitor, ready, minutes
         self.sign = 1.0 if task.monitor_mode == "max" else -1.0
         self.steps, self.place = task.steps_per_epoch, Place()
-        self.saved, self.goes_on = time.monotonic(), False
+        self.saved, self.goes_on, self.last_good = time.monotonic(), False, None
 
     def set_model(self, model):
         super().set_model(model)
@@ -91,7 +94,7 @@ class Checkpoints(tf.keras.callbacks.Callback):
         for manager in (self.last, self.good):
             _clear(manager.directory)
         if saved(self.last):
-            restore(self.last, self.workdir)
+            self.last_good = restore(self.last, self.workdir)
             self.goes_on = self.place.batch > 0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -120,7 +123,7 @@ class Checkpoints(tf.keras.callbacks.Callback):
             self.place.waited = 0 if score > self.place.best else self.place.waited + 1
             if score >= self.place.best:
                 self.place.best = score
-                self.good.save(self._number())
+                self._write(self.good)
         if self.place.batch >= self.steps:
             self.place.epoch, self.place.batch = epoch + 1, 0
         self._save()
@@ -144,20 +147,38 @@ class Checkpoints(tf.keras.callbacks.Callback):
 
     def _save(self):
         self.place.plans = [mask.plan_size for mask in self.masks]
-        self.last.save(self._number())
+        self.last_good = self._write(self.last)
         self.saved = time.monotonic()
+
+    def _write(self, manager):
+        step = int(self.model.optimizer.iterations)
+        if not is_finite(manager.checkpoint):
+            raise diverged(f"the weights, or what the optimiser keeps of them, are not finite at step {step}",
+                           self.last_good)
+        return manager.save(step)
 
     def _sums(self):
         return [variable for metric in self.model.metrics for variable in metric.variables]
-
-    def _number(self):
-        return int(self.model.optimizer.iterations)
 
 
 def best_weights(workdir, model):
     """The manager of the best weights' checkpoint."""
     return tf.train.CheckpointManager(tf.train.Checkpoint(model=model),
                                       os.path.join(workdir.path, "best"), max_to_keep=1)
+
+
+def is_finite(checkpoint):
+    """Whether a run can go on from what a checkpoint holds of its compiled model: finite numbers."""
+    model, carried = checkpoint.model, tf.nest.flatten(getattr(checkpoint, "carried", []))
+    held = [*model.variables, *model.optimizer.variables, *carried]
+    return bool(tf.reduce_all([tf.reduce_all(tf.math.is_finite(variable)) for variable in held
+                               if variable.dtype.is_floating]))
+
+
+def diverged(where, last_good):
+    """The error that ends a run at NaN or infinity: where it was, and from where it can go on."""
+    return UsageError(f"{where}; the last good checkpoint is {last_good or 'none'}; "
+                      "lower --learning_rate or --clip_norm")
 
 
 def saved(manager):
@@ -168,7 +189,10 @@ def saved(manager):
 
 
 def restore(manager, workdir):
-    """Restores a manager's last checkpoint that is whole; says of those skipped that they are damaged.
+    """Restores a manager's last checkpoint that is whole and finite; says what is wrong with those skipped.
+
+    Returns:
+      Its path.
 
     Raises:
       UsageError: none is.
@@ -184,9 +208,12 @@ def restore(manager, workdir):
         except (tf.errors.OpError, ValueError, AssertionError, IndexError, RuntimeError) as error:
             reasons.append(f"{path}: damaged, or of another model ({str(error).strip().splitlines()[0]})")
             continue
+        if not is_finite(manager.checkpoint):
+            reasons.append(f"{path}: holds NaN or infinity")
+            continue
         for reason in reasons:
             print(f"warning: {reason}; skipped", file=sys.stderr)
-        return
+        return path
     raise UsageError(reasons[0])
 
 
