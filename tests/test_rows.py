@@ -10,9 +10,9 @@ from santm_tf.sparse.rows import Rows, scan_rows
 SLOTS, WIDTH, BATCH, STEPS, READS = 12, 3, 2, 7, 2
 
 
-def problem(seed=0, initial=BATCH * SLOTS):
+def problem(seed=0, initial=BATCH * SLOTS, length=STEPS):
     rng = np.random.default_rng(seed)
-    return (tf.constant(rng.normal(size=[STEPS, BATCH, WIDTH])),
+    return (tf.constant(rng.normal(size=[length, BATCH, WIDTH])),
             tf.constant(rng.normal(size=[BATCH, WIDTH])),
             tf.constant(rng.normal(size=[initial, WIDTH])),
             tf.Variable(rng.normal(size=[WIDTH, WIDTH]) / 2))
@@ -31,7 +31,7 @@ def forward(x, s, read, written, kernel):
     return s * x, s, written * tf.sigmoid(s)[:, None] + s[:, None]
 
 
-def by_rows(x, s, initial, kernel):
+def by_rows(x, s, initial, kernel, steps=None):
     def choose(x, s, memory, index):
         reads, writes = chosen(x, s, memory.whole(BATCH))
         return [reads], writes, writes, index + tf.reduce_sum(writes)
@@ -41,11 +41,11 @@ def by_rows(x, s, initial, kernel):
         return (y, tf.identity(reads[0])), s, new
 
     memory = Rows.start(initial, BATCH, SLOTS, STEPS)
-    outputs, watched, s, memory, total = scan_rows(choose, step, x, s, memory, tf.constant(0))
+    outputs, watched, s, memory, total = scan_rows(choose, step, x, s, memory, tf.constant(0), steps)
     return (*outputs, memory.rows(watched)), s, memory.whole(BATCH), total
 
 
-def by_scan(x, s, initial, kernel):
+def by_scan(x, s, initial, kernel, steps=None):
     """The same by `scan`, the memory being part of the state."""
     memory = tf.tile(initial, [BATCH * SLOTS // initial.shape[0], 1])
 
@@ -56,30 +56,58 @@ def by_scan(x, s, initial, kernel):
         memory = tf.tensor_scatter_nd_update(memory, writes[..., None], new)
         return (y, reads, tf.gather(memory, writes)), (s, memory)
 
-    outputs, (s, memory) = scan(step, x, (s, memory))
+    outputs, (s, memory) = scan(step, x, (s, memory), steps=steps)
     return outputs, s, tf.reshape(memory, [BATCH, SLOTS, WIDTH]), None
+
+
+def outcomes(run, problem, jit):
+    """What gives, for so many steps, all values and gradients of them."""
+    x, s, rows, kernel = problem
+
+    @tf.function(jit_compile=jit)
+    def values_and_gradients(steps):
+        with tf.GradientTape() as tape:
+            tape.watch([x, s, rows])
+            (y, slots, watched), end, after, _ = run(x, s, rows, kernel, steps)
+            if steps is not None:  # beyond, the numbers of rows are zeros
+                watched *= tf.cast(tf.range(len(x)) < steps, x.dtype)[:, None, None, None]
+            weights = tf.reshape(tf.range(BATCH * SLOTS * WIDTH, dtype=tf.float64), after.shape)
+            loss = (tf.reduce_sum(tf.sin(y)) + tf.reduce_sum(end ** 2) + tf.reduce_sum(after * weights)
+                    + tf.reduce_sum(watched ** 2))
+        return [y, slots, watched, end, after, *tape.gradient(loss, [x, s, rows, kernel])]
+
+    return values_and_gradients
+
+
+def assert_close(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("initial", [1, SLOTS, BATCH * SLOTS])
 def test_values_and_gradients_are_those_of_the_whole_memory_as_state(initial, jit):
-    found = {}
-    for run in by_rows, by_scan:
-        x, s, rows, kernel = problem(initial, initial)
+    ours, theirs = (outcomes(run, problem(initial, initial), jit) for run in (by_rows, by_scan))
+    assert_close(ours(None), theirs(None))
 
-        @tf.function(jit_compile=jit)
-        def values_and_gradients(x, s, rows, run=run, kernel=kernel):
-            with tf.GradientTape() as tape:
-                tape.watch([x, s, rows])
-                (y, slots, watched), end, after, _ = run(x, s, rows, kernel)
-                weights = tf.reshape(tf.range(BATCH * SLOTS * WIDTH, dtype=tf.float64), after.shape)
-                loss = (tf.reduce_sum(tf.sin(y)) + tf.reduce_sum(end ** 2) + tf.reduce_sum(after * weights)
-                        + tf.reduce_sum(watched ** 2))
-            return [y, slots, watched, end, after, *tape.gradient(loss, [x, s, rows, kernel])]
 
-        found[run] = [v.numpy() for v in values_and_gradients(x, s, rows)]
-    for ours, theirs in zip(found[by_rows], found[by_scan], strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+@pytest.mark.parametrize("jit", [False, True])
+def test_steps_runs_the_leading_steps_alone_and_is_not_traced_again(jit):
+    ours, theirs = (outcomes(run, problem(), jit) for run in (by_rows, by_scan))
+    for steps in (3, 0, 1, STEPS, STEPS + 2):
+        found = ours(tf.constant(steps))
+        assert_close(found, theirs(tf.constant(steps)))
+        assert not np.any(found[0][steps:]) and np.all(found[0][:steps])
+    assert ours.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_one_step_is_run_without_a_loop(jit):
+    given = problem(length=1)
+    ours, theirs = (outcomes(run, given, jit) for run in (by_rows, by_scan))
+    assert_close(ours(None), theirs(tf.constant(1)))
+    ops = tf.function(by_rows).get_concrete_function(*given).graph.get_operations()
+    assert not any("While" in op.type for op in ops)
 
 
 def test_what_only_chooses_is_carried():

@@ -72,6 +72,15 @@ def test_outputs_state_and_all_gradients_are_those_of_the_unrolled_loop(mode):
     assert_same(MODES[mode](rich.run)(scan), Rich.run(rich, unrolled))
 
 
+@in_every_mode
+def test_one_step_is_run_without_a_loop(mode):
+    rich = Rich(steps=1)
+    assert_same(MODES[mode](rich.run)(scan), rich.run(unrolled))
+    graph = tf.function(lambda: scan(rich.step, rich.inputs, rich.state, constants=rich.constants)
+                        ).get_concrete_function().graph
+    assert not any("While" in op.type for op in graph.get_operations())
+
+
 def test_recurrence_matches_numpy():
     x, s = normal(5, 2), normal(2, seed=1)
     outputs, state = scan(lambda x, s: (s - x, 0.5 * s + x * x), x, s)
@@ -247,6 +256,49 @@ def test_gradient_of_an_embedding_lookup(mode):
     np.testing.assert_allclose(tf.convert_to_tensor(MODES[mode](run)()), np.stack([counts] * 2, 1))
 
 
+@in_every_mode
+def test_gradients_of_a_state_that_is_looked_up(mode):
+    x, s = normal(3, 2), normal(2, seed=1)
+
+    def run():
+        with tf.GradientTape() as tape:
+            tape.watch([x, s])
+            _, end = scan(lambda x, s: ((), x * tf.gather(s, [1, 1])), x, s)
+            end = tf.gather(end, [0, 0, 1])
+        return end, *tape.gradient(end, [x, s])
+
+    end, dx, ds = MODES[mode](run)()
+    x, s = x.numpy(), s.numpy()  # s_3 = x_2 x_1[1] x_0[1] s[1]
+    factor = x[1, 1] * x[0, 1] * s[1]
+    np.testing.assert_allclose(end, factor * x[2, [0, 0, 1]], rtol=1e-9)
+    total = 2 * x[2, 0] + x[2, 1]
+    np.testing.assert_allclose(dx, [[0, total * factor / x[0, 1]], [0, total * factor / x[1, 1]],
+                                    [2 * factor, factor]], rtol=1e-9)
+    np.testing.assert_allclose(ds, [0, total * factor / s[1]], rtol=1e-9)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_integers_inside_a_branch(jit):
+    x = normal(3, 2)
+
+    @tf.function(jit_compile=jit)
+    def gradient(x, taken):
+        def run():
+            (y, count), (_, end) = scan(lambda x, s: ((x * s[0], s[1]), (s[0] + x, s[1] + 1)), x,
+                                        (tf.ones_like(x[0]), tf.constant(0)))
+            return tf.reduce_sum(y), tf.reduce_sum(count) + end
+
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total, number = tf.cond(taken, run, lambda: (tf.reduce_sum(x), 0))
+        return number, tape.gradient(total, x)
+
+    number, dx = gradient(x, tf.constant(True))
+    assert int(number) == 0 + 1 + 2 + 3
+    # The sum over t of x_t (1 + the sum of all x before t).
+    np.testing.assert_allclose(dx, 1 + tf.reduce_sum(x, 0) - x, rtol=1e-9)
+
+
 def test_trainable_variables_alone_get_gradients():
     w, fixed = tf.Variable(2.0), tf.Variable(3.0, trainable=False)
     x = tf.constant([[1.0], [2.0]])
@@ -319,6 +371,18 @@ def test_a_step_that_draws_random_numbers_is_refused(draw):
                       autograph=False)
     with pytest.raises(ValueError, match="draws random numbers"):
         run(tf.ones([3, 2]))
+
+
+def test_the_gradient_of_one_step_that_draws_random_numbers_is_refused():
+    @tf.function
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y, _ = scan(lambda x, s: (DRAWS["uniform"](x), s), x, tf.zeros([2]))
+        return tape.gradient(y, x)
+
+    with pytest.raises(ValueError, match="draws random numbers"):
+        gradient(tf.ones([1, 2]))
 
 
 def test_random_numbers_drawn_before_are_welcome():

@@ -1,17 +1,17 @@
-"""A time loop over a memory of which each step touches a few rows, and no copy of which is made."""
+"""A time loop over a memory. Each step touches a few rows of it, and no copy of it is made."""
 
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from santm_tf.scan import add, array, forbid_random_ops, unstack
+from santm_tf.loop import add, at_first, backward, carried, differentiable, forward, smooth, vjp
 
 
 class Rows(NamedTuple):
     """The memory of B sequences of N slots each: rows that never change, and which of them each slot holds.
 
     What is written becomes a row of its own, and the slot then holds that one. So every past memory is
-    still there, and what a slot that was never written holds can be one row for all of them.
+    still there. All slots that were never written can hold one and the same row.
 
     >>> memory = Rows.start(tf.zeros([1, 2]), batch=1, slots=1000, writes=5)
     >>> memory.at(tf.constant([[7, 999]])).numpy().tolist(), memory.written.shape.as_list()
@@ -51,8 +51,30 @@ class Rows(NamedTuple):
         """The memory, `[B, N, W]`."""
         return tf.reshape(self.rows(self.holds[:-1]), [batch, -1, self.initial.shape[-1]])
 
+    def places(self, t, writes):
+        """Where among `written` step t puts what it writes to some slots, `[B, m]`."""
+        # Of shapes, not of numbers from outside: those the backward program would get as data.
+        batch, count = tf.unstack(tf.shape(writes))
+        begin = tf.range(batch)[:, None] * (tf.shape(self.written)[0] // batch)
+        return begin + t * count + tf.range(count)
 
-def scan_rows(choose, step, inputs, state, memory, index=()):
+    def settled(self, t, writes, new):
+        """The memory after step t wrote new rows to some slots."""
+        at = self.places(t, writes)
+        numbers = tf.shape(self.initial)[0] + at
+        return Rows(self.initial, tf.tensor_scatter_nd_update(self.written, at[..., None], new),
+                    tf.tensor_scatter_nd_update(self.holds, writes[..., None], numbers))
+
+    def after(self, t, writes, watched):
+        """The numbers of the rows that slots are to hold once the writes of step t have settled."""
+        batch, count = tf.unstack(tf.shape(writes))
+        alone = [batch, *[1] * (watched.shape.rank - 1), count]
+        new = tf.reshape(tf.shape(self.initial)[0] + self.places(t, writes), alone)
+        same = watched[..., None] == tf.reshape(writes, alone)
+        return tf.maximum(tf.gather(self.holds, watched), tf.reduce_max(tf.where(same, new, -1), -1))
+
+
+def scan_rows(choose, step, inputs, state, memory, index=(), steps=None):
     """Runs a step over time that reads and overwrites a few slots of a memory.
 
     `reads_t, writes_t, watched_t, index_t = choose(inputs_t, state_{t-1}, M_{t-1}, index_{t-1})`
@@ -60,12 +82,12 @@ def scan_rows(choose, step, inputs, state, memory, index=()):
     writes_t)`
     `M_t = M_{t-1}` with what the slots `writes_t` hold replaced by `new_t`
 
-    The backward loop recomputes each step from the rows that it read and overwrote, whose numbers were
-    kept; as rows never change (`Rows`), those are the ones that the step saw, to the last bit, and no memory
-    has to be walked back. Beside N integers that takes O(T (rows W + state)), gradients included, and the
+    The forward loop keeps the numbers of the rows that a step reads and overwrites. The backward loop
+    recomputes the step from those rows. Rows never change (`Rows`), so these are the rows that the step saw,
+    to the last bit. Beside N integers that takes O(T (rows W + state)) memory, gradients included, and the
     time of a step does not depend on N. (Rae et al. 2016, arXiv 1610.09027, section 3.4, roll one memory
-    back instead, which needs it and its gradient whole, 2 N W numbers of each sequence.) What chooses the
-    slots has no gradient and is not run again.
+    back instead, which needs it and its gradient whole, 2 N W numbers a sequence.) `choose` has no gradient
+    and is not run again.
 
     Args:
       choose: see above. `reads` and `watched` are nests of ints `[B, ...]`, `writes` is ints `[B, m]`; all
@@ -76,10 +98,12 @@ def scan_rows(choose, step, inputs, state, memory, index=()):
       state: nest of tensors `[B, ...]`.
       memory: `Rows` with room for `T m` written rows of each sequence.
       index: nest of what `choose` alone carries from step to step, such as an index of the memory.
+      steps: optional scalar int, how many leading steps to run (default T). The outputs and the numbers of
+        rows beyond are zeros. May be a tensor: XLA needs no retracing when it changes.
 
     Returns:
       `(outputs, watched, state, memory, index)`: outputs stacked to `[T, B, ...]`; the numbers of the rows
-      that `watched_t` hold in M_t, for `memory.rows`, stacked likewise; the others after the last step.
+      that `watched_t` hold in M_t, for `memory.rows`, stacked likewise; the others after the last step run.
 
     >>> import tensorflow as tf
     >>> from santm_tf.sparse.rows import Rows, scan_rows
@@ -90,145 +114,63 @@ def scan_rows(choose, step, inputs, state, memory, index=()):
     >>> seen.numpy().ravel().tolist(), memory.whole(1).numpy().ravel().tolist()
     ([0.0, 0.0, 1.0], [1.0, 0.0, 2.0])
     """
-    nest = tf.nest
-    leaves = [tf.convert_to_tensor(v) for v in nest.flatten((inputs, state))]
-    n_in, n_state = len(nest.flatten(inputs)), len(nest.flatten(state))
-    has_gradient = [v.dtype.is_floating for v in leaves]
-    index = nest.map_structure(tf.convert_to_tensor, index)
-    like = {}  # structures, known once a step was traced
+    inputs, state, index = tf.nest.map_structure(tf.convert_to_tensor, (inputs, state, index))
 
-    def chosen(x, s, memory, index):
-        reads, writes, watched, index = choose(nest.pack_sequence_as(inputs, x),
-                                               nest.pack_sequence_as(state, s), memory, index)
-        like["reads"], like["watched"] = reads, watched
-        return nest.flatten(reads), writes, nest.flatten(watched), index
+    def visit(t, x, s, now, index):
+        """Step t of a memory where all earlier writes have settled. Its own are handed on."""
+        reads, writes, watched, index = choose(x, s, now, index)
+        numbers = tf.nest.map_structure(lambda slots: tf.gather(now.holds, slots), (reads, writes))
+        y, after, new = step(x, s, *tf.nest.map_structure(now.rows, numbers), reads, writes)
+        watched = tf.nest.map_structure(lambda slots: now.after(t, writes, slots), watched)
+        pending = t, writes, tf.cast(new, now.written.dtype)
+        return (carried(after, s), now[1:], pending, index), (y, watched, (s, reads, writes, numbers))
 
-    def flat_step(x, s, read, held, reads, writes):
-        y, new, rows = step(nest.pack_sequence_as(inputs, x), nest.pack_sequence_as(state, s),
-                            nest.pack_sequence_as(like["reads"], read), held,
-                            nest.pack_sequence_as(like["reads"], reads), writes)
-        like["outputs"] = y
-        return nest.flatten(y), nest.flatten(new), rows
+    def run(initial, xs, s0):
+        return _run(visit, step, xs, s0, memory._replace(initial=initial), index, steps)
 
-    @tf.custom_gradient
-    def run(initial, *differentiable):
-        given = iter(differentiable)
-        everything = [next(given) if smooth else v for v, smooth in zip(leaves, has_gradient, strict=True)]
-        xs, s0 = everything[:n_in], everything[n_in:]
-        length = xs[0].shape[0] if xs[0].shape[0] is not None else tf.shape(xs[0])[0]
-        reading = [unstack(x, length) for x in xs]
-        start = Rows(initial, memory.written, memory.holds)
-        first = [x[0] for x in xs]
-        r0, w0, watch0, _ = chosen(first, s0, start, index)
-        y0, _, new0 = flat_step(first, s0, [start.at(r) for r in r0], start.at(w0), r0, w0)
-
-        def places(t, writes):
-            """Where what step t writes to some slots is among what is written, `[B, m]`."""
-            # Of shapes, not of numbers from outside: those the backward program would get as data.
-            batch, count = tf.unstack(tf.shape(writes))
-            begin = tf.range(batch)[:, None] * (tf.shape(memory.written)[0] // batch)
-            return begin + t * count + tf.range(count)
-
-        def settled(t, written, holds, writes, new):
-            """The memory after the step before wrote some."""
-            at = places(tf.maximum(t - 1, 0), writes)  # step 0 writes over what comes before it
-            return Rows(initial, tf.tensor_scatter_nd_update(written, at[..., None], new),
-                        tf.tensor_scatter_nd_update(holds, writes[..., None], tf.shape(initial)[0] + at))
-
-        def after(watched, holds, writes, t):
-            """The rows that slots hold after step t wrote some."""
-            batch, count = tf.unstack(tf.shape(writes))
-            alone = [batch, *[1] * (watched.shape.rank - 1), count]
-            new = tf.reshape(tf.shape(initial)[0] + places(t, writes), alone)
-            same = watched[..., None] == tf.reshape(writes, alone)
-            return tf.maximum(tf.gather(holds, watched), tf.reduce_max(tf.where(same, new, -1), -1))
-
-        def forward(t, s, written, holds, last, new, index, ys, kept, watching):
-            # A step's writes settle in the next: XLA copies, every step, what is read before it is written.
-            now = settled(t, written, holds, last, new)
-            x = [a.read(t) for a in reading]
-            reads, writes, watched, index = chosen(x, s, now, index)
-            rows = [tf.gather(now.holds, v) for v in (*reads, writes)]
-            kept = [a.write(t, v) for a, v in zip(kept, [*s, *reads, writes, *rows], strict=True)]
-            *read, held = map(now.rows, rows)
-            y, s, new = flat_step(x, s, read, held, reads, writes)
-            forbid_random_ops()
-            ys = [a.write(t, v) for a, v in zip(ys, y, strict=True)]
-            watched = [after(v, now.holds, writes, t) for v in watched]
-            watching = [a.write(t, v) for a, v in zip(watching, watched, strict=True)]
-            return (t + 1, s, now.written, now.holds, writes, tf.cast(new, written.dtype), index, ys, kept,
-                    watching)
-
-        keep = [*s0, *r0, w0, *r0, w0]
-        nowhere = tf.zeros_like(w0) + tf.shape(start.holds)[0] - 1
-        _, s_end, written, holds, last, new, index_end, ys, kept, watching = tf.while_loop(
-            lambda t, *_: t < length, forward,
-            (0, list(s0), start.written, start.holds, nowhere, tf.zeros_like(new0, start.written.dtype),
-             index, *([array(v, length) for v in part] for part in (y0, keep, watch0))),
-            maximum_iterations=length, parallel_iterations=1)
-        ys, kept, watching = ([a.stack() for a in part] for part in (ys, kept, watching))
-        end = settled(length, written, holds, last, new)
-        counts = [n_state, len(r0), 1, len(r0), 1]
-
-        def backward(*upstream, variables=None):
-            variables = list(variables or ())
-            d_outputs, _, d_end, (d_written, *_) = _parts(
-                [None if d is None else tf.convert_to_tensor(d) for d in upstream],
-                [len(ys), len(watching), n_state, len(upstream) - len(ys) - len(watching) - n_state])
-            reading, keeping = ([unstack(v, length) for v in part] for part in (xs, kept))
-            smooth_x = [i for i in range(n_in) if has_gradient[i]]
-            smooth_s = [i for i in range(n_state) if has_gradient[n_in + i]]
-            smooth_y = [i for i, v in enumerate(y0) if v.dtype.is_floating]
-            dys = [unstack(d_outputs[j], length) for j in smooth_y]
-
-            def step_back(i, ds, d_initial, d_written, dv, dxs):
-                t = length - 1 - i
-                x = [a.read(t) for a in reading]
-                s, reads, (writes,), read_rows, (held_rows,) = _parts([a.read(t) for a in keeping], counts)
-                read, held = [end.rows(v) for v in read_rows], end.rows(held_rows)
-                sources = [x[j] for j in smooth_x], [s[j] for j in smooth_s], read, held
-                with tf.GradientTape(watch_accessed_variables=False) as tape:
-                    tape.watch(sources)
-                    tape.watch(variables)
-                    y, state, new = flat_step(x, s, read, held, reads, writes)
-                gx, gs, g_read, g_held, gv = tape.gradient(
-                    [*(y[j] for j in smooth_y), *(state[j] for j in smooth_s), new], (*sources, variables),
-                    output_gradients=[*(d.read(t) for d in dys), *ds,
-                                      tf.cast(tf.gather(d_written, places(t, writes)), new.dtype)],
-                    unconnected_gradients="zero")
-                initial_rows = tf.shape(initial)[0]
-                for rows, g in zip([*read_rows, held_rows], [*g_read, g_held], strict=True):
-                    of_initial = tf.where(rows[..., None] < initial_rows, g, tf.zeros_like(g))
-                    d_initial = tf.tensor_scatter_nd_add(
-                        d_initial, tf.minimum(rows, initial_rows - 1)[..., None], of_initial)
-                    d_written = tf.tensor_scatter_nd_add(
-                        d_written, tf.maximum(rows - initial_rows, 0)[..., None], g - of_initial)
-                return (i + 1, gs, d_initial, d_written, add(dv, gv),
-                        [a.write(t, g) for a, g in zip(dxs, gx, strict=True)])
-
-            _, ds, d_initial, _, dv, dxs = tf.while_loop(
-                lambda i, *_: i < length, step_back,
-                (0, [d_end[j] for j in smooth_s], tf.zeros_like(initial), d_written,
-                 [tf.zeros_like(v) for v in variables], [array(xs[j][0], length) for j in smooth_x]),
-                maximum_iterations=length, parallel_iterations=1)
-            gradients = [d_initial, *(a.stack() for a in dxs), *ds]
-            return (gradients, dv) if variables else gradients
-
-        return [*ys, *watching, *s_end, end.written, end.holds, *nest.flatten(index_end)], backward
-
-    flat = run(memory.initial, *[v for v, smooth in zip(leaves, has_gradient, strict=True) if smooth])
-    outputs, watched, state_end, end, index_end = _parts(
-        flat, [len(nest.flatten(like["outputs"])), len(nest.flatten(like["watched"])), n_state, 2,
-               len(nest.flatten(index))])
-    return (nest.pack_sequence_as(like["outputs"], outputs), nest.pack_sequence_as(like["watched"], watched),
-            nest.pack_sequence_as(state, state_end), Rows(memory.initial, *end),
-            nest.pack_sequence_as(index, index_end))
+    outputs, watched, state, memory_end, index = differentiable(run, memory.initial, inputs, state)
+    return outputs, watched, state, Rows(memory.initial, *memory_end), index
 
 
-def _parts(flat, counts):
-    """A flat list cut into lists of so many."""
-    parts, start = [], 0
-    for count in counts:
-        parts.append(flat[start:start + count])
-        start += count
-    return parts
+def _run(visit, step, xs, s0, start, index, steps):
+    """What `differentiable` asks for."""
+    def settle_and_visit(t, x, carry):
+        # A step's writes settle in the next: XLA copies, every step, what is read before it is written.
+        s, held, pending, index = carry
+        return visit(t, x, s, Rows(start.initial, *held).settled(*pending), index)
+
+    first = visit(0, at_first(xs), s0, start, index)
+    (_, _, (_, writes, new), _), _ = first
+    # Step 0 writes over what settles before it.
+    nothing = 0, tf.zeros_like(writes) + tf.shape(start.holds)[0] - 1, tf.zeros_like(new)
+    (s_end, held, pending, index), (ys, watched, kept) = forward(
+        settle_and_visit, xs, (s0, start[1:], nothing, index), first, steps)
+    end = Rows(start.initial, *held).settled(*pending)
+
+    def back(upstream, variables):
+        dys, _, ds, (d_written, _), _ = upstream
+
+        def visit_back(t, read, carry):
+            (x, (s, reads, writes, numbers), dy), (ds, d_initial, d_written, dv) = read, carry
+            rows = tf.nest.map_structure(end.rows, numbers)
+            d_new = tf.gather(d_written, end.places(t, writes))
+            gx, gs, *d_rows, gv = vjp(lambda: step(x, s, *rows, reads, writes), (x, s, *rows), variables,
+                                      (dy, ds, d_new))
+            for n, g in zip(tf.nest.flatten(numbers), tf.nest.flatten(d_rows), strict=True):
+                d_initial, d_written = _added(d_initial, d_written, n, g)
+            return (gs, d_initial, d_written, add(dv, gv)), gx
+
+        totals = tf.zeros_like(end.initial), d_written, [tf.zeros_like(v) for v in variables]
+        (ds, d_initial, _, dv), dxs = backward(visit_back, (xs, kept, smooth(dys)), (smooth(ds), *totals),
+                                               smooth(at_first(xs)), steps)
+        return (d_initial, dxs, ds), dv
+
+    return (ys, watched, s_end, end[1:], index), back
+
+
+def _added(d_initial, d_written, numbers, g):
+    """Gradients of the initial and the written rows, to which those of numbered rows are added."""
+    count = tf.shape(d_initial)[0]
+    of_initial = tf.where(numbers[..., None] < count, g, tf.zeros_like(g))
+    return (tf.tensor_scatter_nd_add(d_initial, tf.minimum(numbers, count - 1)[..., None], of_initial),
+            tf.tensor_scatter_nd_add(d_written, tf.maximum(numbers - count, 0)[..., None], g - of_initial))
