@@ -22,22 +22,13 @@ from santm_tf.sparse.cell import SparseMemoryCell
 
 
 @dataclasses.dataclass(frozen=True)
-class DenseMemory:
-    """The sizes of a memory whose heads have weights over all slots. See `NTMCell`, `MemoryCell`.
-
-    >>> from santm_tf import SANTM, DenseMemory
-    >>> SANTM(8, memory=DenseMemory(memory_slots=16, slot_width=8)).memory.read_heads
-    1
-    """
+class Memory:
+    """The sizes that SANTM asks of every kind of memory; a kind adds its own."""
 
     memory_slots: int = 32
     slot_width: int = 32
     read_heads: int = 1
-    write_heads: int = 1
-    shift_range: int = 1
-    memory_init: str = "learned"
-    addressing: str = "ntm"
-    cell_class: ClassVar[type] = MemoryCell
+    cell_class: ClassVar[type]
 
     def cell(self, units, **options):
         """The memory's cell, with a controller of so many units."""
@@ -45,7 +36,23 @@ class DenseMemory:
 
 
 @dataclasses.dataclass(frozen=True)
-class SparseMemory(DenseMemory):
+class DenseMemory(Memory):
+    """The sizes of a memory whose heads have weights over all slots. See `MemoryCell`.
+
+    >>> from santm_tf import SANTM, DenseMemory
+    >>> SANTM(8, memory=DenseMemory(memory_slots=16, slot_width=8)).memory.read_heads
+    1
+    """
+
+    write_heads: int = 1
+    shift_range: int = 1
+    memory_init: str = "learned"
+    addressing: str = "ntm"
+    cell_class = MemoryCell
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseMemory(Memory):
     """The sizes of a memory whose heads keep k weights, at a cost that hardly grows with the slots.
 
     See `santm_tf.sparse.cell.SparseMemoryCell`.
@@ -55,12 +62,14 @@ class SparseMemory(DenseMemory):
     'constant'
     """
 
+    write_heads: int = 1
+    shift_range: int = 1
     memory_init: str = "constant"
     top_k: int = 4
     allocate: bool = True
     normaliser: str = "softmax"
     search: str = "auto"
-    cell_class: ClassVar[type] = SparseMemoryCell
+    cell_class = SparseMemoryCell
 
 
 MEMORIES = {"dense": DenseMemory, "sparse": SparseMemory}

@@ -9,7 +9,7 @@ from santm_tf.attention import ChebAttention
 from santm_tf.cells import SegmentCell, SegmentLSTMCell
 from santm_tf.errors import ArgumentError
 from santm_tf.hard_concrete import HardConcreteMask
-from santm_tf.memories import MEMORIES, DenseMemory
+from santm_tf.memories import MEMORIES, Memory
 
 # Options that SANTM hands on to a part which is named by a string, and what they are called there.
 ACCESS_OPTIONS = {"access_rate": "access_rate", "mask_period": "period", "plan_size": "plan_size",
@@ -39,7 +39,7 @@ def memory_of(memory, options):
     given = {name: value for name, value in options.items() if name in MEMORY_OPTIONS}
     if isinstance(memory, dict):
         memory = MEMORIES[memory["kind"]](**{k: v for k, v in memory.items() if k != "kind"})
-    if isinstance(memory, DenseMemory):
+    if isinstance(memory, Memory):
         _none_left("memory", given)
         return memory
     if memory not in MEMORIES:
@@ -129,7 +129,7 @@ def bottom_of(controller, units, segment_length, boundaries, dtype):
 
 def configuration(part):
     """A part as numbers and strings, its precision left to the layer that has it."""
-    if isinstance(part, DenseMemory):
+    if isinstance(part, Memory):
         kind = next(kind for kind, sizes in MEMORIES.items() if type(part) is sizes)
         return {"kind": kind, **dataclasses.asdict(part)}
     config = {name: value for name, value in part.get_config().items() if name != "dtype"}

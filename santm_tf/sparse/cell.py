@@ -168,9 +168,11 @@ class SparseMemoryCell(MemoryCell):
             lambda *given: self._choose(*given, reach, finds_all, **options),
             # Through `call`, so that backward, too, Keras gives it the weights in the layer's precision.
             lambda x, s, *rows: self(x, s, rows=rows, heads=keep.heads, **options),
-            (m, a), controller, memory, (order, index))
-        visits = [tf.concat([v[None], w], 0) if keep.every else w[-1:] for v, w in zip(
+            (m, a), controller, memory, (order, index), steps)
+        visits = [tf.concat([v[None], w], 0) for v, w in zip(
             (*self._seen(controller), first_near), (*after, near), strict=True)]
+        if not keep.every:
+            visits = [tf.gather(v, [length if steps is None else steps]) for v in visits]
         return (SparseVisits(*visits, memory, *were or [None]),
                 SparseMemoryState(*end, memory.whole(batch), order.of_each()))
 
