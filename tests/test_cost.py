@@ -31,6 +31,8 @@ from santm_tf import (
 )
 from santm_tf.analysis import cost
 from santm_tf.errors import ArgumentError
+from santm_tf.sparse.cell import SparseMemoryCell
+from santm_tf.sparse.recency import Recency
 
 D, H = 8, 32
 SMALL = dict(slot_width=16, read_heads=2, write_heads=2, shift_range=2)
@@ -48,6 +50,14 @@ CELLS = {
     "drr_lstm": (lambda: DRRLSTMCell(H), D, drr_lstm.cost(D, H, steps=1)),
 }
 PLAIN = dict(jit_compile=False)
+
+
+def at_centre():
+    attention = ChebAttention()
+    attention.build([None, 100, 32])
+    return attention.at_centre
+
+
 LAYERS = {
     "lstm": (lambda: Recurrent(tf.keras.layers.LSTMCell(H)), [4, D], cost.lstm(D, H, 4)),
     "lstm of one unit": (lambda: Recurrent(tf.keras.layers.LSTMCell(1)), [4, 1], cost.lstm(1, 1, 4)),
@@ -66,6 +76,7 @@ LAYERS = {
     "cheb_attention": (lambda: ChebAttention(), [32, 32], cost.cheb_attention(32, 32)),
     "cheb_attention, one term": (lambda: ChebAttention(order=1), [32, 32],
                                  cost.cheb_attention(32, 32, cheb_order=1)),
+    "cheb_attention, one slot": (lambda: at_centre(), [25, 32], cost.cheb_attention(25, 32, wanted=1)),
     "cheb_attention, banded": (lambda: ChebAttention(2, 4, 2, feed_forward=8), [64, 16],
                                cost.cheb_attention(64, 16, 2, 4, 2, feed_forward=8)),
 }
@@ -82,15 +93,34 @@ def unrolled(step, inputs, state, *, constants=(), mask=None, steps=None):
     return tf.nest.map_structure(lambda *v: tf.stack(v), *outputs), state
 
 
+def unrolled_rows(choose, step, inputs, state, memory, index=()):
+    """`scan_rows` without a loop, for one sequence, and without a gradient."""
+    outputs, watched = [], []
+    for t in range(inputs[0].shape[0]):
+        x = tf.nest.map_structure(operator.itemgetter(t), inputs)
+        reads, writes, watch, index = choose(x, state, memory, index)
+        y, state, new = step(x, state, [memory.at(v) for v in reads], memory.at(writes), reads, writes)
+        at = t * writes.shape[1] + tf.range(writes.shape[1])
+        written = tf.tensor_scatter_nd_update(memory.written, at[:, None], new[0])
+        holds = tf.tensor_scatter_nd_update(memory.holds, writes[0, :, None], memory.initial.shape[0] + at)
+        memory = memory._replace(written=written, holds=holds)
+        outputs.append(y)
+        watched.append(tf.gather(memory.holds, watch))
+    return tf.nest.map_structure(lambda *v: tf.stack(v), *outputs), tf.stack(watched), state, memory, index
+
+
 @pytest.fixture
 def countable(monkeypatch):
     """Layers by operations that the profiler knows: no loops over time, and no Einsum."""
+    monkeypatch.setattr(sys.modules["santm_tf.sparse.cell"], "scan_rows", unrolled_rows)
+    monkeypatch.setattr(Recency, "_refilled", lambda self: self)  # a loop over whole numbers
     for module in ("santm_tf.santm", "santm_tf.top", "santm_tf.recurrent", "baselines.uw_ntm",
                    "baselines.associative_scan"):
         monkeypatch.setattr(sys.modules[module], "scan", unrolled)
     # Over so few chunks it is small; as it stands it is a loop.
     monkeypatch.setattr(sys.modules["baselines.associative_scan"], "linear_recurrence", lambda a, b: b)
-    monkeypatch.setattr(tf, "einsum", lambda _, term, theta: tf.matmul(term, theta))
+    monkeypatch.setattr(tf, "einsum", lambda equation, x, y: (
+        tf.tensordot(x, y, 1) if equation.startswith("bnw,w") else tf.matmul(x, y)))
 
 
 def counted(function, *specs):
@@ -152,11 +182,36 @@ def test_what_is_computed_for_all_steps_reads_its_weights_once(name, state):
     assert expected.bytes == 4 * layer.count_params() + 8 * state
 
 
+@pytest.mark.parametrize("options", [
+    {}, SMALL, {"top_k": 8, "allocate": False}, {"memory_slots": 12}, {"memory_init": "learned"},
+    {"search": "lsh"}], ids=str)
+def test_a_step_of_a_sparse_memory_costs_what_the_profiler_counts(options, countable):
+    sizes = {"memory_slots": 1000, "memory_init": "constant", **options}
+    cell = SparseMemoryCell(H, **sizes)
+    cell.build([[1, D], [1, 1]])
+    flops = counted(lambda m, a: cell.run(m, a)[0].read, tf.TensorSpec([3, 1, D]), tf.TensorSpec([3, 1, 1]))
+    np.testing.assert_allclose(3 * cost.sparse_memory_step(D, H, 3, **sizes).flops, flops, rtol=0.05)
+
+
 @functools.cache
 def counted_santm(rate, **options):
     layer = SANTM(H, access_rate=rate, jit_compile=False, **options)
     layer.add_metric = lambda *_, **__: None  # a metric's variables cannot be frozen
     return counted(layer, tf.TensorSpec([1, 2, D]))
+
+
+@pytest.mark.parametrize("sequences", [False, True])
+def test_santm_with_a_sparse_memory_costs_the_sum_of_its_levels(sequences, countable):
+    memory = {"memory": "sparse", "memory_slots": 100, "top_k": 2}
+    flops = counted_santm(1, return_sequences=sequences, **memory)
+    expected = cost.santm(D, H, 2, 1, boundary_rate=1, return_sequences=sequences, **memory)
+    np.testing.assert_allclose(expected.flops, flops, rtol=0.05)
+
+
+def test_a_sparse_memory_costs_the_same_whatever_its_slots():
+    few, many = (cost.santm(D, H, 100, 0.5, memory="sparse", memory_slots=n) for n in (1000, 10**6))
+    assert few == many
+    assert few.accesses == 50 * 9  # four slots read, five written
 
 
 @pytest.mark.parametrize("sequences", [False, True])

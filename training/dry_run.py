@@ -30,8 +30,6 @@ def description(model, task):
 
 def _flops(model, task, steps):
     """By the formulas of the models, with the sizes that the flags give."""
-    if FLAGS.model == "santm" and FLAGS.memory == "sparse":
-        return "no formula for --memory=sparse"
     given = {"features": task.features or FLAGS.embedding or FLAGS.units, "steps": steps,
              "boundary_rate": 1 / FLAGS.segment_length, "return_sequences": task.return_sequences,
              **FLAGS.flag_values_dict()}

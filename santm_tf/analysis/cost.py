@@ -17,6 +17,8 @@ import inspect
 
 from santm_tf.attention import SLOTS_PER_OFFSET
 from santm_tf.errors import ArgumentError, at_least
+from santm_tf.sparse.cell import EXACT_UP_TO
+from santm_tf.sparse.search import LOAD, MIN_ROOM, PROBES, TABLES, turns_of
 
 _RATES = ("access_rate", "boundary_rate", "update_rate")
 
@@ -155,13 +157,80 @@ def memory_step(features, units, memory_slots=32, slot_width=32, read_heads=1, w
 
 
 @checked
-def cheb_attention(memory_slots, slot_width, attention_heads=4, cheb_order=3, locality=4, feed_forward=None):
+def sparse_memory_step(features, units, steps, memory_slots=32, slot_width=32, read_heads=1, write_heads=1,
+                       shift_range=1, top_k=4, allocate=True, memory_init="constant", search="auto"):
+    """One of S accessed steps over a memory of which a head touches k slots. See `SparseMemoryCell`.
+
+    With h = R + V heads that reach P = 2 k (2 s + 1) places, and m = V (k + 1) rows written (V k without
+    `allocate`), the slots are chosen first and used then, each time by
+    `lstm(d + R W, H) + 2 H E + 3 E`          controller; E = h (W + 2 s + 4) + 2 V W + V numbers for heads
+    `h (4 P^2 + 7 P + (4 W + 13) k + 2 W)`    logits at the places reached
+    Then there are
+    `(5 V W + 4 W + 3 V k + 2 m) m`           rows erased and written, and their sum
+    `2 R k W + 3 (2 H + R W + h k) + h k (P + 5 + 6 k)`   vectors read, the gated state, its weights
+    and the search, see `slot_search`. Numbers of slots and rows are not counted, beside those in logits.
+
+    Args:
+      steps: S.
+      The rest as in `SparseMemoryCell`.
+
+    >>> sparse_memory_step(32, 32, 100, memory_slots=10**6).accesses
+    9
+    """
+    heads, width, written = read_heads + write_heads, slot_width, write_heads * (top_k + allocate)
+    outputs = heads * (width + 2 * shift_range + 4) + write_heads * (2 * width + allocate)
+    control = lstm(features + read_heads * width, units) + dense(units, outputs) + Cost(2 * outputs)
+    places = 2 * top_k * (2 * shift_range + 1)
+    logits = heads * (4 * places ** 2 + 7 * places + (4 * width + 13) * top_k + 2 * width)
+    search = slot_search(steps, memory_slots, width, read_heads, write_heads, top_k, allocate, memory_init,
+                         search)
+    carried = read_heads * width + heads * top_k
+    flops = ((5 * write_heads * width + 4 * width + 3 * write_heads * top_k + 2 * written) * written
+             + 2 * read_heads * top_k * width + 3 * (2 * units + carried)
+             + heads * top_k * (places + 5 + 6 * top_k))
+    return (control + Cost(control.flops + 2 * logits + flops, accesses=read_heads * top_k + written)
+            + search + state(carried + written * width))
+
+
+def slot_search(steps, memory_slots, slot_width, read_heads, write_heads, top_k, allocate, memory_init,
+                  search):
+    """What a step's search for similar slots costs, n rows being looked at; arguments as of the step's.
+
+    `h (2 W + 1) n + n`                        of a constant memory the n = S m + 1 rows that S steps can write
+    `h (2 W + 2 + 2 k) n + 16 r W^2 (h + m)`   hashed: those of 2^r buckets of 8 tables, by r rotations
+    `(2 h + 3) W N + (2 h + 9) N`              all slots of a learned memory; W N more of one that S steps fill
+    and `2 h k (W + 2 k) + 3 (k + m) W` for k slots that were never written, and for the index.
+    """
+    heads, width, written = read_heads + write_heads, slot_width, write_heads * (top_k + allocate)
+    rows, constant = steps * written, memory_init == "constant"
+    hashed = search == "lsh" or (search == "auto" and min(rows, memory_slots) > EXACT_UP_TO)
+    if constant and hashed:
+        turns = turns_of(width)
+        looked = TABLES * PROBES ** turns * max(LOAD * (rows + 1) // (2 * width) ** turns, MIN_ROOM)
+        flops = (heads * (2 * width + 2 + 2 * top_k) * looked
+                 + 2 * TABLES * turns * width ** 2 * (heads + written))
+    elif constant and steps * (read_heads * top_k + written) + top_k <= memory_slots:
+        looked = rows + 1
+        flops = heads * (2 * width + 1) * looked + looked
+    else:
+        looked = memory_slots
+        flops = ((2 * heads + 3 + constant) * width + 2 * heads + 9) * looked
+    unwritten = 2 * heads * top_k * (width + 2 * top_k) + 3 * (top_k + written) * width
+    return Cost(flops + unwritten, bytes=4 * width * looked)
+
+
+@checked
+def cheb_attention(memory_slots, slot_width, attention_heads=4, cheb_order=3, locality=4, feed_forward=None,
+                   wanted=None):
     """The recall's attention over N slots: A heads, order K, hidden width F. See `ChebAttention`.
 
     `8 N W^2 + 2 K N W^2 / A + 4 N W F`   the maps Q, K_, V, W_o; Theta; the feed-forward block
     `2 K N^2 W + 4 A N^2`                 S, and A^ x for each order above 0 (nothing for K = 1)
     `(4 K + 1) N W + N F`                 Chebyshev terms, residuals, biases
     The banded form has `4 K w N W + 3 A w N` in place of the second line.
+
+    Args:
+      wanted: of how many slots the output is wanted, by the banded form (default: all).
 
     Raises:
       ArgumentError: sizes below 1, or heads that do not divide W.
@@ -172,28 +241,30 @@ def cheb_attention(memory_slots, slot_width, attention_heads=4, cheb_order=3, lo
     if slot_width % attention_heads:
         raise ArgumentError(f"cost.cheb_attention: attention_heads={attention_heads}; "
                             f"it must divide slot_width={slot_width}")
-    memory, hidden = memory_slots * slot_width, feed_forward or slot_width
-    maps = (dense(slot_width, 4 * slot_width, memory_slots, bias=False)
-            + cheb_order * dense(slot_width // attention_heads, slot_width, memory_slots, bias=False))
-    feed = dense(slot_width, hidden, memory_slots) + dense(hidden, slot_width, memory_slots)
-    if memory_slots > SLOTS_PER_OFFSET * locality:
+    numbers, hidden, outputs = memory_slots * slot_width, feed_forward or slot_width, wanted or memory_slots
+    maps = (dense(slot_width, 3 * slot_width, memory_slots, bias=False)
+            + dense(slot_width, slot_width, outputs, bias=False)
+            + cheb_order * dense(slot_width // attention_heads, slot_width, outputs, bias=False))
+    feed = dense(slot_width, hidden, outputs) + dense(hidden, slot_width, outputs)
+    if wanted or memory_slots > SLOTS_PER_OFFSET * locality:
         graph = (4 * cheb_order * slot_width + 3 * attention_heads) * locality * memory_slots
     else:
         graph = (2 * cheb_order * slot_width + 4 * attention_heads) * memory_slots ** 2
     graph *= cheb_order > 1
-    return maps + feed + Cost(graph + 4 * cheb_order * memory, bytes=4 * memory)
+    return maps + feed + Cost(graph + 4 * cheb_order * numbers, bytes=4 * numbers)
 
 
 @checked
 def santm(features, units, steps, access_rate, boundary_rate=0.25, memory_slots=32, slot_width=32,
           read_heads=1, write_heads=1, shift_range=1, attention_heads=4, cheb_order=3, locality=4,
-          return_sequences=False):
+          return_sequences=False, memory="dense", memory_init=None, top_k=None, allocate=True, search="auto"):
     """A sequence through SANTM (Shan et al. 2025; see `SANTM`): each level as often as it acts.
 
     `T segment_lstm(d) + beta T cascade_lstm(H) + rho T memory_step(H) + S recall + S_y readout`
 
     `recall = cheb_attention + 2 R N W + N W`, `readout = 2 (2 H + (R + 1) W) H + H`; S = S_y = 1, or with
-    return_sequences S = 1 + rho T (the memory at first and after each access) and S_y = T.
+    return_sequences S = 1 + rho T (the memory at first and after each access) and S_y = T. A sparse memory
+    has `sparse_memory_step`, and a recall of R k slots from what is within its reach of each.
 
     Args:
       access_rate: rho, the share of steps that access the memory.
@@ -207,13 +278,20 @@ def santm(features, units, steps, access_rate, boundary_rate=0.25, memory_slots=
     >>> sparse.accesses / full.accesses, round(sparse.flops / full.flops, 2)
     (0.25, 0.42)
     """
-    memory = memory_slots * slot_width
-    recall = (cheb_attention(memory_slots, slot_width, attention_heads, cheb_order, locality)
-              + Cost((2 * read_heads + 1) * memory))
+    accesses, sizes = access_rate * steps, (memory_slots, slot_width, read_heads, write_heads, shift_range)
+    graph = attention_heads, cheb_order, locality
+    if memory == "sparse":
+        top_k = top_k or 4
+        step = sparse_memory_step(units, units, max(accesses, 1), *sizes, top_k, allocate,
+                                  memory_init or "constant", search)
+        reach = cheb_order * locality if cheb_order > 1 else 0
+        slot = cheb_attention(2 * reach + 1, slot_width, *graph, wanted=1)
+        recall = Cost(read_heads * top_k * (slot.flops + 2 * slot_width), bytes=slot.bytes)
+    else:
+        step = memory_step(units, units, *sizes)
+        recall = (cheb_attention(memory_slots, slot_width, *graph)
+                  + Cost((2 * read_heads + 1) * memory_slots * slot_width))
     readout = dense(2 * units + (read_heads + 1) * slot_width, units)
-    accesses = access_rate * steps
     return (steps * segment_lstm(features, units) + boundary_rate * steps * cascade_lstm(units, units)
-            + accesses * memory_step(units, units, memory_slots, slot_width, read_heads, write_heads,
-                                     shift_range)
-            + (1 + accesses if return_sequences else 1) * recall
+            + accesses * step + (1 + accesses if return_sequences else 1) * recall
             + (steps if return_sequences else 1) * readout)

@@ -160,7 +160,7 @@ class Hashed(NamedTuple):
     def start(cls, memory, batch, writes):
         rows = tf.shape(memory.written)[0] // batch
         width = memory.initial.shape[-1]
-        buckets = (2 * width) ** _turns(width)
+        buckets = (2 * width) ** turns_of(width)
         room = tf.maximum(LOAD * rows // buckets, MIN_ROOM)
         none = tf.shape(memory.written)[0] - 1
         return cls(Written.start(memory, batch, writes), tf.fill([batch * TABLES * buckets + 1, room], none))
@@ -172,7 +172,7 @@ class Hashed(NamedTuple):
         top = tf.math.top_k(tf.abs(turned), min(probes, width)).indices
         outcome = top + width * tf.cast(tf.gather(turned, top, batch_dims=4) > 0, tf.int32)
         number = tf.range(TABLES)[:, None] + TABLES * tf.range(tf.shape(vectors)[0])[:, None, None, None]
-        for turn in range(_turns(width)):
+        for turn in range(turns_of(width)):
             number = number[..., None] * 2 * width + outcome[..., turn, None, :]
             number = tf.reshape(number, tf.concat([tf.shape(top)[:3], [-1]], 0))
         return number
@@ -214,7 +214,7 @@ def _with_others(slots, scores, keys, memory, count, others):
     return best_distinct(tf.concat([slots, others], -1), tf.concat([scores, also], -1), count)
 
 
-def _turns(width):
+def turns_of(width):
     """How many rotations' outcomes number a bucket: the fewest that make about a thousand buckets or more."""
     return math.ceil(math.log(1000, 2 * width))
 
@@ -222,5 +222,5 @@ def _turns(width):
 @functools.cache
 def _rotations(width):
     """Random orthogonal matrices `[W, tables, turns, W]`, always the same."""
-    normal = np.random.default_rng(0).normal(size=[TABLES, _turns(width), width, width])
+    normal = np.random.default_rng(0).normal(size=[TABLES, turns_of(width), width, width])
     return np.linalg.qr(normal)[0].transpose(2, 0, 1, 3).astype(np.float32)
