@@ -16,7 +16,6 @@ class Model:
       width: the option that sets how many weights the model has.
       multiple: an option of which the width has to be a multiple.
       finer: an option that sets the number of weights more finely than the width.
-      schedule: whether training lowers the rate of an access mask.
     """
 
     make: Callable
@@ -24,4 +23,3 @@ class Model:
     width: str = "units"
     multiple: str | None = None
     finer: str | None = None
-    schedule: bool = False

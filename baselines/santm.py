@@ -71,4 +71,4 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
         stateful=stateful, jit_compile=jit_compile, seed=seed)
 
 
-MODEL = Model(make, cost, schedule=True)
+MODEL = Model(make, cost)

@@ -26,6 +26,7 @@ def measured(epochs):
     import tensorflow as tf
 
     from training import board, callbacks, flags, models
+    from training.resolve import resolve
     from training.run import load_task
     from training.workdir import Workdir
 
@@ -54,7 +55,7 @@ def measured(epochs):
     def trainer(task, *more):
         """Function that trains for an epoch more and gives the seconds of a step."""
         tf.keras.utils.set_random_seed(0)
-        model, clock = models.compiled(task), Clock()
+        model, clock = models.compiled(config, task), Clock()
         watch = [clock, callbacks.StopWhenNotFinite(lambda: None), *more]
 
         def epoch(n):
@@ -64,10 +65,10 @@ def measured(epochs):
         return epoch
 
     with tempfile.TemporaryDirectory() as folder:
-        flags.define()
-        flags.parse(["benchmarks.board", *RUN, f"--workdir={folder}"])
-        task = load_task()
-        watch = Timed(Workdir(folder), task, (1 + epochs) * task.steps_per_epoch)
+        config = flags.parse(["benchmarks.board", *RUN, f"--workdir={folder}"])
+        task = load_task(config)
+        config = resolve(config, task)
+        watch = Timed(config, Workdir(folder), task, (1 + epochs) * task.steps_per_epoch)
         trainers = {"without": trainer(task), "again": trainer(task), "with": trainer(task, watch)}
         seconds = []
         for n in range(1 + epochs):

@@ -21,7 +21,8 @@ from santm_tf.capacity import optimal_access_rate, recallable
 
 SLOTS, GAPS = (4, 16), (16, 8, 4, 2, 1)  # an access every so many steps
 SIZES = ["--units=64", "--slot_width=16", "--memory_init=constant", "--attention_heads=2", "--cheb_order=2",
-         "--locality=1", "--segment_length=1.0", "--boundary_penalty=0.0", "--max_memory=2", "--mask=uniform",
+         "--locality=1", "--segment_length=1.0", "--boundary_penalty=0.0", "--memory_horizon=2",
+         "--mask=uniform",
          "--batch_size=32", "--learning_rate=0.005"]
 TASKS = {  # its flags, what is recalled above chance by a run's result, and the unit of that
     "copy_memory": (["--delay=12", "--epochs=6", "--steps_per_epoch=250"],

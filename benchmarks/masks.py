@@ -14,15 +14,15 @@ MASKS, RATES = ("learned", "hard_concrete", "uniform", "random"), (0.1, 0.25, 0.
 TASKS = {  # the score on the test split, and the flags
     "pmnist": ("accuracy", [
         "--pixels_per_step=7", "--train_size=10000", "--epochs=6", "--batch_size=64", "--segment_length=4",
-        "--max_memory=8", "--learning_rate=0.006"]),
+        "--memory_horizon=8", "--learning_rate=0.006"]),
     "digits": ("accuracy", [
-        "--epochs=30", "--batch_size=32", "--max_memory=8", "--dropout=0.2", "--learning_rate=0.008"]),
+        "--epochs=30", "--batch_size=32", "--memory_horizon=8", "--dropout=0.2", "--learning_rate=0.008"]),
     "adding": ("mse", [
         "--length=50", "--epochs=10", "--steps_per_epoch=100", "--batch_size=32", "--segment_length=1",
         "--learning_rate=0.005"]),
     "copy_memory": ("accuracy", [
         "--delay=10", "--epochs=10", "--steps_per_epoch=200", "--batch_size=32", "--segment_length=1",
-        "--boundary_penalty=0", "--max_memory=2", "--attention_heads=2", "--cheb_order=2", "--locality=1",
+        "--boundary_penalty=0", "--memory_horizon=2", "--attention_heads=2", "--cheb_order=2", "--locality=1",
         "--memory_init=constant", "--learning_rate=0.005"]),
 }
 SIZES = ["--units=32", "--memory_slots=16", "--slot_width=16"]

@@ -14,7 +14,7 @@ from santm_tf.analysis import cost
 
 STEPS, UNITS, SLOTS = 784, 32, 32
 TASK = ["--task=pmnist", "--train_size=20000", f"--units={UNITS}",
-        f"--memory_slots={SLOTS}", f"--slot_width={SLOTS}", "--max_memory=8", "--epochs=8",
+        f"--memory_slots={SLOTS}", f"--slot_width={SLOTS}", "--memory_horizon=8", "--epochs=8",
         "--batch_size=128", "--learning_rate=0.008"]
 MODELS = {
     "ntm": ["--model=ntm"],

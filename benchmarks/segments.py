@@ -19,11 +19,11 @@ from tasks import change_points, corpus, generated, speaker, vocabulary
 
 TASKS = {  # the score on the test split, its data, how far from a true boundary one may be, and the flags
     "change_points": ("mse", None, (0, 2), [
-        "--units=32", "--memory_slots=8", "--slot_width=16", "--max_memory=8", "--segment_length=10",
+        "--units=32", "--memory_slots=8", "--slot_width=16", "--memory_horizon=8", "--segment_length=10",
         "--boundary_penalty=10", "--access_rate=0.1", "--initial_access_rate=0.1", "--batch_size=32",
         "--epochs=8", "--steps_per_epoch=150", "--learning_rate=0.005"]),
     "speaker": ("accuracy", "fsdd.zip", (-5, 5), [
-        "--max_length=300", "--units=64", "--memory_slots=16", "--slot_width=16", "--max_memory=16",
+        "--max_length=300", "--units=64", "--memory_slots=16", "--slot_width=16", "--memory_horizon=16",
         "--segment_length=8", "--dropout=0.2", "--access_rate=0.1", "--initial_access_rate=0.1",
         "--batch_size=32", "--epochs=10", "--learning_rate=0.005"]),
     "chars": ("bits_per_character", "tinyshakespeare.txt", (-1, 0), [

@@ -7,6 +7,9 @@ import statistics
 import subprocess
 import sys
 
+from training import flags
+from training.errors import UsageError
+
 # Runs that differ in seed or in where a mask is open are the same programs: each is compiled once.
 COMPILED = os.path.abspath(os.path.join("runs", "compiled"))
 
@@ -36,20 +39,15 @@ def options(benchmark, choices, data=None):
     return chosen
 
 
-def result(config, workdir, *flags):
+def result(config, workdir, *given):
     """The last line of the run that a flag file, or None, and flags describe.
 
     A run that is done with the same flags is taken as it is, one that was stopped goes on.
     """
-    asked, given = [], list(flags)
-    if config:
-        given.insert(0, f"--flagfile={config}")
-        with open(config) as file:
-            asked = [line for line in file.read().split("\n") if line.startswith("--")]
-    done = _done(workdir, {flag.split("=")[0]: flag for flag in (*asked, *flags)})
-    if done:
+    command = [sys.executable, "train.py", *[f"--flagfile={config}"] * bool(config), *given,
+               f"--workdir={workdir}", "--resume"]
+    if done := _done(workdir, command[1:]):
         return done
-    command = [sys.executable, "train.py", *given, f"--workdir={workdir}", "--resume"]
     os.makedirs(workdir, exist_ok=True)
     os.makedirs(COMPILED, exist_ok=True)
     with open(os.path.join(workdir, "stderr"), "w") as log:
@@ -61,26 +59,15 @@ def result(config, workdir, *flags):
     return json.loads(ran.stdout.strip().split("\n")[-1])
 
 
-def _done(workdir, asked):
+def _done(workdir, argv):
     """The result of a run that was made with these flags and is done, else None."""
     try:
-        with open(os.path.join(workdir, "flags.cfg")) as file:
-            made_with = file.read().split("\n")
-        result = metrics(workdir).get("result")
-    except FileNotFoundError:
+        made, result = flags.read(os.path.join(workdir, flags.FILE)).texts(), metrics(workdir).get("result")
+    except (FileNotFoundError, UsageError):
         return None
-    made_with = {_parsed(flag) for flag in made_with}
-    same = all(_parsed(flag) in made_with for name, flag in asked.items() if name != "--data_dir")
+    asked = {option.name: text for option, text in flags.parse(argv).given().items()}
+    same = all(made.get(name) == text for name, text in asked.items() if name != "data_dir")
     return result if same else None
-
-
-def _parsed(flag):
-    """Name and value of a flag; `--rate=1` and `--rate=1.0` are the same."""
-    name, _, value = flag.partition("=")
-    try:
-        return name, float(value)
-    except ValueError:
-        return name, value
 
 
 def metrics(workdir):
@@ -94,11 +81,11 @@ def curve(workdir, figure):
     return [round(epoch[figure], 4) for epoch in metrics(workdir)["epochs"]]
 
 
-def load(workdir, *flags):
+def load(workdir, *given):
     """The task and the model, with its best weights, of a run that is done."""
-    from training import run
+    from training.run import load_folder
 
-    return run.of(workdir, *flags)[1:]
+    return load_folder(workdir, *given)[2:]
 
 
 def spread(values):

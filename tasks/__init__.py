@@ -1,49 +1,47 @@
-"""Tasks by name: `tasks.load("digits", batch_size=32, seed=0)` gives a `Task`."""
+"""Tasks by name: `tasks.load("digits", batch_size=32, seed=0)` gives a `Task`.
 
-import inspect
+A task is one file, and its name here. To import this package imports no TensorFlow.
+"""
 
-from tasks import (
-    adding,
-    associative_recall,
-    change_points,
-    copy,
-    copy_memory,
-    digits,
-    frequency,
-    images,
-    language,
-    priority_sort,
-    repeat_copy,
-    speaker,
-    text,
-)
-from tasks.task import Task, TaskError
+import importlib
 
-__all__ = ["NAMES", "Task", "TaskError", "defaults", "load"]
+from tasks.errors import TaskError
+from tasks.options import read
 
-_LOADERS = {
-    "copy": copy.load,
-    "repeat_copy": repeat_copy.load,
-    "associative_recall": associative_recall.load,
-    "priority_sort": priority_sort.load,
-    "copy_memory": copy_memory.load,
-    "adding": adding.load,
-    "change_points": change_points.load,
-    "frequency": frequency.load,
-    "digits": digits.load,
-    "mnist": images.mnist,
-    "pmnist": images.pmnist,
-    "fashion_mnist": images.fashion_mnist,
-    "cifar10": images.cifar10,
-    "text": text.load,
-    "speaker": speaker.load,
-    "words": language.load_words,
-    "chars": language.load_chars,
+__all__ = ["NAMES", "TASKS", "TaskError", "load", "options"]
+
+TASKS = {  # by name the function that loads it
+    "copy": "tasks.copy:load",
+    "repeat_copy": "tasks.repeat_copy:load",
+    "associative_recall": "tasks.associative_recall:load",
+    "priority_sort": "tasks.priority_sort:load",
+    "copy_memory": "tasks.copy_memory:load",
+    "adding": "tasks.adding:load",
+    "change_points": "tasks.change_points:load",
+    "frequency": "tasks.frequency:load",
+    "digits": "tasks.digits:load",
+    "mnist": "tasks.images:mnist",
+    "pmnist": "tasks.images:pmnist",
+    "fashion_mnist": "tasks.images:fashion_mnist",
+    "cifar10": "tasks.images:cifar10",
+    "text": "tasks.text:load",
+    "speaker": "tasks.speaker:load",
+    "words": "tasks.language:load_words",
+    "chars": "tasks.language:load_chars",
 }
-NAMES = tuple(_LOADERS)
+NAMES = tuple(TASKS)
 
 
-def load(name, *, batch_size, seed, data_dir=None, **options):
+def options(name):
+    """The options of a task, `{name: Option}`, from its loader's source; `data_dir` where it reads data.
+
+    >>> [option.default for option in options("adding").values()]
+    [50, 200]
+    """
+    return read(TASKS[name])
+
+
+def load(name, *, batch_size, seed, **given):
     """Loads a task.
 
     Args:
@@ -51,8 +49,7 @@ def load(name, *, batch_size, seed, data_dir=None, **options):
       batch_size: sequences per batch.
       seed: decides the order, or the content, of the training batches. Validation and test do not
         depend on it.
-      data_dir: directory of data files, for the tasks that have some.
-      **options: the task's own options, named as their flags. None stands for the task's default.
+      **given: the task's `options`. None stands for the default.
 
     Returns:
       A `Task`.
@@ -65,41 +62,25 @@ def load(name, *, batch_size, seed, data_dir=None, **options):
     >>> load("digits", batch_size=32, seed=0, max_length=5)
     Traceback (most recent call last):
         ...
-    tasks.task.TaskError: --max_length: --task=digits does not take it (it has only --augment)
+    tasks.errors.TaskError: --max_length: --task=digits does not take it (it has only --augment)
     """
-    if name not in _LOADERS:
+    if name not in TASKS:
         raise TaskError(f"--task={name}: no such task, use one of {', '.join(NAMES)}")
     if batch_size < 1:
         raise TaskError(f"--batch_size={batch_size}: must be at least 1")
-    given = {option: value for option, value in options.items() if value is not None}
-    known = defaults(name)
-    if data_dir is not None:
-        if not reads_data(name):
-            raise TaskError(f"--data_dir={data_dir}: --task={name} reads no data; leave it out, or name the "
-                            "task that is meant")
-        given["data_dir"] = data_dir
-    for option in given:
-        if option not in {*known, "data_dir"}:
-            takes = "only " + ", ".join("--" + k for k in known) if known else "no options"
-            raise TaskError(f"--{option}: --task={name} does not take it (it has {takes})")
-    return _LOADERS[name](batch_size=batch_size, seed=seed, **given)
+    known, given = options(name), {option: value for option, value in given.items() if value is not None}
+    for option, value in given.items():
+        if option not in known:
+            raise TaskError(unknown(name, option, value))
+        if need := known[option].need(value):
+            raise TaskError(f"--{option}={value}: --task={name} needs {need}")
+    module, function = TASKS[name].split(":")
+    return getattr(importlib.import_module(module), function)(batch_size=batch_size, seed=seed, **given)
 
 
-def defaults(name):
-    """The options that a task takes of its own, `{name: default}`.
-
-    >>> defaults("adding")
-    {'length': 50, 'steps_per_epoch': 200}
-    """
-    return {option: parameter.default for option, parameter
-            in inspect.signature(_LOADERS[name]).parameters.items()
-            if option not in ("batch_size", "seed", "data_dir")}
-
-
-def reads_data(name):
-    """Whether a task has data of a user's, which `data_dir` names.
-
-    >>> reads_data("text"), reads_data("digits")
-    (True, False)
-    """
-    return "data_dir" in inspect.signature(_LOADERS[name]).parameters
+def unknown(name, option, value):
+    """What to say of an option that a task does not take."""
+    if option == "data_dir":
+        return f"--data_dir={value}: --task={name} reads no data; leave it out"
+    takes = ", ".join(f"--{known}" for known in options(name) if known != "data_dir")
+    return f"--{option}: --task={name} does not take it (it has only {takes})"

@@ -1,9 +1,12 @@
 """The associative recall task of Graves et al. 2014, arXiv 1410.5401, section 4.3."""
 
+from typing import Annotated
+
 import tensorflow as tf
 
 from tasks import generated
-from tasks.generated import PADDING, SEQUENCES, Lengths, of_lengths, pick, random_bits
+from tasks.generated import PADDING, exactly, of_lengths, pick, random_bits
+from tasks.task import Scale
 
 
 def sequences(items, max_items, bits, key, item_vectors=3):
@@ -66,31 +69,20 @@ def _unique(items, queried):
     return tf.where(same[..., None], 1 - items, items)
 
 
-def load(
-    batch_size,
-    seed,
-    min_items=2,
-    max_items=6,
-    test_items=None,
-    test_sequences=SEQUENCES,
-    item_vectors=3,
-    bits=6,
-    steps_per_epoch=200,
-    curriculum=False,
-    curriculum_epochs=10,
-):
+def load(batch_size, seed, min_items: Annotated[int, "[2, inf)"] = 2,
+         max_items: Annotated[int, "[2, inf)"] = 6, test_items: Annotated[int, "[2, inf)"] | None = None,
+         test_sequences: int = 320, item_vectors: int = 3, bits: int = 6, steps_per_epoch: int = 200,
+         curriculum: bool = False, curriculum_epochs: int = 10):
     """Recalling the item that followed: 2 to 6 items in training and validation, as in the paper.
 
     The loss is that of `generated.bit_task`: guessing scores log(2) v / ((v + 1) (n + 2)) with v vectors
     in each of n items, the padding being masked.
 
     Args:
-      batch_size: sequences per batch.
-      seed: decides the training sequences; validation and test are always the same ones.
       min_items: fewest items in a sequence, in training and validation; at least 2.
       max_items: most items in a sequence there. Counts are uniform between the two.
       test_items: items in every test sequence, `max_items` by default.
-      test_sequences: in the test split.
+      test_sequences: sequences in the test split.
       item_vectors: vectors of an item.
       bits: width of a vector.
       steps_per_epoch: batches in an epoch.
@@ -107,17 +99,14 @@ def load(
     TensorShape([4, 16, 26])
     """
     test_items = max_items if test_items is None else test_items
-    generated.check("associative_recall", 2, min_items=min_items, max_items=max_items,
-                    test_items=test_items)
-    generated.check("associative_recall", test_sequences=test_sequences, item_vectors=item_vectors, bits=bits,
-                    steps_per_epoch=steps_per_epoch, curriculum_epochs=curriculum_epochs)
 
     def make(drawn, most, key):
         return sequences(drawn, most, bits, key, item_vectors)
 
     items = generated.lengths("items", min_items, max_items, curriculum, curriculum_epochs)
-    data = generated.splits(of_lengths(items, make), of_lengths(Lengths(test_items, test_items), make),
-                            seed=seed, batch_size=batch_size, steps_per_epoch=steps_per_epoch,
-                            test_sequences=test_sequences,
-                            at_once=16)  # one sequence of 10,000 items takes 2 MB, with 24 bits 4 to 8
-    return generated.bit_task("associative_recall", data, features=bits + 2, bits=bits, asked=item_vectors)
+    return generated.bit_task("associative_recall", of_lengths(items, make),
+                              of_lengths(exactly(test_items), make), batch_size, seed, steps_per_epoch,
+                              test_sequences=test_sequences,
+                              at_once=16,  # one sequence of 10,000 items takes 2 MB, with 24 bits 4 to 8
+                              features=bits + 2, bits=bits, asked=item_vectors,
+                              scales=(Scale("test_items", "number of items", max_items, least=2),))

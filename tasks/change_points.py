@@ -6,7 +6,7 @@ Who knows where a level changes can add the stretches up; the average over time 
 import tensorflow as tf
 
 from tasks import generated
-from tasks.task import Task, regression
+from tasks.task import regression
 
 FEATURES, NOISE = 4, 0.15
 SHORTEST, HAZARD = 3, 1 / 8  # steps that a level lasts at least; after those it ends with this probability
@@ -61,7 +61,7 @@ def expected_levels(length):
     return sum(change)
 
 
-def load(batch_size, seed, length=100, steps_per_epoch=200):
+def load(batch_size, seed, length: int = 100, steps_per_epoch: int = 200):
     """The sum of the levels that a sequence goes through, one output, mean squared error.
 
     The mean predictor's error is the target's variance, `expected_levels(T) / 3`: the levels are independent
@@ -69,30 +69,12 @@ def load(batch_size, seed, length=100, steps_per_epoch=200):
     without what a model adds to it.
 
     Args:
-      batch_size: sequences per batch.
-      seed: decides the training sequences; validation and test are always the same ones.
       length: steps of a sequence, T.
       steps_per_epoch: batches in an epoch.
-
-    Raises:
-      TaskError: a length or count that cannot work.
 
     >>> load(batch_size=4, seed=0, length=60).train.element_spec[0].shape
     TensorShape([4, 60, 4])
     """
-    generated.check("change_points", length=length, steps_per_epoch=steps_per_epoch)
-
-    def draw(count, key, epoch):
-        del epoch
-        x, y, _ = sequences(count, length, key)
-        return x, y
-
-    return Task(
-        name="change_points",
-        **generated.splits(draw, draw, seed=seed, batch_size=batch_size,
-                           steps_per_epoch=steps_per_epoch, sequences=1280),
-        features=FEATURES,
-        length=length,
-        padding=None,
-        **regression(chance=expected_levels(length) / 3),
-    )
+    return generated.always("change_points", lambda count, key: sequences(count, length, key)[:2], batch_size,
+                            seed, steps_per_epoch, features=FEATURES, length=length,
+                            **regression(chance=expected_levels(length) / 3))

@@ -3,9 +3,8 @@
 import tensorflow as tf
 
 from tasks import generated
-from tasks.generated import PADDING, SEQUENCES, Lengths, WrongBits, of_lengths, pick, random_bits
-
-__all__ = ["PADDING", "SEQUENCES", "WrongBits", "load", "sequences"]
+from tasks.generated import PADDING, exactly, of_lengths, pick, random_bits
+from tasks.task import Scale
 
 
 def sequences(lengths, max_length, bits, key):
@@ -49,25 +48,15 @@ def sequences(lengths, max_length, bits, key):
     return tf.where((step < 2 * length + 2)[..., None], x, PADDING), target, weight
 
 
-def load(
-    batch_size,
-    seed,
-    min_length=1,
-    max_length=20,
-    test_length=None,
-    bits=8,
-    steps_per_epoch=200,
-    curriculum=False,
-    curriculum_epochs=10,
-):
+def load(batch_size, seed, min_length: int = 1, max_length: int = 20, test_length: int | None = None,
+         bits: int = 8, steps_per_epoch: int = 200, curriculum: bool = False,
+         curriculum_epochs: int = 10):
     """Copying random bits: lengths from a range in training and validation, one length in the test.
 
     The loss is that of `generated.bit_task`: guessing scores log(2) L / (2 L + 2), just under 0.35,
     with the padding masked.
 
     Args:
-      batch_size: sequences per batch.
-      seed: decides the training sequences; validation and test are always the same ones.
       min_length: fewest vectors in a sequence, in training and validation.
       max_length: most vectors in a sequence there. Lengths are uniform between the two.
       test_length: vectors in every test sequence, `max_length` by default.
@@ -84,13 +73,11 @@ def load(
     [TensorShape([4, 42, 10]), TensorShape([4, 82, 10])]
     """
     test_length = max_length if test_length is None else test_length
-    generated.check("copy", min_length=min_length, max_length=max_length, test_length=test_length,
-                    bits=bits, steps_per_epoch=steps_per_epoch, curriculum_epochs=curriculum_epochs)
 
     def make(drawn, longest, key):
         return sequences(drawn, longest, bits, key)
 
     lengths = generated.lengths("length", min_length, max_length, curriculum, curriculum_epochs)
-    data = generated.splits(of_lengths(lengths, make), of_lengths(Lengths(test_length, test_length), make),
-                            seed=seed, batch_size=batch_size, steps_per_epoch=steps_per_epoch)
-    return generated.bit_task("copy", data, features=bits + 2, bits=bits, asked=test_length)
+    return generated.bit_task("copy", of_lengths(lengths, make), of_lengths(exactly(test_length), make),
+                              batch_size, seed, steps_per_epoch, features=bits + 2, bits=bits,
+                              asked=test_length, scales=(Scale("test_length", "length", max_length),))

@@ -78,8 +78,8 @@ class RecallAccuracy(tf.keras.metrics.SparseCategoricalAccuracy):
         return super().update_state(y_true[:, -RECALL:], y_pred[:, -RECALL:], sample_weight)
 
 
-def load(batch_size, seed, delay=200, steps_per_epoch=200, curriculum=False,
-         curriculum_epochs=10):
+def load(batch_size, seed, delay: int = 200, steps_per_epoch: int = 200, curriculum: bool = False,
+         curriculum_epochs: int = 10):
     """Recalling ten symbols after a blank of `delay` steps.
 
     As in the paper the loss is the cross-entropy at every step, mean over all T = delay + 20 of them.
@@ -88,23 +88,16 @@ def load(batch_size, seed, delay=200, steps_per_epoch=200, curriculum=False,
     the loss without what a model adds to it.
 
     Args:
-      batch_size: sequences per batch.
-      seed: decides the training sequences; validation and test are always the same ones.
       delay: D, the steps from the last symbol to the delimiter.
       steps_per_epoch: batches in an epoch.
       curriculum: whether to train on delays uniform from 1 to a longest one that doubles until it is D
         (`longest_delay`), in batches as long as that needs; what is validated and tested always has D.
       curriculum_epochs: epochs until the longest delay is D.
 
-    Raises:
-      TaskError: a delay or count that cannot work.
-
     >>> task = load(batch_size=4, seed=0)
     >>> task.train.element_spec[0].shape, round(task.chance["cross_entropy"], 4)
     (TensorShape([4, 220, 10]), 0.0945)
     """
-    generated.check("copy_memory", delay=delay, steps_per_epoch=steps_per_epoch,
-                    curriculum_epochs=curriculum_epochs)
 
     def draw(count, key, epoch):
         if epoch is None or not curriculum:
@@ -116,18 +109,14 @@ def load(batch_size, seed, delay=200, steps_per_epoch=200, curriculum=False,
     steps = delay + 2 * RECALL
     return Task(
         name="copy_memory",
-        **generated.splits(draw, draw, seed=seed, batch_size=batch_size,
-                           steps_per_epoch=steps_per_epoch),
+        **generated.splits(draw, draw, batch_size, seed, steps_per_epoch),
         features=SYMBOLS + 2,
         length=None if curriculum else steps,
         outputs=SYMBOLS + 1,
         return_sequences=True,
-        padding=None,
         loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[RecallAccuracy(),
                  tf.keras.metrics.SparseCategoricalCrossentropy("cross_entropy", from_logits=True)],
-        weighted_metrics=[],
         monitor="val_cross_entropy",
-        monitor_mode="min",
         chance={"accuracy": 1 / SYMBOLS, "cross_entropy": RECALL * math.log(SYMBOLS) / steps},
     )

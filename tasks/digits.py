@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import tensorflow as tf
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from tasks.task import Task, TaskError, by_epoch, classification
+from tasks import stored
+from tasks.task import Task, classification
 
 
 def splits():
@@ -59,43 +61,31 @@ def distorted(x, key):
     return tf.reshape(images, [-1, 64, 1])
 
 
-def load(batch_size, seed, augment=False):
+def load(batch_size, seed, augment: bool = False):
     """Ten classes from 64 steps of one pixel. Nothing is downloaded.
 
-    With `augment` the training images are `distorted` anew in each epoch; validation and test images
-    are always the originals.
+    Args:
+      seed: decides the order of the training images in each epoch, and how they are distorted.
+      augment: whether the training images are `distorted` anew in each epoch; validation and test images
+        are always the originals.
 
     >>> task = load(batch_size=32, seed=0)
     >>> task.train.element_spec[0].shape
     TensorShape([32, 64, 1])
     """
-    (x, y), validation, test = splits()
-    if batch_size > len(y):
-        raise TaskError(
-            f"--batch_size={batch_size}: --task=digits has {len(y)} training sequences, "
-            f"use at most {len(y)}"
-        )
+    xs, ys = zip(*splits(), strict=True)
+    ends = np.cumsum([0, *map(len, ys)])
+    x, y = np.concatenate(xs), np.concatenate(ys)
 
-    def shuffled(epoch):
-        key = [tf.cast(seed, tf.int64), epoch]
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(y)), key)
-        images = distorted(x, key) if augment else x
-        batches = tf.data.Dataset.from_tensor_slices(
-            (tf.gather(images, order), tf.gather(y, order))
-        )
-        return batches.batch(batch_size, drop_remainder=True)
+    def show(key):
+        images = x if key is None or not augment else distorted(xs[0], key)
+        return lambda index: (tf.gather(images, index), tf.gather(y, index))
 
-    steps = len(y) // batch_size
-    train, epoch = by_epoch(shuffled, steps)
     return Task(
         name="digits",
-        train=train.prefetch(2),
-        validation=tf.data.Dataset.from_tensor_slices(validation).batch(batch_size),
-        test=tf.data.Dataset.from_tensor_slices(test).batch(batch_size),
-        epoch=epoch,
-        steps_per_epoch=steps,
+        **stored.splits("digits", show, *map(np.arange, ends, ends[1:]), seed=seed, batch_size=batch_size),
         features=1,
         length=64,
-        padding=None,
+        side=8,
         **classification(10, chance=0.1),
     )

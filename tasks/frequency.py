@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 
 from tasks import generated
-from tasks.task import Task, TaskError, classification
+from tasks.task import TaskError, classification
 
 DURATION = 100.0  # ms
 SHORTEST, LONGEST = 1.0, 100.0  # periods in ms
@@ -43,12 +43,10 @@ def sequences(count, sampling_period, key):
     return tf.sin(2 * math.pi * time / period + phase)[..., None], label
 
 
-def load(batch_size, seed, sampling_period=1.0, steps_per_epoch=200):
+def load(batch_size, seed, sampling_period: float = 1.0, steps_per_epoch: int = 200):
     """Two classes of sine waves by their period, from one sample a step.
 
     Args:
-      batch_size: sequences per batch.
-      seed: decides the training sequences; validation and test are always the same ones.
       sampling_period: time between two steps in ms; 1 and 0.5 in the paper, for 100 and 200 steps.
       steps_per_epoch: batches in an epoch.
 
@@ -58,21 +56,9 @@ def load(batch_size, seed, sampling_period=1.0, steps_per_epoch=200):
     >>> load(batch_size=4, seed=0, sampling_period=0.5).train.element_spec[0].shape
     TensorShape([4, 200, 1])
     """
-    generated.check("frequency", steps_per_epoch=steps_per_epoch)
     if not 0 < sampling_period <= FROM / 2:
         raise TaskError(f"--sampling_period={sampling_period}: must be above 0 and at most {FROM / 2} ms, "
                         f"two samples in a period of {FROM:g} ms")
-
-    def draw(count, key, epoch):
-        del epoch
-        return sequences(count, sampling_period, key)
-
-    return Task(
-        name="frequency",
-        **generated.splits(draw, draw, seed=seed, batch_size=batch_size,
-                           steps_per_epoch=steps_per_epoch, sequences=1280),
-        features=1,
-        length=int(DURATION / sampling_period),
-        padding=None,
-        **classification(2, chance=0.5),
-    )
+    return generated.always("frequency", lambda count, key: sequences(count, sampling_period, key),
+                            batch_size, seed, steps_per_epoch, features=1,
+                            length=int(DURATION / sampling_period), **classification(2, chance=0.5))

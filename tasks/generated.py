@@ -46,6 +46,11 @@ class Lengths:
             [count], key, self.shortest, self.limit(epoch) + 1, tf.int32)
 
 
+def exactly(length):
+    """`Lengths` that are all the same."""
+    return Lengths(length, length)
+
+
 def lengths(noun, shortest, longest, curriculum, curriculum_epochs):
     """`Lengths` from flags `--min_NOUN` and `--max_NOUN`.
 
@@ -57,14 +62,7 @@ def lengths(noun, shortest, longest, curriculum, curriculum_epochs):
     return Lengths(shortest, longest, curriculum_epochs if curriculum else 1)
 
 
-def check(task, least=1, **options):
-    """Raises a `TaskError` that names the first option below `least`."""
-    for option, value in options.items():
-        if value < least:
-            raise TaskError(f"--{option}={value}: --task={task} needs at least {least}")
-
-
-def splits(draw, draw_test, *, seed, batch_size, steps_per_epoch, sequences=SEQUENCES,
+def splits(draw, draw_test, batch_size, seed, steps_per_epoch, *, sequences=SEQUENCES,
            test_sequences=None, at_once=SEQUENCES):
     """Training batches drawn anew in each epoch, and fixed sequences for validation and test.
 
@@ -72,8 +70,8 @@ def splits(draw, draw_test, *, seed, batch_size, steps_per_epoch, sequences=SEQU
       draw: from a count, a random key int64 `[2]` and the epoch (None in validation) to the tensors
         of a batch of so many sequences.
       draw_test: the same for the test split, where the epoch is always None.
-      seed: decides the training batches, with the epoch; the other splits are always the same.
       batch_size: sequences per batch.
+      seed: decides the training batches, with the epoch; the other splits are always the same.
       steps_per_epoch: batches in an epoch.
       sequences: in the validation and in the test split.
       test_sequences: in the test split, `sequences` by default. Fewer are the first of more.
@@ -85,7 +83,7 @@ def splits(draw, draw_test, *, seed, batch_size, steps_per_epoch, sequences=SEQU
 
     >>> def draw(count, key, epoch):
     ...     return tf.random.stateless_uniform([count, 5], key), tf.ones([count])
-    >>> parts = splits(draw, draw, seed=0, batch_size=4, steps_per_epoch=2)
+    >>> parts = splits(draw, draw, batch_size=4, seed=0, steps_per_epoch=2)
     >>> parts["train"].element_spec[0].shape, len(list(parts["test"]))
     (TensorShape([4, 5]), 80)
     """
@@ -109,6 +107,20 @@ def splits(draw, draw_test, *, seed, batch_size, steps_per_epoch, sequences=SEQU
     return {"train": train.prefetch(2), "validation": fixed(draw, VALIDATION, sequences),
             "test": fixed(draw_test, TEST, test_sequences), "epoch": epoch,
             "steps_per_epoch": steps_per_epoch}
+
+
+def always(name, draw, batch_size, seed, steps_per_epoch, **fields):
+    """A `Task` whose sequences are drawn in the same way in every epoch and split.
+
+    Args:
+      draw: from a count and a random key to a batch of so many sequences.
+      **fields: the other fields of the `Task`.
+    """
+    def in_any_epoch(count, key, epoch):
+        return draw(count, key)
+
+    data = splits(in_any_epoch, in_any_epoch, batch_size, seed, steps_per_epoch, sequences=1280)
+    return Task(name=name, **data, **fields)
 
 
 def of_lengths(lengths, make):
@@ -149,7 +161,8 @@ def pick(vectors, index, shown):
     return tf.gather(vectors, index, batch_dims=1) * tf.cast(shown, vectors.dtype)[..., None]
 
 
-def bit_task(name, data, *, features, bits, asked):
+def bit_task(name, draw, draw_test, batch_size, seed, steps_per_epoch, *, features, bits, asked, scales,
+             **options):
     """A `Task` that answers with bits at the steps of weight 1, sequences being padded.
 
     The loss that Keras reports for a model that masks the padding is the binary cross-entropy, mean
@@ -158,26 +171,25 @@ def bit_task(name, data, *, features, bits, asked):
 
     Args:
       name: the task's name.
-      data: what `splits` returns; a batch is x `[B, T, features]`, `PADDING` in padded steps, y
-        `[B, T, bits]` and the weight `[B, T]`.
+      draw, draw_test, batch_size, seed, steps_per_epoch, **options: see `splits`; a batch is x
+        `[B, T, features]`, `PADDING` in padded steps, y `[B, T, bits]` and the weight `[B, T]`.
       features: width of x.
       bits: width of y.
       asked: steps of weight 1 in a test sequence.
+      scales: of `Task`.
     """
     return Task(
         name=name,
-        **data,
+        **splits(draw, draw_test, batch_size, seed, steps_per_epoch, **options),
         features=features,
-        length=None,
         outputs=bits,
         return_sequences=True,
         padding=PADDING,
         loss=tf.keras.losses.BinaryCrossentropy(from_logits=True),
-        metrics=[],
         weighted_metrics=[tf.keras.metrics.BinaryAccuracy("accuracy", threshold=0.0), WrongBits()],
         monitor="val_wrong_bits",
-        monitor_mode="min",
         chance={"accuracy": 0.5, "wrong_bits": bits * asked / 2},
+        scales=scales,
     )
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 from sklearn.model_selection import train_test_split
 
-from tasks.task import Task, TaskError, by_epoch, classification
+from tasks import stored
+from tasks.task import Task, TaskError, classification
 
 VALIDATION = 5000
 CLASSES = 10
@@ -155,23 +156,38 @@ def steps(images, side, pixels_per_step, order=None):
     return tf.reshape(x, [-1, side * side // pixels_per_step, pixels_per_step * channels])
 
 
-def mnist(batch_size, seed, data_dir=None, pixels_per_step=1, train_size=None):
-    """Handwritten digits, 28 x 28 grey, in 784 steps of one pixel; for the arguments see `load`."""
+def mnist(batch_size, seed, data_dir: str | None = None, pixels_per_step: int = 1,
+          train_size: int | None = None):
+    """Handwritten digits, 28 x 28 grey, in 784 steps of one pixel.
+
+    Args:
+      data_dir: folder with `mnist.npz`, or that file, see `arrays`.
+      pixels_per_step: pixels in one step, for shorter sequences; 28 gives a row of MNIST.
+      train_size: train on so many images only, chosen at random but always the same ones, the fewer
+        among the more; None for all but the 5,000 of validation.
+    """
     return load("mnist", batch_size, seed, data_dir, pixels_per_step, train_size)
 
 
-def pmnist(batch_size, seed, data_dir=None, pixels_per_step=1, train_size=None):
+def pmnist(batch_size, seed, data_dir: str | None = None, pixels_per_step: int = 1,
+           train_size: int | None = None):
     """`mnist` with the pixels of every image in one fixed order, `permutation()`."""
     return load("pmnist", batch_size, seed, data_dir, pixels_per_step, train_size, order=permutation())
 
 
-def fashion_mnist(batch_size, seed, data_dir=None, pixels_per_step=1, train_size=None):
-    """Articles of clothing, 28 x 28 grey, in 784 steps of one pixel."""
+def fashion_mnist(batch_size, seed, data_dir: str | None = None, pixels_per_step: int = 1,
+                  train_size: int | None = None):
+    """Articles of clothing, 28 x 28 grey, in 784 steps of one pixel; for the arguments see `mnist`."""
     return load("fashion_mnist", batch_size, seed, data_dir, pixels_per_step, train_size)
 
 
-def cifar10(batch_size, seed, data_dir=None, side=32, pixels_per_step=1, train_size=None):
-    """Photographs, 32 x 32 in colour, in 1024 steps of three values, or `side`^2."""
+def cifar10(batch_size, seed, data_dir: str | None = None, side: int = 32, pixels_per_step: int = 1,
+            train_size: int | None = None):
+    """Photographs, 32 x 32 in colour, in 1024 steps of three values, or `side`^2.
+
+    Args:
+      side: height and width of what is shown, in pixels; it divides 32.
+    """
     if side < 1 or 32 % side:
         raise TaskError(f"--side={side}: must divide 32")
     return load("cifar10", batch_size, seed, data_dir, pixels_per_step, train_size, side=side)
@@ -184,12 +200,7 @@ def load(name, batch_size, seed, data_dir, pixels_per_step, train_size, side=Non
 
     Args:
       name: mnist, pmnist, fashion_mnist or cifar10.
-      batch_size: sequences per batch.
-      seed: decides the order of the training images in each epoch.
-      data_dir: see `arrays`.
-      pixels_per_step: pixels in one step, for shorter sequences; 28 gives a row of MNIST.
-      train_size: train on so many images only, chosen at random but always the same ones, the fewer
-        among the more; None for all but the 5,000 of validation.
+      batch_size, seed, data_dir, pixels_per_step, train_size: see `mnist`.
       side: height and width of what is shown; None for those of the images.
       order: see `steps`.
 
@@ -205,35 +216,18 @@ def load(name, batch_size, seed, data_dir, pixels_per_step, train_size, side=Non
     if train_size is not None and not 1 <= train_size <= len(train):
         raise TaskError(f"--train_size={train_size}: must be from 1 to {len(train)}")
     train = train[:train_size]
-    if batch_size > len(train):
-        raise TaskError(f"--batch_size={batch_size}: --task={name} has {len(train)} training sequences, "
-                        f"use at most {len(train)}")
-    per_epoch = len(train) // batch_size
+    tested = len(y) + np.arange(len(test_y))
     with tf.device("CPU:0"):  # where tf.data runs
-        x, y, test_x, test_y, train = map(tf.constant, (x, y, test_x, test_y, train))
+        x, y = tf.constant(np.concatenate([x, test_x])), tf.constant(np.concatenate([y, test_y]))
 
-    def shown(x, y):
+    def show(key):
         return lambda i: (steps(tf.gather(x, i), side, pixels_per_step, order), tf.gather(y, i))
 
-    def shuffled(epoch):
-        key = [tf.cast(seed, tf.int64), epoch]
-        drawn = tf.random.experimental.stateless_shuffle(train, key)[:per_epoch * batch_size]
-        batches = tf.data.Dataset.from_tensor_slices(tf.reshape(drawn, [per_epoch, batch_size]))
-        return batches.map(shown(x, y))
-
-    def fixed(x, y, index):
-        return tf.data.Dataset.from_tensor_slices(index).batch(batch_size).map(shown(x, y)).prefetch(2)
-
-    data, epoch = by_epoch(shuffled, per_epoch)
     return Task(
         name=name,
-        train=data.prefetch(2),
-        validation=fixed(x, y, validation),
-        test=fixed(test_x, test_y, np.arange(len(test_y))),
-        epoch=epoch,
-        steps_per_epoch=per_epoch,
+        **stored.splits(name, show, train, validation, tested, seed=seed, batch_size=batch_size),
         features=pixels_per_step * x.shape[-1],
         length=side * side // pixels_per_step,
-        padding=None,
+        side=side if order is None and pixels_per_step == 1 else None,
         **classification(CLASSES, chance=1 / CLASSES),
     )

@@ -1,6 +1,7 @@
 """Language models of words and of characters: contiguous batches, states carried between windows."""
 
 import math
+from typing import Annotated
 
 import numpy as np
 import tensorflow as tf
@@ -45,7 +46,8 @@ class BitsPerCharacter(tf.keras.metrics.SparseCategoricalCrossentropy):
         return super().result() / math.log(2)
 
 
-def load_words(batch_size, seed, data_dir=None, window=64, vocabulary_size=10_000):
+def load_words(batch_size, seed, data_dir: str | None = None, window: int = 64,
+               vocabulary_size: Annotated[int, "[2, inf)"] = 10_000):
     """The next word of a text, as `_task` gives it, by perplexity.
 
     Words are what white space separates, in any encoding that contains ASCII; the end of a line is a
@@ -65,8 +67,7 @@ def load_words(batch_size, seed, data_dir=None, window=64, vocabulary_size=10_00
     Raises:
       TaskError: a text that is missing or too short, or an option that cannot work.
     """
-    _check("words", data_dir, "Penn Treebank or WikiText, https://huggingface.co/datasets/Salesforce/wikitext",
-           window=(window, 1), vocabulary_size=(vocabulary_size, 2))
+    _check("words", data_dir, "Penn Treebank or WikiText, https://huggingface.co/datasets/Salesforce/wikitext")
     text = parts(data_dir, at_words=True)
     files, counts = numbered_words(text)
     table = vocabulary.ids(np.append(0, counts[0, 1:]), vocabulary_size)  # <unk> is not to be kept
@@ -82,7 +83,7 @@ def load_words(batch_size, seed, data_dir=None, window=64, vocabulary_size=10_00
     return _task("words", streams, counts, batch_size, seed, window, Perplexity(), np.exp, lexicon)
 
 
-def load_chars(batch_size, seed, data_dir=None, window=128):
+def load_chars(batch_size, seed, data_dir: str | None = None, window: int = 128):
     """The next character of a text, as `_task` gives it, in bits per character.
 
     A character is a byte, as is usual for enwik8 and text8; it is read from the text file itself.
@@ -106,7 +107,7 @@ def load_chars(batch_size, seed, data_dir=None, window=128):
     >>> x.shape, bool(tf.reduce_all(x[:, 1:] == y[:, :-1])), task.vocabulary
     (TensorShape([2, 8]), True, 9)
     """
-    _check("chars", data_dir, "enwik8 or text8, http://mattmahoney.net/dc/textdata.html", window=(window, 1))
+    _check("chars", data_dir, "enwik8 or text8, http://mattmahoney.net/dc/textdata.html")
     text = parts(data_dir, at_words=False)
     counts = np.zeros([len(SPLITS), 256], np.int64)
     for part, row in zip(text, counts, strict=True):
@@ -127,15 +128,38 @@ def load_chars(batch_size, seed, data_dir=None, window=128):
 def _task(name, streams, counts, batch_size, seed, window, metric, score, lexicon):
     """A language model's task: x int32 `[B, T]`, and y the same one token later.
 
+    `chance` is the score of the training split's frequencies (each count plus one), which need no
+    context; a uniform guess scores `outputs` in perplexity, log2 of it in bits.
+    """
+    table = streams[0].table
+    width = vocabulary.width(table)
+    seen, _, tested = (np.bincount(table, row, width)[vocabulary.UNKNOWN:] for row in counts)
+    share = (seen + 1) / (seen + 1).sum()
+    return Task(
+        name=name,
+        **_windows(name, streams, batch_size, seed, window),
+        length=window,
+        outputs=width,
+        return_sequences=True,
+        loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        weighted_metrics=[metric],
+        monitor=f"val_{metric.name}",
+        chance={metric.name: float(score(-(tested * np.log(share)).sum() / tested.sum()))},
+        vocabulary=width,
+        stateful=True,
+        lexicon=lexicon,
+    )
+
+
+def _windows(name, streams, batch_size, seed, window):
+    """The fields `train`, `validation`, `test`, `epoch` and `steps_per_epoch` of a language model's `Task`.
+
     A split is cut into B contiguous tracks. Row i of a batch is a window of track i, and the next
     batch goes on with the next window: the state is carried (`stateful`). Training takes whole windows
     only; an epoch's tracks begin after an offset drawn from the seed and the epoch, which is at most
     what whole windows leave over. Validation and test score every token but the first exactly once,
     whatever B and T: y past a track's end is padding, of weight 0. B still decides where the B - 1
     later tracks begin without a state, which matters the less the longer the tracks are.
-
-    `chance` is the score of the training split's frequencies (each count plus one), which need no
-    context; a uniform guess scores `outputs` in perplexity, log2 of it in bits.
     """
     for stream, split in zip(streams, SPLITS, strict=True):
         if stream.length < 2:
@@ -172,42 +196,15 @@ def _task(name, streams, counts, batch_size, seed, window, metric, score, lexico
         return windows(stream, ends[:-1], -(-longest // window)).map(padded).prefetch(2)
 
     train, epoch = by_epoch(drawn, steps)
-    table = streams[0].table
-    width = vocabulary.width(table)
-    seen, _, tested = (np.bincount(table, row, width)[vocabulary.UNKNOWN:] for row in counts)
-    share = (seen + 1) / (seen + 1).sum()
-    return Task(
-        name=name,
-        train=train.prefetch(2),
-        validation=fixed(streams[1]),
-        test=fixed(streams[2]),
-        epoch=epoch,
-        steps_per_epoch=steps,
-        features=None,
-        length=window,
-        outputs=width,
-        return_sequences=True,
-        padding=None,
-        loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[],
-        weighted_metrics=[metric],
-        monitor=f"val_{metric.name}",
-        monitor_mode="min",
-        chance={metric.name: float(score(-(tested * np.log(share)).sum() / tested.sum()))},
-        vocabulary=width,
-        stateful=True,
-        lexicon=lexicon,
-    )
+    return {"train": train.prefetch(2), "validation": fixed(streams[1]), "test": fixed(streams[2]),
+            "epoch": epoch, "steps_per_epoch": steps}
 
 
 def _bytes(text):
     return [bytes([byte]) for byte in text]
 
 
-def _check(task, data_dir, examples, **options):
+def _check(task, data_dir, examples):
     if data_dir is None:
         raise TaskError(f"--data_dir: --task={task} needs a text file, or a folder with a train, a valid and "
                         f"a test file, for instance {examples}")
-    for option, (value, least) in options.items():
-        if value < least:
-            raise TaskError(f"--{option}={value}: --task={task} needs at least {least}")

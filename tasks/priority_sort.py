@@ -3,7 +3,8 @@
 import tensorflow as tf
 
 from tasks import generated
-from tasks.generated import PADDING, Lengths, of_lengths, pick, random_bits
+from tasks.generated import PADDING, exactly, of_lengths, pick, random_bits
+from tasks.task import Scale
 
 
 def sequences(lengths, max_length, sorted, bits, key):
@@ -53,26 +54,15 @@ def sequences(lengths, max_length, sorted, bits, key):
     return tf.where((answer < asked)[..., None], x, PADDING), y, tf.cast(recall, tf.float32)
 
 
-def load(
-    batch_size,
-    seed,
-    min_length=None,
-    max_length=20,
-    test_length=None,
-    sorted=16,
-    bits=8,
-    steps_per_epoch=200,
-    curriculum=False,
-    curriculum_epochs=10,
-):
+def load(batch_size, seed, min_length: int | None = None, max_length: int = 20,
+         test_length: int | None = None, sorted: int = 16, bits: int = 8, steps_per_epoch: int = 200,
+         curriculum: bool = False, curriculum_epochs: int = 10):
     """Sorting random bits by priority: 20 vectors in and the 16 highest out, as in the paper.
 
     The loss is that of `generated.bit_task`: guessing scores log(2) s / (L + 1 + s) with
     s = min(sorted, L), with the padding masked.
 
     Args:
-      batch_size: sequences per batch.
-      seed: decides the training sequences; validation and test are always the same ones.
       min_length: fewest vectors in a sequence, in training and validation; by default `max_length`,
         and 1 with a curriculum.
       max_length: most vectors in a sequence there. Lengths are uniform between the two.
@@ -93,15 +83,12 @@ def load(
     if min_length is None:
         min_length = 1 if curriculum else max_length
     test_length = max_length if test_length is None else test_length
-    generated.check("priority_sort", max_length=max_length, min_length=min_length,
-                    test_length=test_length, sorted=sorted, bits=bits,
-                    steps_per_epoch=steps_per_epoch, curriculum_epochs=curriculum_epochs)
 
     def make(drawn, longest, key):
         return sequences(drawn, longest, sorted, bits, key)
 
     lengths = generated.lengths("length", min_length, max_length, curriculum, curriculum_epochs)
-    data = generated.splits(of_lengths(lengths, make), of_lengths(Lengths(test_length, test_length), make),
-                            seed=seed, batch_size=batch_size, steps_per_epoch=steps_per_epoch)
-    return generated.bit_task("priority_sort", data, features=bits + 2, bits=bits,
-                              asked=min(sorted, test_length))
+    return generated.bit_task("priority_sort", of_lengths(lengths, make),
+                              of_lengths(exactly(test_length), make), batch_size, seed, steps_per_epoch,
+                              features=bits + 2, bits=bits, asked=min(sorted, test_length),
+                              scales=(Scale("test_length", "length", max_length),))

@@ -5,7 +5,8 @@ import math
 import tensorflow as tf
 
 from tasks import generated
-from tasks.generated import PADDING, Lengths, pick, random_bits
+from tasks.generated import PADDING, Lengths, exactly, pick, random_bits
+from tasks.task import Scale
 
 
 def sequences(lengths, repeats, max_length, max_repeats, bits, key, known_repeats=None):
@@ -61,27 +62,15 @@ def sequences(lengths, repeats, max_length, max_repeats, bits, key, known_repeat
     return tf.where((answer <= last)[..., None], x, PADDING), y, weight
 
 
-def load(
-    batch_size,
-    seed,
-    min_length=1,
-    max_length=10,
-    test_length=None,
-    max_repeats=10,
-    test_repeats=None,
-    bits=8,
-    steps_per_epoch=200,
-    curriculum=False,
-    curriculum_epochs=10,
-):
+def load(batch_size, seed, min_length: int = 1, max_length: int = 10, test_length: int | None = None,
+         max_repeats: int = 10, test_repeats: int | None = None, bits: int = 8,
+         steps_per_epoch: int = 200, curriculum: bool = False, curriculum_epochs: int = 10):
     """Repeating random bits: lengths and counts uniform from ranges, as in the paper.
 
     The loss is that of `generated.bit_task`: guessing scores log(2) (L n + 1) / (L (n + 1) + 3), with
     the padding masked.
 
     Args:
-      batch_size: sequences per batch.
-      seed: decides the training sequences; validation and test are always the same ones.
       min_length: fewest vectors in a sequence, in training and validation.
       max_length: most vectors in a sequence there.
       test_length: vectors in every test sequence, `max_length` by default.
@@ -103,9 +92,6 @@ def load(
     """
     test_length = max_length if test_length is None else test_length
     test_repeats = max_repeats if test_repeats is None else test_repeats
-    generated.check("repeat_copy", min_length=min_length, max_length=max_length,
-                    test_length=test_length, max_repeats=max_repeats, test_repeats=test_repeats,
-                    bits=bits, steps_per_epoch=steps_per_epoch, curriculum_epochs=curriculum_epochs)
 
     def drawn_from(lengths, repeats):
         def draw(count, key, epoch):
@@ -117,9 +103,9 @@ def load(
         return draw
 
     lengths = generated.lengths("length", min_length, max_length, curriculum, curriculum_epochs)
-    data = generated.splits(
-        drawn_from(lengths, Lengths(1, max_repeats, lengths.epochs)),
-        drawn_from(Lengths(test_length, test_length), Lengths(test_repeats, test_repeats)),
-        seed=seed, batch_size=batch_size, steps_per_epoch=steps_per_epoch)
-    return generated.bit_task("repeat_copy", data, features=bits + 3, bits=bits + 1,
-                              asked=test_length * test_repeats + 1)
+    return generated.bit_task("repeat_copy", drawn_from(lengths, Lengths(1, max_repeats, lengths.epochs)),
+                              drawn_from(exactly(test_length), exactly(test_repeats)),
+                              batch_size, seed, steps_per_epoch, features=bits + 3, bits=bits + 1,
+                              asked=test_length * test_repeats + 1,
+                              scales=(Scale("test_length", "length", max_length),
+                                      Scale("test_repeats", "number of repeats", max_repeats)))

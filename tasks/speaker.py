@@ -8,6 +8,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
+from tasks import stored
 from tasks.archive import TEST, TRAIN, VALIDATION, Archive, digest, report, split
 from tasks.task import Task, TaskError, by_epoch, classification
 
@@ -38,7 +39,7 @@ def log_mel(samples, rate):
     return tf.math.log(1e-6 + tf.abs(spectrum) @ mel)
 
 
-def joined(speakers, utterances, key):
+def random_groups(speakers, utterances, key):
     """Recordings of one speaker put together at random, each at most once.
 
     What is left over of a speaker, fewer than `utterances`, is another rest with each key.
@@ -51,7 +52,7 @@ def joined(speakers, utterances, key):
     Returns:
       int64 `[m, k]`, the recordings of each sequence. m follows from the speakers alone.
 
-    >>> pairs = joined([0, 0, 0, 1, 1], utterances=2, key=[0, 0])
+    >>> pairs = random_groups([0, 0, 0, 1, 1], utterances=2, key=[0, 0])
     >>> sorted(sorted(pair) for pair in pairs.numpy().tolist())[1]
     [3, 4]
     """
@@ -66,7 +67,8 @@ def joined(speakers, utterances, key):
     return tf.random.experimental.stateless_shuffle(tf.gather(order, groups), among)
 
 
-def load(batch_size, seed, data_dir=None, utterances=4, max_length=None):
+def load(batch_size, seed, data_dir: str | None = None, utterances: int = 4,
+         max_length: int | None = None):
     """The speaker of a sequence of log-mel frames, whose length varies with what was said.
 
     x is float32 `[B, T, 40]`, `log_mel` less the training frames' mean and divided by their deviation
@@ -81,7 +83,6 @@ def load(batch_size, seed, data_dir=None, utterances=4, max_length=None):
     Recordings that are damaged, or shorter than a window, are left out, and a warning counts them.
 
     Args:
-      batch_size: sequences per batch.
       seed: decides what is joined in each training epoch, and its order.
       data_dir: folder or zip of 16-bit wav files at one sample rate, in one folder per speaker, or
         all in one folder and named as above or `speaker_anything.wav`.
@@ -95,40 +96,32 @@ def load(batch_size, seed, data_dir=None, utterances=4, max_length=None):
     if data_dir is None:
         raise TaskError("--data_dir: --task=speaker needs a folder or zip of wav files, for instance the "
                         f"free spoken digit dataset, {URL}")
-    for option, value in ("utterances", utterances), ("max_length", max_length):
-        if value is not None and value < 1:
-            raise TaskError(f"--{option}={value}: --task=speaker needs at least 1")
-    archive = Archive(data_dir)
-    names, speakers = _named(archive)
-    names, speakers, frames, digests = _recordings(archive, names, speakers)
-    classes, y = np.unique(speakers, return_inverse=True)
-    if len(classes) < 2:
-        raise TaskError(f"--data_dir={data_dir}: all recordings are of {classes[0]}; two speakers are needed")
-    order = np.argsort(y, kind="stable")
-    names, y, frames = [names[n] for n in order], y[order].astype(np.int32), [frames[n] for n in order]
-    parts = _parts(names, y, [digests[n] for n in order], classes)
-    for part, title in (TRAIN, "training"), (VALIDATION, "validation"), (TEST, "test"):
-        for n, count in enumerate(np.bincount(y[parts == part], minlength=len(classes))):
-            if count < utterances:
-                raise TaskError(f"--utterances={utterances}: {classes[n]} has {count} recordings for "
-                                f"{title}; give at most so many")
-
+    classes, y, parts, frames = _split(Archive(data_dir), utterances)
     lengths = np.array([len(frame) for frame in frames])
     steps = max(_longest(lengths[chosen], utterances) for chosen in
                 ((parts == part) & (y == n) for part in range(3) for n in range(len(classes))))
     steps = min(steps, max_length or steps)
-    flat = np.concatenate(frames)
-    seen = flat[np.repeat(parts == TRAIN, lengths)]
-    flat -= seen.mean(0, np.float64).astype(np.float32)
-    flat /= np.maximum(seen.std(0, dtype=np.float64), 1e-3).astype(np.float32)
-    np.clip(flat, -LIMIT, LIMIT, out=flat)
+    flat = _normalised(np.concatenate(frames), np.repeat(parts == TRAIN, lengths))
+    tested = np.bincount(y[parts == TEST]) // utterances
+    return Task(
+        name="speaker",
+        **_sequences(flat, lengths, y, parts, steps, utterances, batch_size, seed),
+        features=MELS,
+        padding=PADDING,
+        **classification(len(classes), chance=float(tested.max() / tested.sum())),
+        classes=classes.tolist(),
+    )
+
+
+def _sequences(flat, lengths, y, parts, steps, utterances, batch_size, seed):
+    """The fields `train`, `validation`, `test`, `epoch` and `steps_per_epoch` of the `Task`."""
     with tf.device("CPU:0"):  # where tf.data runs
         rows = tf.RaggedTensor.from_row_lengths(flat, lengths)
         y_of = tf.constant(y)
 
     def batches(part, keys, **options):
         own = np.flatnonzero(parts == part)
-        sequences = tf.concat([tf.gather(own, joined(y[own], utterances, key)) for key in keys], 0)
+        sequences = tf.concat([tf.gather(own, random_groups(y[own], utterances, key)) for key in keys], 0)
 
         def batch(recordings):
             x = tf.gather(rows, recordings).merge_dims(1, 2).to_tensor(PADDING, shape=[None, steps, MELS])
@@ -144,24 +137,38 @@ def load(batch_size, seed, data_dir=None, utterances=4, max_length=None):
         return batches(TRAIN, [[tf.cast(seed, tf.int64), epoch]], drop_remainder=True)
 
     sequences = int(sum(np.bincount(y[parts == TRAIN]) // utterances))
-    if batch_size > sequences:
-        raise TaskError(f"--batch_size={batch_size}: --task=speaker has {sequences} training sequences, "
-                        f"use at most {sequences}")
+    stored.enough("speaker", batch_size, sequences)
     train, epoch = by_epoch(drawn, sequences // batch_size)
-    tested = np.bincount(y[parts == TEST]) // utterances
-    return Task(
-        name="speaker",
-        train=train.prefetch(2),
-        validation=fixed(VALIDATION),
-        test=fixed(TEST),
-        epoch=epoch,
-        steps_per_epoch=sequences // batch_size,
-        features=MELS,
-        length=None,
-        padding=PADDING,
-        **classification(len(classes), chance=float(tested.max() / tested.sum())),
-        classes=classes.tolist(),
-    )
+    return {"train": train.prefetch(2), "validation": fixed(VALIDATION), "test": fixed(TEST), "epoch": epoch,
+            "steps_per_epoch": sequences // batch_size}
+
+
+def _split(archive, utterances):
+    """The classes' names; of each recording its class, in ascending order, its split and its frames."""
+    names, speakers = _named(archive)
+    names, speakers, frames, digests = _recordings(archive, names, speakers)
+    classes, y = np.unique(speakers, return_inverse=True)
+    if len(classes) < 2:
+        raise TaskError(f"--data_dir={archive.path}: all recordings are of {classes[0]}; two speakers are "
+                        "needed")
+    order = np.argsort(y, kind="stable")
+    names, y, frames = [names[n] for n in order], y[order].astype(np.int32), [frames[n] for n in order]
+    parts = _parts(names, y, [digests[n] for n in order], classes)
+    for part, title in (TRAIN, "training"), (VALIDATION, "validation"), (TEST, "test"):
+        for n, count in enumerate(np.bincount(y[parts == part], minlength=len(classes))):
+            if count < utterances:
+                raise TaskError(f"--utterances={utterances}: {classes[n]} has {count} recordings for "
+                                f"{title}; give at most so many")
+    return classes, y, parts, frames
+
+
+def _normalised(flat, training):
+    """Frames less the training frames' mean, divided by their deviation, within `LIMIT`; in place."""
+    seen = flat[training]
+    flat -= seen.mean(0, np.float64).astype(np.float32)
+    flat /= np.maximum(seen.std(0, dtype=np.float64), 1e-3).astype(np.float32)
+    np.clip(flat, -LIMIT, LIMIT, out=flat)
+    return flat
 
 
 def _named(archive):

@@ -2,14 +2,21 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from santm_tf import compat  # noqa: F401  (makes tf.keras Keras 2)
+from tasks.errors import TaskError  # noqa: F401
 
 
-class TaskError(ValueError):
-    """A task that cannot be had: one line that names the flag and what would be right."""
+class Scale(NamedTuple):
+    """An option for the length of the test sequences: its name, what it counts, the longest in training."""
+
+    option: str
+    noun: str
+    trained: int
+    least: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,22 +35,22 @@ class Task:
       test: never used for choosing. The last batch may be smaller.
       epoch: counts the passes over `train` begun so far. Assign it to continue a run at that epoch.
       steps_per_epoch: batches in one pass over `train`.
+      outputs: width of the output layer, which gives logits.
+      loss: a Keras loss, from logits.
+      chance: what guessing scores on the test split, by metric name.
+      monitor, monitor_mode: the validation figure that picks the best checkpoint, and "max" or "min".
+      metrics, weighted_metrics: fresh Keras metrics, and those that take the sample weights.
       features: width of one input step, d; None for tokens.
       length: T where every sequence has the same length, else None.
-      outputs: width of the output layer, which gives logits.
       return_sequences: an output at each step, or one at the last valid step.
       padding: value that fills x at padded steps, for `tf.keras.layers.Masking`; None if nothing is
         padded.
-      loss: a Keras loss, from logits.
-      metrics: fresh Keras metrics.
-      weighted_metrics: fresh Keras metrics that take the sample weights.
-      monitor: the validation figure that picks the best checkpoint.
-      monitor_mode: "max" or "min".
-      chance: what guessing scores on the test split, by metric name.
       vocabulary: how many tokens there are, where x is int32 `[B, T]`, token 0 being padding; else None.
       stateful: row i of a batch goes on where row i of the batch before it ended.
       classes: the classes' names in their order, where there are names.
       lexicon: of tokens that are parts of a text, function that gives a `vocabulary.Lexicon`.
+      side: of the square image whose pixels are the steps, row by row; else None.
+      scales: in what the test sequences may be longer than those in training.
     """
 
     name: str
@@ -52,21 +59,23 @@ class Task:
     test: tf.data.Dataset
     epoch: tf.Variable
     steps_per_epoch: int
-    features: int | None
-    length: int | None
     outputs: int
-    return_sequences: bool
-    padding: float | None
     loss: tf.keras.losses.Loss
-    metrics: list
-    weighted_metrics: list
-    monitor: str
-    monitor_mode: str
     chance: dict[str, float]
+    monitor: str
+    monitor_mode: str = "min"
+    metrics: list = dataclasses.field(default_factory=list)
+    weighted_metrics: list = dataclasses.field(default_factory=list)
+    features: int | None = None
+    length: int | None = None
+    return_sequences: bool = False
+    padding: float | None = None
     vocabulary: int | None = None
     stateful: bool = False
     classes: list[str] | None = None
     lexicon: Callable | None = None
+    side: int | None = None
+    scales: tuple[Scale, ...] = ()
 
 
 def classification(classes, chance, monitor="val_loss"):
@@ -83,10 +92,8 @@ def classification(classes, chance, monitor="val_loss"):
     """
     return {
         "outputs": classes,
-        "return_sequences": False,
         "loss": tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         "metrics": [tf.keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        "weighted_metrics": [],
         "monitor": monitor,
         "monitor_mode": "min" if monitor == "val_loss" else "max",
         "chance": {"accuracy": chance},
@@ -104,16 +111,8 @@ def regression(chance):
     >>> regression(chance=0.5)["chance"]
     {'mse': 0.5}
     """
-    return {
-        "outputs": 1,
-        "return_sequences": False,
-        "loss": tf.keras.losses.MeanSquaredError(),
-        "metrics": [tf.keras.metrics.MeanSquaredError("mse")],
-        "weighted_metrics": [],
-        "monitor": "val_mse",
-        "monitor_mode": "min",
-        "chance": {"mse": chance},
-    }
+    return {"outputs": 1, "loss": tf.keras.losses.MeanSquaredError(), "monitor": "val_mse",
+            "metrics": [tf.keras.metrics.MeanSquaredError("mse")], "chance": {"mse": chance}}
 
 
 def by_epoch(make, steps):

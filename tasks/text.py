@@ -6,14 +6,14 @@ import pickle
 import re
 import socket
 import zipfile
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tasks import vocabulary
-from tasks.archive import TEST, TRAIN, VALIDATION, Archive, digest, report, split
-from tasks.task import Task, TaskError, by_epoch, classification
+from tasks import stored, vocabulary
+from tasks.archive import TEST, TRAIN, Archive, digest, report, split
+from tasks.task import Task, TaskError, classification
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/imdb.npz"
 SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
@@ -36,7 +36,8 @@ class Document(NamedTuple):
     test: bool = False
 
 
-def load(batch_size, seed, data_dir=None, level="word", max_length=400, vocabulary_size=10_000):
+def load(batch_size, seed, data_dir: str | None = None, level: Literal["word", "char"] = "word",
+         max_length: int = 400, vocabulary_size: Annotated[int, "[2, inf)"] = 10_000):
     """The class of a document, from its first `max_length` tokens.
 
     x is int32 `[B, T]`, T being `max_length` or the longest document if that is shorter, and y int32
@@ -49,19 +50,16 @@ def load(batch_size, seed, data_dir=None, level="word", max_length=400, vocabula
     without a token are left out and bytes that are not UTF-8 are read as U+FFFD; a warning counts both.
 
     Args:
-      batch_size: documents per batch.
-      seed: decides the order of the training documents.
       data_dir: a folder or zip with one folder per class, such as NLTK's movie_reviews; a CSV file of
         label,text, with or without that header (further columns are text, too); a folder with
         train.csv and test.csv; imdb.npz, or its folder. Without it Keras downloads imdb.npz, or
         finds it in ~/.keras/datasets. That file is read by pickle, as Keras does: use one you trust.
-      level: "word" or "char".
+      level: what a token is, a word or a character.
       max_length: tokens read of a document.
       vocabulary_size: ids at most, the unknown one counted.
 
     Raises:
-      TaskError: a source that is missing or damaged, a class without examples, or an option that
-        cannot work.
+      TaskError: a source that is missing or damaged, or a class without examples.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
@@ -71,12 +69,37 @@ def load(batch_size, seed, data_dir=None, level="word", max_length=400, vocabula
     >>> task.train.element_spec[0], task.outputs
     (TensorSpec(shape=(4, 2), dtype=tf.int32, name=None), 2)
     """
-    if level not in ("word", "char"):
-        raise TaskError(f"--level={level}: must be word or char")
-    for option, value, least in (("max_length", max_length, 1), ("vocabulary_size", vocabulary_size, 2)):
-        if value < least:
-            raise TaskError(f"--{option}={value}: --task=text needs at least {least}")
     found, tokens, numbers = _tokenised(_documents(data_dir), level, max_length)
+    classes, y, parts = _labelled(found, data_dir)
+    lengths, flat = np.array(list(map(len, tokens))), np.concatenate(tokens)
+    counts = np.bincount(flat[np.repeat(parts, lengths) == TRAIN], minlength=flat.max() + 1)
+    table, steps = vocabulary.ids(counts, vocabulary_size), int(lengths.max())
+    with tf.device("CPU:0"):  # where tf.data runs
+        rows, y_of = tf.RaggedTensor.from_row_lengths(table[flat], lengths), tf.constant(y)
+
+    def batch(index):
+        x = tf.gather(rows, index).to_tensor(vocabulary.PADDING, shape=[None, steps])
+        return tf.ensure_shape(x, [index.shape[0], steps]), tf.gather(y_of, index)
+
+    def lexicon():
+        return vocabulary.lexicon(
+            lambda text: _tokens(text.decode("utf-8-sig", "replace"), level)[:max_length], numbers, table)
+
+    tested = np.bincount(y[parts == TEST])
+    return Task(
+        name="text",
+        **stored.splits("text", lambda key: batch, *(np.flatnonzero(parts == part) for part in range(3)),
+                        seed=seed, batch_size=batch_size, noun="documents"),
+        padding=vocabulary.PADDING,
+        **classification(len(classes), chance=float(tested.max() / tested.sum()), monitor="val_accuracy"),
+        vocabulary=vocabulary.width(table),
+        classes=classes,
+        lexicon=lexicon if numbers else None,
+    )
+
+
+def _labelled(found, data_dir):
+    """The classes' names, and of each document its class and its split."""
     where, labels, digests, test = zip(*found, strict=True)
     own = np.array(test)
     classes = {label: n for n, label in enumerate(sorted(set(np.array(labels)[~own].tolist())))}
@@ -88,54 +111,7 @@ def load(batch_size, seed, data_dir=None, level="word", max_length=400, vocabula
     y = np.array([classes[label] for label in labels], np.int32)
     parts = np.full(len(y), TEST)
     parts[~own] = split(y[~own], np.array(digests, np.uint64)[~own], classes, test=not own.any())
-
-    lengths = np.array(list(map(len, tokens)))
-    flat, part_of = np.concatenate(tokens), np.repeat(parts, lengths)
-    counts = np.bincount(flat[part_of == TRAIN], minlength=flat.max() + 1)
-    table = vocabulary.ids(counts, vocabulary_size)
-    steps = int(lengths.max())
-    with tf.device("CPU:0"):  # where tf.data runs
-        rows = tf.RaggedTensor.from_row_lengths(table[flat], lengths)
-        y_of = tf.constant(y)
-    training = np.flatnonzero(parts == TRAIN)
-    if batch_size > len(training):
-        raise TaskError(f"--batch_size={batch_size}: --task=text has {len(training)} training "
-                        f"documents, use at most {len(training)}")
-
-    def batches(order, **options):
-        def batch(index):
-            x = tf.gather(rows, index).to_tensor(vocabulary.PADDING, shape=[None, steps])
-            return tf.ensure_shape(x, [index.shape[0], steps]), tf.gather(y_of, index)
-
-        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size, **options).map(batch)
-
-    def shuffled(epoch):
-        key = [tf.cast(seed, tf.int64), epoch]
-        order = tf.random.experimental.stateless_shuffle(tf.constant(training), key)
-        return batches(order, drop_remainder=True)
-
-    def lexicon():
-        return vocabulary.lexicon(
-            lambda text: _tokens(text.decode("utf-8-sig", "replace"), level)[:max_length], numbers, table)
-
-    steps_per_epoch = len(training) // batch_size
-    train, epoch = by_epoch(shuffled, steps_per_epoch)
-    tested = np.bincount(y[parts == TEST])
-    return Task(
-        name="text",
-        train=train.prefetch(2),
-        validation=batches(np.flatnonzero(parts == VALIDATION)).prefetch(2),
-        test=batches(np.flatnonzero(parts == TEST)).prefetch(2),
-        epoch=epoch,
-        steps_per_epoch=steps_per_epoch,
-        features=None,
-        length=None,
-        padding=vocabulary.PADDING,
-        **classification(len(classes), chance=float(tested.max() / tested.sum()), monitor="val_accuracy"),
-        vocabulary=vocabulary.width(table),
-        classes=list(classes),
-        lexicon=lexicon if numbers else None,
-    )
+    return list(classes), y, parts
 
 
 def _tokenised(documents, level, max_length):

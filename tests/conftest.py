@@ -6,9 +6,7 @@ import pytest
 
 import santm_tf  # noqa: F401
 import tensorflow as tf
-from absl.testing import flagsaver
 
-from training import flags
 from training.board import Board
 
 
@@ -22,15 +20,6 @@ def pytest_collection_finish():
 def seed():
     """The same initial weights in every run, whatever ran before."""
     tf.keras.utils.set_random_seed(0)
-
-
-@pytest.fixture
-def fresh_flags():
-    """Every flag as if no command line had been read, now and afterwards."""
-    flags.define()
-    with flagsaver.flagsaver():
-        yield
-    flags.forget()
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """A run as train.py leaves it, but for the training."""
 
-from training import flags, models
+from training import flags
 from training.checkpoints import best_weights
+from training.models import compiled
+from training.resolve import resolve
 from training.run import load_task
 from training.workdir import Workdir
 
@@ -12,13 +14,11 @@ SMALL = ["--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--localit
 
 def make(folder, *argv):
     """Makes a work directory of a model that learned nothing; returns its path, its task and the model."""
-    flags.define()
-    flags.forget()
-    flags.parse(["run", f"--workdir={folder}", *TINY, *SMALL * ("--model=lstm" not in argv), *argv])
-    task = load_task()
-    model = models.compiled(task)
+    config = flags.parse(["run", f"--workdir={folder}", *TINY, *SMALL * ("--model=lstm" not in argv), *argv])
+    task = load_task(config)
+    model = compiled(resolve(config, task), task)
     workdir = Workdir(str(folder))
-    workdir.open(False)
+    workdir.open(config)
     best_weights(workdir, model).save()
     epochs = [{"epoch": n, "seconds": 1.0, "loss": 1 / n, "val_loss": 2 / n} for n in (1, 2, 3)]
     workdir.write_metrics({"epochs": epochs})

@@ -13,11 +13,12 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 import santm_tf
 from santm_tf.analysis.trace import layer_of
-from training import board, events, flags, masks, models
+from training import board, events, flags, mask_history, models
+from training.config import Optimiser
+from training.errors import UsageError
 from training.gradient_norm import GradientNorm
 from training.workdir import Workdir
 
-pytestmark = pytest.mark.usefixtures("fresh_flags")
 STEPS, BATCH, PERIOD = 3, 4, 6  # of an epoch, of a step, of a sequence
 
 
@@ -39,7 +40,7 @@ def data(n=STEPS * BATCH):
 
 def a_task():
     """As much of a `Task` as a board asks for."""
-    return types.SimpleNamespace(name="", features=1, lexicon=None, validation=data(BATCH))
+    return types.SimpleNamespace(name="", features=1, lexicon=None, side=None, validation=data(BATCH))
 
 
 def of_santm(recall="attention"):
@@ -63,11 +64,10 @@ def plain(optimizer="sgd", **options):
 
 def fit(model, path, first=0, last=3, *argv):
     """Trains from an epoch to another with a `Board` in a work directory; gives Keras's history."""
-    flags.forget()
-    flags.parse(["program", f"--workdir={path}", f"--batch_size={BATCH}", f"--epochs={last}", *argv])
+    config = flags.parse(["program", f"--workdir={path}", f"--batch_size={BATCH}", f"--epochs={last}", *argv])
     os.makedirs(path, exist_ok=True)
     task = a_task()
-    watch = board.Board(Workdir(str(path)), task, STEPS * last)
+    watch = board.Board(config, Workdir(str(path)), task, STEPS * last)
     return model.fit(data(), validation_data=task.validation, initial_epoch=first, epochs=last, verbose=0,
                      callbacks=[watch]).history
 
@@ -75,7 +75,6 @@ def fit(model, path, first=0, last=3, *argv):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The work directory of a small run, its history and its model."""
-    flags.define()
     tf.keras.utils.set_random_seed(0)
     path, model = tmp_path_factory.mktemp("board") / "first", of_santm()
     return path, fit(model, path), model
@@ -153,8 +152,8 @@ def test_a_run_that_goes_on_has_no_epoch_twice(tmp_path):
 
 
 def test_a_fit_of_part_of_an_epoch_and_one_of_the_rest_are_one_run(tmp_path):
-    flags.parse(["program", f"--workdir={tmp_path}"])
-    watch = board.Board(Workdir(str(tmp_path)), a_task(), 2 * STEPS)
+    config = flags.parse(["program", f"--workdir={tmp_path}"])
+    watch = board.Board(config, Workdir(str(tmp_path)), a_task(), 2 * STEPS)
     model = plain()
     for epoch, some in enumerate((data().skip(1), data())):
         model.fit(some, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[watch])
@@ -197,8 +196,8 @@ def test_views_take_a_hundredth_of_the_time(tmp_path, monkeypatch):
     "memory/usage", "sequence_1/read", "sequence_1/write", "sequence_1/segments"})])
 def test_a_model_has_the_views_that_make_sense(model, wanted, tmp_path, monkeypatch):
     monkeypatch.setattr(board, "SHOWN", 1)
-    flags.parse(["program", f"--workdir={tmp_path}"])
-    watch = board.Board(Workdir(str(tmp_path)), a_task(), STEPS)
+    config = flags.parse(["program", f"--workdir={tmp_path}"])
+    watch = board.Board(config, Workdir(str(tmp_path)), a_task(), STEPS)
     watch.set_model(model())
     found = list(watch._views())
     assert {name for name, *_ in found} == wanted and all(about for *_, about in found)
@@ -227,17 +226,16 @@ def by_hand(model):
     return np.mean(found)
 
 
-@pytest.mark.parametrize("name", list(flags.OPTIMIZERS))
+@pytest.mark.parametrize("name", list(models.OPTIMIZERS))
 def test_every_optimiser_notes_the_norm_before_clipping(name):
-    if name in flags.FROM_ADDONS and not importlib.util.find_spec("tensorflow_addons"):
+    if name in models.FROM_ADDONS and not importlib.util.find_spec("tensorflow_addons"):
         pytest.skip("tensorflow-addons has no wheel for this Python")
-    flags.parse(["program", "--workdir=none", f"--optimizer={name}", "--clip_norm=1e-3",
-                 "--learning_rate=1e-9", "--schedule=constant", "--weight_decay=0"])
-    model = plain(models.optimizer(STEPS, 1))
+    asked = Optimiser(name, learning_rate=1e-9, schedule="constant", weight_decay=0.0, clip_norm=1e-3)
+    model = plain(models.optimizer(asked, STEPS, 1))
     norm, wanted = GradientNorm(model.optimizer), by_hand(model)
     model.fit(data(), verbose=0)
-    assert norm.take() == pytest.approx(wanted, rel=1e-4) and wanted > 0.1
-    assert norm.take() == 0
+    assert norm.mean_and_reset() == pytest.approx(wanted, rel=1e-4) and wanted > 0.1
+    assert norm.mean_and_reset() == 0
 
 
 @pytest.mark.parametrize("options, policy", [({"jit_compile": True}, "float32"), ({}, "mixed_float16"),
@@ -251,7 +249,7 @@ def test_the_norm_is_noted_however_the_step_is_compiled(options, policy):
         tf.keras.mixed_precision.set_global_policy(None)  # floatx
     norm, wanted = GradientNorm(model.optimizer), 0.01 * by_hand(model)
     model.fit(data(), verbose=0)
-    assert norm.take() == pytest.approx(wanted, rel=1e-4 if policy == "float32" else 2e-2)
+    assert norm.mean_and_reset() == pytest.approx(wanted, rel=1e-4 if policy == "float32" else 2e-2)
 
 
 def test_the_norm_changes_neither_what_is_learned_nor_what_is_saved(tmp_path):
@@ -276,27 +274,27 @@ def test_the_masks_of_all_epochs_are_kept(trained):
     path, _, model = trained
     mask = layer_of(model).access.openings().numpy() > 0
     assert mask.sum() == PERIOD // 2
-    found = masks.read(path)
+    found = mask_history.read(path)
     assert found.dtype == bool and found.shape == (3, PERIOD) and (found[2] == mask).all()
 
 
 def test_going_on_cuts_the_masks_back(tmp_path):
     for epoch in range(4):
-        masks.note(tmp_path, epoch, np.arange(5) == epoch)
-    masks.note(tmp_path, 2, np.ones(5, bool))
-    np.testing.assert_array_equal(masks.read(tmp_path), [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [1] * 5])
+        mask_history.note(tmp_path, epoch, np.arange(5) == epoch)
+    mask_history.note(tmp_path, 2, np.ones(5, bool))
+    np.testing.assert_array_equal(mask_history.read(tmp_path), [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [1] * 5])
     assert os.listdir(tmp_path) == ["masks.npy"]
 
 
 def test_masks_from_the_middle_of_a_run_are_at_their_epochs(tmp_path):
-    assert masks.read(tmp_path) is None
-    np.testing.assert_array_equal(masks.note(tmp_path, 2, np.ones(2, bool)), [[0, 0], [0, 0], [1, 1]])
+    assert mask_history.read(tmp_path) is None
+    np.testing.assert_array_equal(mask_history.note(tmp_path, 2, np.ones(2, bool)), [[0, 0], [0, 0], [1, 1]])
 
 
 @pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY\x01\x00v\x00{'descr'"])
 def test_a_damaged_masks_file_is_named_before_training(content, tmp_path):
     (tmp_path / "masks.npy").write_bytes(content)
-    with pytest.raises(flags.UsageError, match=r"masks\.npy: damaged"):
+    with pytest.raises(UsageError, match=r"masks\.npy: damaged"):
         fit(plain(), tmp_path)
 
 
@@ -349,10 +347,10 @@ def test_a_profile_ends_with_the_run(tmp_path):
 
 @pytest.mark.parametrize("given", ["3", "0,2", "5,4", "a,b", "1,2,3", "-1,2"])
 def test_a_profile_of_no_steps_is_refused(given):
-    with pytest.raises(flags.UsageError, match="profile_steps"):
+    with pytest.raises(UsageError, match="profile_steps"):
         flags.parse(["program", "--workdir=none", f"--profile_steps={given}"])
 
 
 def test_a_profile_past_the_end_is_refused(tmp_path):
-    with pytest.raises(flags.UsageError, match="--profile_steps=9,10: the run has 9 steps"):
+    with pytest.raises(UsageError, match="--profile_steps=9,10: the run has 9 steps"):
         fit(plain(), tmp_path, 0, 3, "--profile_steps=9,10")

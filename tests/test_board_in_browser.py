@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import train
-from training import flags
+from tests.programs import run
 
 CHROMIUM = shutil.which("chromium")
 PATIENCE = 120_000  # milliseconds, on a machine that has much else to do
@@ -27,16 +27,14 @@ CURVES = {"figures/loss", "figures/accuracy", "memory/access_rate", "memory/boun
           "speed/examples_per_second"}
 WEIGHTS = {"weights/logits/kernel", "weights/santm/access/scores", "weights/santm/recall/theta"}
 
-pytestmark = [pytest.mark.usefixtures("fresh_flags"),
-              pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed (apt-get install chromium)")]
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed (apt-get install chromium)")
 
 
 @pytest.fixture
 def runs(tmp_path):
     """A folder with one short run."""
-    flags.forget()
     tf.keras.backend.clear_session()  # so that the layer is named santm, as in a process of its own
-    flags.run(train.main, ["train.py", f"--workdir={tmp_path}/first", *FLAGS])
+    run(train, f"--workdir={tmp_path}/first", *FLAGS)
     return tmp_path
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tasks
 from tasks import TaskError, change_points
 from tasks.change_points import HAZARD, NOISE, SHORTEST
 
@@ -72,5 +73,5 @@ def test_the_mean_predictor_scores_chance():
 @pytest.mark.parametrize("option", ["length", "steps_per_epoch"])
 def test_what_cannot_work_is_refused_in_one_line(option):
     with pytest.raises(TaskError) as error:
-        change_points.load(batch_size=8, seed=0, **{option: 0})
+        tasks.load("change_points", batch_size=8, seed=0, **{option: 0})
     assert str(error.value) == f"--{option}=0: --task=change_points needs at least 1"

@@ -17,7 +17,8 @@ from santm_tf.errors import ArgumentError
 from santm_tf.export import export
 from santm_tf.export.served import Served
 from santm_tf.export.signatures import signatures
-from training import flags
+from tests.programs import refused, run
+from training import export_run
 
 layers, losses = tf.keras.layers, tf.keras.losses
 BATCH, STEPS, FEATURES, TOKENS, OUTPUTS = 3, 12, 2, 9, 4
@@ -428,13 +429,11 @@ def test_an_export_writes_where_the_current_folder_is_named_like_a_pattern(quick
     assert tf.saved_model.load("export").signatures["first"] is not None
 
 
-def test_a_folder_with_something_else_is_refused_before_the_training(tmp_path, fresh_flags, capsys):
+def test_a_folder_with_something_else_is_refused_before_the_training(tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
-    with pytest.raises(SystemExit) as stop:
-        flags.run(train.main, ["train", f"--workdir={tmp_path}/run", f"--export_dir={tmp_path}/mine"])
-    assert stop.value.code == 2 and os.listdir(tmp_path) == ["mine"]
-    assert f"--export_dir={tmp_path}/mine: holds something else" in capsys.readouterr().err
+    line = refused(capsys, train, f"--workdir={tmp_path}/run", f"--export_dir={tmp_path}/mine")
+    assert f"--export_dir={tmp_path}/mine: holds something else" in line and os.listdir(tmp_path) == ["mine"]
 
 
 @pytest.mark.parametrize("make, message", [
@@ -471,24 +470,23 @@ def test_tensorflow_lite_gives_the_same(exported, tmp_path):
 
 def called(*argv):
     """The program's exit code."""
-    flags.forget()
     try:
-        program.main(["export", *argv])
+        run(export_run, *argv)
     except SystemExit as done:
         return done.code
     return 0
 
 
-def test_the_program_exports_the_best_weights_of_a_run(tmp_path, fresh_flags, capsys, monkeypatch):
-    run, folder = f"--workdir={tmp_path / 'run'}", f"--export_dir={tmp_path / 'export'}"
-    assert called(run, folder) == 2 and "no flags.cfg there" in capsys.readouterr().err
+def test_the_program_exports_the_best_weights_of_a_run(tmp_path, capsys, monkeypatch):
+    workdir, folder = f"--workdir={tmp_path / 'run'}", f"--export_dir={tmp_path / 'export'}"
+    assert called(workdir, folder) == 2 and "no flags.cfg there" in capsys.readouterr().err
     _, _, model = made_run.make(tmp_path / "run")
-    assert called(run) == 2 and "--export_dir: give a folder" in capsys.readouterr().err
-    assert called(run, f"--export_dir={tmp_path}") == 2
+    assert called(workdir) == 2 and "--export_dir: give a folder" in capsys.readouterr().err
+    assert called(workdir, f"--export_dir={tmp_path}") == 2
     assert f"error: --export_dir={tmp_path}: holds something else" in capsys.readouterr().err
     given = []
     monkeypatch.setattr(program, "export", lambda *arguments: given.append(arguments) or {"outputs": 10})
-    assert called(run, folder, "--tflite") == 0 and json.loads(capsys.readouterr().out) == {"outputs": 10}
+    assert called(workdir, folder, "--tflite") == 0 and json.loads(capsys.readouterr().out) == {"outputs": 10}
     exported, *rest = given[0]
     assert rest == [str(tmp_path / "export"), False, True]
     for ours, theirs in zip(exported.get_weights(), model.get_weights(), strict=True):

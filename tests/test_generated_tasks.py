@@ -8,6 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tasks
 from tasks import (
     TaskError,
     adding,
@@ -458,5 +459,5 @@ REFUSED = [
 @pytest.mark.parametrize("name, options, message", REFUSED)
 def test_what_cannot_work_is_refused_in_one_line(name, options, message):
     with pytest.raises(TaskError) as error:
-        TASKS[name].load(batch_size=8, seed=0, **options)
+        tasks.load(name, batch_size=8, seed=0, **options)
     assert str(error.value) == message

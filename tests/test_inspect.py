@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from santm_tf import inspect
+from santm_tf.analysis import describe
 from santm_tf.analysis.trace import inputs_of, layer_of, trace
 from tests import made_run
-
-pytestmark = pytest.mark.usefixtures("fresh_flags")
+from training import inspect_run
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +24,14 @@ def digits(tmp_path_factory):
 
 
 def output(capsys, *argv):
-    inspect.main(argv)
+    inspect_run.main(argv)
     return capsys.readouterr().out.strip().split("\n")
 
 
 def refused(capsys, *argv):
     """The one line of an error."""
     with pytest.raises(SystemExit) as stop:
-        inspect.main(argv)
+        inspect_run.main(argv)
     assert stop.value.code == 2
     line, = [line for line in capsys.readouterr().err.strip().split("\n") if line.startswith("error: ")]
     return line
@@ -87,11 +86,11 @@ def test_a_slot_names_the_access_that_wrote_it_most():
     none = np.zeros([1, 10, 0])
     seen = Trace(np.eye(1, 10, 3, dtype=bool), np.ones([1, 10], bool), np.isin(np.arange(10), steps), steps,
                  np.ones([1, 4]), slots, read, slots, write, np.zeros([1, 8, 1]), none, none, none, none)
-    assert list(inspect.recalled(seen))[1:] == [
+    assert list(describe.recalled(seen))[1:] == [
         "  step 1: slot 5 (0.30), never written", "  step 4: slot 5 (0.50), written most at step 1",
         "  step 6: slot 2 (0.60), written most at step 4", "  step 9: slot 2 (0.70), written most at step 4"]
-    assert list(inspect.written(seen))[1] == "  slot 2: 1.30 in all, most at step 4 (0.90)"
-    assert list(inspect.segments(seen))[:2] == ["segments: 2, of 4 to 6 steps, 5.0 on average", "  0-3 4-9"]
+    assert list(describe.written(seen))[1] == "  slot 2: 1.30 in all, most at step 4 (0.90)"
+    assert list(describe.segments(seen))[:2] == ["segments: 2, of 4 to 6 steps, 5.0 on average", "  0-3 4-9"]
 
 
 def test_a_text_and_its_next_characters(tmp_path, capsys):
@@ -114,9 +113,9 @@ def test_a_text_and_its_next_characters(tmp_path, capsys):
 
 def test_bits_and_numbers():
     bits, = np.random.default_rng(0).normal(size=[1, 20, 3])
-    lines = list(inspect.answer(bits, tf.keras.losses.BinaryCrossentropy(from_logits=True)))
+    lines = list(describe.answer(bits, tf.keras.losses.BinaryCrossentropy(from_logits=True)))
     assert lines[1:] == [f"  step {n}: " + "".join(str(int(v > 0)) for v in bits[n]) for n in range(8, 20)]
-    assert list(inspect.answer(np.array([0.25]), tf.keras.losses.MeanSquaredError())) == ["output: 0.25"]
+    assert list(describe.answer(np.array([0.25]), tf.keras.losses.MeanSquaredError())) == ["output: 0.25"]
 
 
 @pytest.mark.parametrize("x, named", [
@@ -131,7 +130,7 @@ def test_bits_and_numbers():
 def test_a_sequence_that_the_model_cannot_read(digits, tmp_path, x, named):
     np.save(tmp_path / "x.npy", x)
     with pytest.raises(ValueError, match=named):
-        inspect.read_input(str(tmp_path / "x.npy"), digits[1])
+        inspect_run.read_input(str(tmp_path / "x.npy"), digits[1])
 
 
 @pytest.mark.parametrize("content, named", [
@@ -143,7 +142,7 @@ def test_a_file_that_is_none(digits, tmp_path, content, named):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ValueError, match=named):
-        inspect.read_input(str(path), digits[1])
+        inspect_run.read_input(str(path), digits[1])
 
 
 def test_one_line_says_what_is_wrong(digits, capsys, tmp_path):

@@ -13,6 +13,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tasks
 from tasks import corpus, language
 from tasks.task import TaskError
 
@@ -52,7 +53,7 @@ def tracks(dataset):
 
 def refused(name, **kwargs):
     with pytest.raises(TaskError) as error:
-        LOAD[name](**{"batch_size": 2, "seed": 0} | kwargs)
+        tasks.load(name, **{"batch_size": 2, "seed": 0} | kwargs)
     assert "\n" not in str(error.value)
     return str(error.value)
 

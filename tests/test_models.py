@@ -9,32 +9,40 @@ import tensorflow as tf
 import baselines
 from santm_tf.capacity import optimal_access_rate
 from training import flags, models
+from training.errors import UsageError
+from training.resolve import resolve
 from training.run import load_task
 
 NAMES = [name for name in baselines.NAMES
          if name != "lnlstm" or importlib.util.find_spec("tensorflow_addons")]
 
 
-pytestmark = pytest.mark.usefixtures("fresh_flags")
+def resolved(*argv):
+    """A configuration that is resolved for its task, and the task."""
+    config = flags.parse(["program", "--workdir=unused", "--nojit_compile", *argv])
+    task = load_task(config)
+    return resolve(config, task), task
 
 
 def compiled(*argv):
-    flags.parse(["program", "--workdir=unused", "--nojit_compile", *argv])
-    return models.compiled(load_task())
+    return models.compiled(*resolved(*argv))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_sized_to_a_number_of_weights(name):
-    model = compiled(f"--model={name}", "--match_parameters=20000")
+    config, task = resolved(f"--model={name}", "--match_parameters=20000")
+    model = models.compiled(config, task)
     assert models.parameters(model) == pytest.approx(20000, rel=0.05)
-    given = compiled(f"--model={name}", f"--units={flags.FLAGS.units}",
-                     *([f"--feed_forward={flags.FLAGS.feed_forward}"] if flags.FLAGS.feed_forward else []))
+    finer = config.layer.get("feed_forward")
+    tf.keras.utils.set_random_seed(0)  # what a run of the given size begins with
+    given = compiled(f"--model={name}", f"--units={config.layer['units']}",
+                     *[f"--feed_forward={finer}"] * bool(finer))
     for ours, theirs in zip(model.get_weights(), given.get_weights(), strict=True):
         assert (ours == theirs).all()
 
 
 def test_a_size_out_of_reach_is_named():
-    with pytest.raises(flags.UsageError, match="--match_parameters=50: --model=lstm comes no nearer"):
+    with pytest.raises(UsageError, match="--match_parameters=50: --model=lstm comes no nearer"):
         compiled("--model=lstm", "--match_parameters=50")
 
 
@@ -45,7 +53,7 @@ def test_a_size_out_of_reach_is_named():
     (["--model=transformer", "--patch=2", "--task=copy"], "--patch=2"),
 ])
 def test_sizes_that_cannot_work_name_their_flag(argv, names):
-    with pytest.raises(flags.UsageError, match=names) as error:
+    with pytest.raises(UsageError, match=names) as error:
         compiled(*argv)
     assert "\n" not in str(error.value)
 
@@ -105,6 +113,7 @@ def test_a_language_model_goes_on_from_window_to_window(name, tmp_path):
 
 
 def test_an_automatic_access_rate_is_the_optimum_of_the_idealised_memory():
-    compiled("--access_rate=auto", "--retention=0.9", "--memory_slots=16", "--units=4")
-    assert flags.FLAGS.access_rate == optimal_access_rate(64, 0.9, 16)
-    compiled(flags.FLAGS["access_rate"].serialize(), "--units=4")
+    config, task = resolved("--access_rate=auto", "--retention=0.9", "--memory_slots=16", "--units=4")
+    assert config.access.access_rate == optimal_access_rate(64, 0.9, 16)
+    assert resolve(config, task) == config
+    compiled(config.texts()["access_rate"], "--units=4")

@@ -8,11 +8,12 @@ import tensorflow as tf
 
 import evaluate
 import train
-from santm_tf import export, inspect, load_model
+from santm_tf import load_model
 from santm_tf.errors import ArgumentError
+from santm_tf.export import export
 from santm_tf.paths import is_literal
-from training import flags
-from training.run import with_saved_flags
+from tests.programs import refused, run
+from training import export_run, inspect_run
 
 PATTERNS = "[ab]", "lr=[0.1]", "a*", "*", "?", r"\a"
 
@@ -39,29 +40,27 @@ def test_what_counts_as_literal_is_literal_for_tensorflow(name, tmp_path):
     assert os.path.exists(neighbour + ".index")
 
 
-@pytest.mark.parametrize("program", [train, evaluate, export, inspect], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("program", [train, evaluate, export_run, inspect_run],
+                         ids=lambda module: module.__name__)
 @pytest.mark.parametrize("name", PATTERNS)
-def test_a_pattern_is_refused_before_anything_is_written(name, program, tmp_path, capsys, fresh_flags):
+def test_a_pattern_is_refused_before_anything_is_written(name, program, tmp_path, capsys):
     _, neighbour = saved_twice(tmp_path / "a" / "checkpoints")
     before = sorted(tmp_path.rglob("*"))
-    argv = ["program", f"--workdir={tmp_path / name / 'run'}"] + ["--input=x.npy"] * (program is inspect)
+    argv = [f"--workdir={tmp_path / name / 'run'}"]
+    argv += ["--input=x.npy"] * (program is inspect_run) + ["--export_dir=x"] * (program is export_run)
     with pytest.raises(SystemExit) as stop:
-        if program in (train, evaluate):
-            flags.run(program.main, with_saved_flags(argv))
-        else:
-            program.main(argv if program is export else argv[1:])
+        inspect_run.main(argv) if program is inspect_run else run(program, *argv)
     lines = capsys.readouterr().err.strip().split("\n")
     assert stop.value.code == 2 and len(lines) == 1
     assert f"--workdir={tmp_path / name / 'run'}: TensorFlow reads * ? [ \\ in a path" in lines[0]
     assert sorted(tmp_path.rglob("*")) == before and os.path.exists(neighbour + ".index")
 
 
-def test_an_export_to_a_pattern_is_refused_before_the_run(tmp_path, capsys, fresh_flags):
-    with pytest.raises(SystemExit):
-        flags.run(train.main, ["train", f"--workdir={tmp_path}/run", f"--export_dir={tmp_path}/[ab]"])
-    assert "--export_dir=" in capsys.readouterr().err and not os.listdir(tmp_path)
+def test_an_export_to_a_pattern_is_refused_before_the_run(tmp_path, capsys):
+    line = refused(capsys, train, f"--workdir={tmp_path}/run", f"--export_dir={tmp_path}/[ab]")
+    assert "--export_dir=" in line and not os.listdir(tmp_path)
     with pytest.raises(ArgumentError, match=r"export_dir=.*\[ab\]: TensorFlow reads"):
-        export.export(None, tmp_path / "[ab]")
+        export(None, tmp_path / "[ab]")
 
 
 def test_a_saved_model_is_not_read_by_a_pattern_and_a_file_is_literal(tmp_path):

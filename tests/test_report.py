@@ -11,25 +11,11 @@ import pytest
 import evaluate
 import train
 from tests import made_run
-from training import charts, flags, page, report
-from training.run import with_saved_flags
-from training.views import figure
+from tests.programs import last_line, refused, run
+from training import page, report, score_figures
+from training.layer_figures import figure
 
-pytestmark = pytest.mark.usefixtures("fresh_flags")
-FLAGS = flags.FLAGS
 OF_LAYER = {"segments", "write", "read", "attention", "usage", "chebyshev"}
-
-
-def run(*argv, program=evaluate):
-    flags.forget()
-    flags.run(program.main, with_saved_flags(["program", *argv]))
-
-
-def refused(capsys, *argv, **options):
-    with pytest.raises(SystemExit) as stop:
-        run(*argv, **options)
-    assert stop.value.code == 2
-    return capsys.readouterr().err.strip().split("\n")[-1]
 
 
 @pytest.fixture
@@ -45,7 +31,7 @@ def drawn(monkeypatch):
         return call
 
     for name in ("confusion", "lengths", "positions", "agreement"):
-        monkeypatch.setattr(charts, name, watched(name, getattr(charts, name)))
+        monkeypatch.setattr(score_figures, name, watched(name, getattr(score_figures, name)))
     return calls
 
 
@@ -91,9 +77,8 @@ def read(path, folder):
 
 def evaluated(capsys, folder, *argv):
     """The figures on the last line, and the page that was written."""
-    run(f"--workdir={folder}", "--plots", *argv)
-    result = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
-    return result, read(os.path.join(folder, "report.html"), os.path.join(folder, "plots"))
+    run(evaluate, f"--workdir={folder}", "--plots", *argv)
+    return last_line(capsys), read(os.path.join(folder, "report.html"), os.path.join(folder, "plots"))
 
 
 def test_the_report_of_a_classifier(tmp_path, capsys, drawn):
@@ -128,7 +113,6 @@ def test_the_report_of_a_task_of_any_length(tmp_path, capsys, drawn, monkeypatch
     accuracy, _ = drawn["positions"]
     assert len(accuracy) == 5
     assert 3 * np.sum(1 - accuracy) == pytest.approx(result["test_wrong_bits"], rel=1e-4)
-    assert FLAGS.test_length == 5
 
 
 def test_the_report_of_a_language_model(tmp_path, capsys):
@@ -144,7 +128,7 @@ def test_what_is_in_the_way_is_named(tmp_path, capsys):
     folder, *_ = made_run.make(tmp_path / "run", "--model=lstm", "--task=adding", "--length=6")
     with open(os.path.join(folder, "plots"), "w"):
         pass
-    assert os.path.join(folder, "plots") in refused(capsys, f"--workdir={folder}", "--plots")
+    assert os.path.join(folder, "plots") in refused(capsys, evaluate, f"--workdir={folder}", "--plots")
 
 
 def test_a_page_escapes_what_it_is_given(tmp_path):
@@ -174,7 +158,7 @@ def test_runs_that_differ_in_the_seed_are_a_group(tmp_path, capsys):
     runs = [finished(tmp_path / f"{units}-{seed}", seed, units + seed, f"--units={units}", "--nojit_compile")
             for units in (8, 16) for seed in (0, 1, 2)]
     runs += [finished(tmp_path / "rate", 0, 7.0, "--units=8", "--access_rate=0.5")]
-    run(f"--workdir={','.join([*runs, runs[0]])}", "--plots")
+    run(evaluate, f"--workdir={','.join([*runs, runs[0]])}", "--plots")
     figures = json.loads(capsys.readouterr().out)
     assert figures == {
         "units=8, access_rate=1.0": {"n": 3, "test_mse": {"mean": 9.0, "deviation": 1.0}},
@@ -188,13 +172,14 @@ def test_runs_that_differ_in_the_seed_are_a_group(tmp_path, capsys):
 def test_what_cannot_be_compared_is_refused(tmp_path, capsys):
     one, two = finished(tmp_path / "one", 0, 1.0), finished(tmp_path / "two", 0, 1.0, task="copy")
     both = f"--workdir={one},{two}"
-    line = refused(capsys, both, "--plots")
+    line = refused(capsys, evaluate, both, "--plots")
     assert one in line and two in line and "adding" in line and "copy" in line
-    assert "--plots" in refused(capsys, both)
+    assert "--plots" in refused(capsys, evaluate, both)
     none = str(tmp_path / "none")
-    assert f"--workdir={none}: no flags.cfg" in refused(capsys, f"--workdir={one},{none}", "--plots")
+    line = refused(capsys, evaluate, f"--workdir={one},{none}", "--plots")
+    assert f"--workdir={none}: no flags.cfg" in line
     with open(os.path.join(two, "metrics.json"), "w") as file:
         json.dump({"epochs": []}, file)
-    assert "no result yet" in refused(capsys, both, "--plots")
-    assert "no comma" in refused(capsys, both, program=train)
+    assert "no result yet" in refused(capsys, evaluate, both, "--plots")
+    assert "no comma" in refused(capsys, train, both)
     assert not os.path.exists(tmp_path / "comparison.html")

@@ -13,7 +13,8 @@ import pytest
 import tensorflow as tf
 
 import train
-from training import callbacks, flags
+from tests.programs import run
+from training import callbacks
 from training.board import Board
 from training.checkpoints import is_finite
 
@@ -36,7 +37,7 @@ def trained(argv):
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
     Board._views = lambda board: ()  # drawing takes seconds
-    flags.run(train.main, ["train.py", *argv])
+    run(train, *argv)
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +122,10 @@ TINY = [*SMALL, "--task=adding", "--length=8", "--model=lstm", "--steps_per_epoc
         "--checkpoint_minutes=10"]
 
 
-def run(*argv):
-    """In this process; returns the exit code."""
-    flags.forget()
+def code_of(*argv):
+    """Runs train.py in this process; returns the exit code."""
     try:
-        flags.run(train.main, ["train.py", *argv])
+        run(train, *argv)
     except SystemExit as stop:
         return stop.code
     return 0
@@ -134,13 +134,12 @@ def run(*argv):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nothing stopped."""
-    flags.define()
     folder = tmp_path_factory.mktemp("run") / "whole"
-    assert run(*TINY, f"--workdir={folder}") == 0
+    assert code_of(*TINY, f"--workdir={folder}") == 0
     return folder
 
 
-@pytest.mark.usefixtures("fresh_flags", "no_views")
+@pytest.mark.usefixtures("no_views")
 @pytest.mark.parametrize("at, number, code", [
     (2, signal.SIGINT, 130), (4, signal.SIGINT, 130), (5, signal.SIGINT, 130), (7, signal.SIGTERM, 143)])
 def test_a_run_that_is_stopped_saves_and_says_how_to_go_on(at, number, code, whole, tmp_path, capsys,
@@ -152,20 +151,20 @@ def test_a_run_that_is_stopped_saves_and_says_how_to_go_on(at, number, code, who
 
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Progress, "on_train_batch_end", stopping)
+        patch.setattr(callbacks.ProgressBar, "on_train_batch_end", stopping)
         patch.setattr("sys.argv", ["train.py", *TINY, f"--workdir={tmp_path}/run"])
-        assert run(*TINY, f"--workdir={tmp_path}/run") == code
+        assert code_of(*TINY, f"--workdir={tmp_path}/run") == code
     assert signal.getsignal(number) is before
     last = capsys.readouterr().err.strip().split("\n")[-1]
     steps = 5 if at == 4 else at  # the fourth of five would leave one step
     assert f"{steps // 5} epochs and {steps % 5} of 5 steps" in last
     assert last.endswith(f"--workdir={tmp_path}/run --resume")
     assert checkpoints(tmp_path / "run")[-1].name == f"ckpt-{steps}.index"
-    assert run(*TINY, f"--workdir={tmp_path}/run", "--resume") == 0
+    assert code_of(*TINY, f"--workdir={tmp_path}/run", "--resume") == 0
     assert end_of(tmp_path / "run") == end_of(whole)
 
 
-@pytest.mark.usefixtures("fresh_flags", "no_views")
+@pytest.mark.usefixtures("no_views")
 @pytest.mark.parametrize("damage", ["index", "data", "list", "all"])
 def test_a_damaged_checkpoint_is_skipped_with_a_warning(damage, whole, tmp_path, capsys):
     folder = shutil.copytree(whole, tmp_path / "run")
@@ -175,7 +174,7 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(damage, whole, tmp_path,
     for path in (folder / "checkpoints").glob(pattern[damage]):
         path.write_bytes(path.read_bytes()[:20])
     capsys.readouterr()
-    code = run(*TINY, f"--workdir={folder}", "--resume")
+    code = code_of(*TINY, f"--workdir={folder}", "--resume")
     err = capsys.readouterr().err
     if damage == "all":
         assert code == 2 and "ckpt-10" in err and "damaged" in err
@@ -186,7 +185,7 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(damage, whole, tmp_path,
 
 
 def spoiling(at, part, number=None):
-    """Stands in for `Progress.on_train_batch_end`: NaN in a weight, or infinity in a slot."""
+    """Stands in for `ProgressBar.on_train_batch_end`: NaN in a weight, or infinity in a slot."""
     def spoil(progress, batch, logs=None):
         progress.done += 1
         if progress.done == at:
@@ -211,7 +210,7 @@ def numbers(folder):
                 yield reader.get_tensor(name)
 
 
-@pytest.mark.usefixtures("fresh_flags", "no_views")
+@pytest.mark.usefixtures("no_views")
 @pytest.mark.parametrize("at, part, number, minutes, good", [
     (1, "weights", None, 0, None), (7, "weights", None, 0, 6), (7, "slot", None, 0, 6),
     (7, "slot", signal.SIGTERM, 10, 5), (10, "slot", None, 10, 5), (10, "weights", None, 10, 5)])
@@ -219,36 +218,36 @@ def test_what_is_not_finite_is_not_saved_and_the_last_checkpoint_is_good(
         at, part, number, minutes, good, whole, tmp_path, capsys, monkeypatch):
     folder, more = tmp_path / "run", f"--checkpoint_minutes={minutes}"
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Progress, "on_train_batch_end", spoiling(at, part, number))
-        assert run(*TINY, more, f"--workdir={folder}") == 2
+        patch.setattr(callbacks.ProgressBar, "on_train_batch_end", spoiling(at, part, number))
+        assert code_of(*TINY, more, f"--workdir={folder}") == 2
     last = capsys.readouterr().err.strip().split("\n")[-1]
     named = f"{folder}/checkpoints/ckpt-{good}" if good else "none"
     assert last.startswith("error: ") and f"the last good checkpoint is {named};" in last
     assert not good or checkpoints(folder)[-1].stem == f"ckpt-{good}"
     assert all(np.isfinite(value).all() for value in numbers(folder))
-    assert run(*TINY, more, f"--workdir={folder}", "--resume") == 0
+    assert code_of(*TINY, more, f"--workdir={folder}", "--resume") == 0
     assert end_of(folder) == end_of(whole)
 
 
-@pytest.mark.usefixtures("fresh_flags", "no_views")
+@pytest.mark.usefixtures("no_views")
 def test_a_step_that_makes_every_weight_nan_leaves_no_checkpoint(tmp_path, capsys):
     asked = *TINY, "--clip_norm=inf", "--checkpoint_minutes=0", f"--workdir={tmp_path}/run"
     for more in (), ("--resume",):
-        assert run(*asked, *more) == 2
+        assert code_of(*asked, *more) == 2
         line = capsys.readouterr().err.strip().split("\n")[-1]
         assert "not finite at step 1; the last good checkpoint is none; lower --learning_rate" in line
         assert not list((tmp_path / "run").rglob("ckpt-*"))
 
 
-@pytest.mark.usefixtures("fresh_flags", "no_views")
+@pytest.mark.usefixtures("no_views")
 def test_a_checkpoint_that_holds_nan_is_skipped_with_a_warning(whole, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:  # as earlier versions saved
-        patch.setattr(callbacks.Progress, "on_train_batch_end", spoiling(7, "weights"))
+        patch.setattr(callbacks.ProgressBar, "on_train_batch_end", spoiling(7, "weights"))
         patch.setattr("training.checkpoints.is_finite", lambda checkpoint: True)
-        assert run(*TINY, "--checkpoint_minutes=0", f"--workdir={folder}") == 2
+        assert code_of(*TINY, "--checkpoint_minutes=0", f"--workdir={folder}") == 2
     assert not all(np.isfinite(value).all() for value in numbers(folder))
-    assert run(*TINY, "--checkpoint_minutes=0", f"--workdir={folder}", "--resume") == 0
+    assert code_of(*TINY, "--checkpoint_minutes=0", f"--workdir={folder}", "--resume") == 0
     assert "ckpt-7: holds NaN or infinity; skipped" in capsys.readouterr().err
     assert end_of(folder) == end_of(whole)
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tasks
 import tasks.copy
 import tasks.digits
+import tasks.generated
 
 # Tested on files of their own, elsewhere.
 DATA = {"mnist", "pmnist", "fashion_mnist", "cifar10", "text", "speaker", "words", "chars"}
@@ -71,7 +72,7 @@ def test_the_contract(name):
     x, y = batch[:2]
     logits = tf.zeros([*(x.shape[:2] if task.return_sequences else x.shape[:1]), task.outputs])
     assert np.isfinite(task.loss(y, logits, *batch[2:]))
-    names = [metric.name for metric in task.metrics + task.weighted_metrics]
+    names = [metric.name for metric in [*task.metrics, *task.weighted_metrics]]
     assert task.monitor.removeprefix("val_") in {*names, "loss"} and set(task.chance) == set(names)
     assert task.monitor_mode in ("max", "min")
 
@@ -197,7 +198,7 @@ def test_a_guess_loses_as_documented():
 
 
 def test_without_weights_every_bit_counts():
-    metric = tasks.copy.WrongBits()
+    metric = tasks.generated.WrongBits()
     metric.update_state(tf.ones([4, 5, 3]), -tf.ones([4, 5, 3], tf.bfloat16))
     assert float(metric.result()) == 15
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tasks
 from benchmarks.bag_of_words import bag_of_words_score
 from tasks import archive, text, vocabulary
 from tasks.task import TaskError
@@ -57,9 +58,9 @@ def table(path, rows):
     return str(path)
 
 
-def refused(*args, **kwargs):
+def refused(**kwargs):
     with pytest.raises(TaskError) as error:
-        text.load(*args, **{"batch_size": 2, "seed": 0} | kwargs)
+        tasks.load("text", **{"batch_size": 2, "seed": 0} | kwargs)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -202,7 +203,7 @@ def test_what_cannot_be_read_is_refused(tmp_path):
     source = folder(tmp_path / "good", files)
     assert refused(data_dir=source, batch_size=3) == (
         "--batch_size=3: --task=text has 2 training documents, use at most 2")
-    assert refused(data_dir=source, level="byte") == "--level=byte: must be word or char"
+    assert refused(data_dir=source, level="byte") == "--level=byte: --task=text needs word or char"
     assert refused(data_dir=source, max_length=0) == "--max_length=0: --task=text needs at least 1"
     assert refused(data_dir=source, vocabulary_size=1) == (
         "--vocabulary_size=1: --task=text needs at least 2")

@@ -13,9 +13,11 @@ import baselines.model
 import evaluate
 import train
 from baselines import lstm
+from tests.programs import last_line, refused, run
 from training import flags, models
 from training.callbacks import StopWhenNotFinite
-from training.run import load_task, with_saved_flags
+from training.errors import UsageError
+from training.run import load_folder, load_task
 
 CONFIGS = pathlib.Path(__file__).parent.parent.joinpath("configs")
 TINY = ["--units=4", "--nojit_compile", "--batch_size=256", "--epochs=2"]
@@ -25,30 +27,12 @@ LSTM = [*TINY, "--model=lstm"]
 NTM = [*TINY, "--model=ntm", "--memory_slots=8", "--slot_width=4"]
 
 
-pytestmark = pytest.mark.usefixtures("fresh_flags", "no_views")
-
-
-def run(program, *argv):
-    """Runs a program's main as its script does, flags as at the start."""
-    flags.forget()
-    argv = ["program", *argv]
-    flags.run(program.main, with_saved_flags(argv) if program is evaluate else argv)
-
-
-def refused(capsys, program, *argv):
-    """The one line on standard error of a run that ends with exit code 2."""
-    with pytest.raises(SystemExit) as stop:
-        run(program, *argv)
-    assert stop.value.code == 2
-    lines = capsys.readouterr().err.strip().split("\n")
-    assert lines[-1].startswith("error: ")
-    return lines[-1]
+pytestmark = pytest.mark.usefixtures("no_views")
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A work directory of a short run, and the line it printed."""
-    flags.define()
     folder = str(tmp_path_factory.mktemp("run") / "first")
     with pytest.MonkeyPatch.context() as patch:
         lines = []
@@ -75,7 +59,7 @@ def test_the_work_directory_holds_the_run(trained):
 def test_evaluate_restores_the_best_checkpoint(trained, capsys):
     folder, line = trained
     run(evaluate, f"--workdir={folder}")
-    again = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
+    again = last_line(capsys)
     assert again["test_loss"] == pytest.approx(line["test_loss"], rel=1e-5)
     assert again["test_accuracy"] == line["test_accuracy"]
 
@@ -93,7 +77,7 @@ def test_resuming_a_finished_run_prints_its_figures_again(trained, tmp_path, cap
     folder, line = trained
     shutil.copytree(folder, tmp_path / "copy")
     run(train, f"--workdir={tmp_path}/copy", "--resume", *SMALL)
-    again = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
+    again = last_line(capsys)
     assert again["test_accuracy"] == line["test_accuracy"] and again["epochs"] == 2
 
 
@@ -105,7 +89,7 @@ def test_dynamic_evaluation_is_one_more_score_and_changes_no_other(tmp_path, cap
     lines = []
     for more in (["--dynamic_rate=0.01"], ["--dynamic_rate=0", "--resume"]):
         run(train, *asked, *more)
-        lines.append(json.loads(capsys.readouterr().out.strip().split("\n")[-1]))
+        lines.append(last_line(capsys))
     dynamic, static = lines
     assert dynamic.pop("test_dynamic_bits_per_character") < dynamic["test_bits_per_character"]
     assert dynamic == static
@@ -117,7 +101,7 @@ def test_a_flag_that_the_saved_run_did_not_know_counts_as_not_given(trained, tmp
     path.write_text("".join(line for line in path.read_text().splitlines(True)
                             if "retention" not in line and "causal" not in line))
     run(train, f"--workdir={folder}", "--resume", *SMALL)
-    assert json.loads(capsys.readouterr().out.strip().split("\n")[-1])["epochs"] == 2
+    assert last_line(capsys)["epochs"] == 2
     for other in ("--retention=0.5", "--causal"):
         assert other in refused(capsys, train, f"--workdir={folder}", "--resume", *SMALL, other)
 
@@ -126,7 +110,7 @@ def test_resuming_goes_on_where_the_run_stopped(tmp_path, capsys):
     asked = [f"--workdir={tmp_path}/run", *LSTM]
     run(train, "--max_steps=4", *asked)
     run(train, "--resume", *asked)
-    assert json.loads(capsys.readouterr().out.strip().split("\n")[-1])["epochs"] == 2
+    assert last_line(capsys)["epochs"] == 2
 
 
 @pytest.mark.parametrize("argv, names", [
@@ -162,8 +146,8 @@ def test_resuming_goes_on_where_the_run_stopped(tmp_path, capsys):
     (["--embedding=8"], "--embedding=8: --task=digits has no tokens"),
     (["--token_dropout=0.5"], "--token_dropout=0.5: --task=digits has no tokens"),
     (["--task=copy", "--mask_period=1", "--pooling=mean"], "--task=copy has an output at every"),
-    (["--tflite"], "--tflite: is of an export"),
-    (["--export_xla"], "--export_xla: is of an export"),
+    (["--tflite"], "--tflite: needs --export_dir"),
+    (["--export_xla"], "--export_xla: needs --export_dir"),
 ])
 def test_a_mistake_gets_one_line_that_names_the_flag(argv, names, tmp_path, capsys):
     assert names in refused(capsys, train, f"--workdir={tmp_path}/run", *argv)
@@ -184,9 +168,9 @@ def test_what_is_of_training_alone_is_refused_by_evaluate(flag, trained, capsys)
 def test_evaluate_exports_the_best_weights(trained, tmp_path, capsys):
     run(evaluate, f"--workdir={trained[0]}", f"--export_dir={tmp_path}/export")
     saved = tf.saved_model.load(f"{tmp_path}/export")
-    (x, y), = evaluate.load_task().test.unbatch().batch(360)
+    (x, y), = load_folder(trained[0]).task.test.unbatch().batch(360)
     served = saved.signatures["serving_default"](inputs=x, lengths=tf.fill([360], 64))["outputs"]
-    line = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
+    line = last_line(capsys)
     assert np.mean(np.argmax(served, -1) == y) == pytest.approx(line["test_accuracy"])
 
 
@@ -238,9 +222,9 @@ def test_help_is_short_and_helpfull_lists_all_flags_by_group(capsys):
 
 def test_a_loss_that_is_not_finite_stops_the_run():
     stop = StopWhenNotFinite(lambda: "ckpt-7")
-    with pytest.raises(flags.UsageError, match="nan.*ckpt-7.*learning_rate"):
+    with pytest.raises(UsageError, match="nan.*ckpt-7.*learning_rate"):
         stop.on_train_batch_end(3, {"loss": float("nan")})
-    with pytest.raises(flags.UsageError, match="validation loss is inf.*ckpt-7"):
+    with pytest.raises(UsageError, match="validation loss is inf.*ckpt-7"):
         stop.on_epoch_end(1, {"loss": 1.0, "val_loss": float("inf")})
 
 
@@ -294,8 +278,8 @@ def cut_off_in_the_second_epoch():
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.cfg")), ids=lambda path: path.stem)
 def test_a_committed_flag_file_is_one_that_train_takes(path):
-    flags.parse(["train.py", "--workdir=unused", f"--flagfile={path}"])
-    assert path.stem == "-".join([flags.FLAGS.task] + [flags.FLAGS.model] * (flags.FLAGS.model != "santm"))
+    config = flags.parse(["train.py", "--workdir=unused", f"--flagfile={path}"])
+    assert path.stem == "-".join([config.task] + [config.model] * (config.model != "santm"))
 
 
 @pytest.mark.parametrize("asked", [SMALL, [*SMALL, "--memory=sparse"], NTM, LSTM],
@@ -303,8 +287,8 @@ def test_a_committed_flag_file_is_one_that_train_takes(path):
 def test_a_dry_run_says_what_would_be_trained_and_touches_nothing(asked, tmp_path, capsys):
     run(train, *asked, "--dry_run", f"--workdir={tmp_path}/run")
     lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.split("\n") if ": " in line)
-    flags.parse(["program", *asked, "--dry_run"])
-    model = models.compiled(load_task())
+    config = flags.parse(["program", *asked, "--dry_run"])
+    model = models.compiled(config, load_task(config))
     assert int(lines["weights"].replace(",", "")) == sum(np.size(w) for w in model.trainable_weights)
     assert any(name.startswith("FLOPs") for name in lines)
     assert not os.path.exists(tmp_path / "run")

@@ -1,3 +1,4 @@
-"""What train.py and evaluate.py share: flags, models, optimisers, work directories, callbacks."""
+"""What train.py and evaluate.py share: configurations, models, optimisers, work directories, callbacks.
 
-import santm_tf  # noqa: F401  (first: it chooses Keras 2)
+To import this package imports no TensorFlow.
+"""

@@ -8,11 +8,11 @@ from tensorboard.plugins.hparams import api as hp
 
 from santm_tf.access import AccessMask
 from santm_tf.analysis.trace import inputs_of, layer_of, trace
-from training import events, flags, masks
+from training import events, mask_history
 from training.card import card, hparams
+from training.errors import UsageError
 from training.gradient_norm import GradientNorm
 
-FLAGS = flags.FLAGS
 # The heading of each figure's chart; others come under "figures".
 HEADINGS = {"access_rate": "memory", "boundary_rate": "memory", "mean_segment_length": "memory",
             "gradient_norm": "optimiser", "learning_rate": "optimiser", "examples_per_second": "speed"}
@@ -27,30 +27,27 @@ class Board(tf.keras.callbacks.Callback):
     - Figures after every epoch, and every 10 seconds within a long one, where Keras's are means since the
       epoch began. With them the gradients' norm before clipping, the learning rate, the mean segment length
       (one over the boundary rate) and the examples trained on a second.
-    - Views of the first validation sequences and of the memory (`training.views`), the access mask over
-      training, and histograms of the weights. They are dear: drawn after the first epoch, at the end, and
-      between as often as takes 1 % of the time.
+    - Views of the first validation sequences and of the memory (`training.layer_figures`), the access mask
+      over training, and histograms of the weights. They are dear: drawn after the first epoch, at the end,
+      and between as often as takes 1 % of the time.
     - A card of the run, its hyperparameters, and the profile of `--profile_steps`.
 
     The x axis counts the optimiser's steps over the whole run. A run that goes on from a checkpoint first
     takes away what was written after that. The masks are kept as numbers, too: `masks.npy`.
 
     Args:
-      workdir: a `Workdir`. task: the run's `Task`. steps: of the whole run.
+      config: the run's. workdir: a `Workdir`. task: the run's `Task`. steps: of the whole run.
 
     Raises:
       UsageError: steps to profile that the run does not have.
-
-    To stand before `Checkpoints` among the callbacks: a run that is killed between the two writes that epoch
-    again.
     """
 
-    def __init__(self, workdir, task, steps):
+    def __init__(self, config, workdir, task, steps):
         super().__init__()
-        if FLAGS.profile_steps and FLAGS.profile_steps[1] > steps:
-            raise flags.UsageError(f"--profile_steps={','.join(map(str, FLAGS.profile_steps))}: the run has "
-                                   f"{steps} steps")
-        self.workdir, self.task = workdir, task
+        self.profiled = config.profiled or (None, None)
+        if config.profiled and config.profiled[1] > steps:
+            raise UsageError(f"--profile_steps={config.session.profile_steps}: the run has {steps} steps")
+        self.config, self.workdir, self.task = config, workdir, task
         self.norm = self.rows = self.drawn = None
         self.profiling, self.spent = False, 0.0
 
@@ -60,7 +57,7 @@ class Board(tf.keras.callbacks.Callback):
             self.norm, self.step = GradientNorm(model.optimizer), int(model.optimizer.iterations)
             self.layer, self.began = layer_of(model), time.monotonic()
             self.masks = [layer for layer in model.submodules if isinstance(layer, AccessMask)]
-            self.rows = masks.read(self.workdir.path)
+            self.rows = mask_history.read(self.workdir.path)
             self._open()
 
     def _open(self):
@@ -70,22 +67,22 @@ class Board(tf.keras.callbacks.Callback):
         about, *writers = map(tf.summary.create_file_writer, folders.values())
         self.train, self.validation = writers
         with about.as_default(step=0):
-            tf.summary.text("run", card(self.model))
+            tf.summary.text("run", card(self.config, self.model))
             # Without a name of their own runs of the same flags would be one trial.
-            hp.hparams(hparams(), trial_id=os.path.basename(os.path.abspath(self.workdir.path)))
+            hp.hparams(hparams(self.config), trial_id=os.path.basename(os.path.abspath(self.workdir.path)))
         about.close()
 
     def on_epoch_begin(self, epoch, logs=None):
         self.since = None
 
     def on_train_batch_begin(self, batch, logs=None):
-        if FLAGS.profile_steps and self.step + 1 == FLAGS.profile_steps[0]:
+        if self.step + 1 == self.profiled[0]:
             tf.profiler.experimental.start(os.path.join(self.workdir.logs, "train"))
             self.profiling = True
 
     def on_train_batch_end(self, batch, logs=None):
         self.step, self.now = self.step + 1, time.monotonic()
-        if self.profiling and self.step == FLAGS.profile_steps[1]:
+        if self.profiling and self.step == self.profiled[1]:
             self._stop_profile()
         if self.since is None:  # the step before may have been compiled first
             self.since = self.step, self.now
@@ -98,7 +95,7 @@ class Board(tf.keras.callbacks.Callback):
         _write(self.train, self.step, {**train, **self._speed()})
         _write(self.validation, self.step, {name[len("val_"):]: value for name, value in validation.items()})
         if self.masks:
-            self.rows = masks.note(self.workdir.path, epoch, self.masks[0].openings().numpy() > 0)
+            self.rows = mask_history.note(self.workdir.path, epoch, self.masks[0].openings().numpy() > 0)
         if self.drawn is None or self.spent + self.cost <= SHARE * (time.monotonic() - self.began):
             self._draw()
         self._flush()
@@ -121,10 +118,12 @@ class Board(tf.keras.callbacks.Callback):
     def _speed(self):
         """What the optimiser did since it was last asked."""
         optimizer = self.model.optimizer
-        figures = {"gradient_norm": self.norm.take(), "learning_rate": float(optimizer.learning_rate)}
+        figures = {"gradient_norm": self.norm.mean_and_reset(),
+                   "learning_rate": float(optimizer.learning_rate)}
         step, then = self.since
         if self.step > step:
-            figures["examples_per_second"] = FLAGS.batch_size * (self.step - step) / (self.now - then)
+            examples = self.config.run.batch_size * (self.step - step)
+            figures["examples_per_second"] = examples / (self.now - then)
         self.since = self.step, self.now
         return figures
 
@@ -141,26 +140,26 @@ class Board(tf.keras.callbacks.Callback):
 
     def _views(self):
         """Of each view that the model has: its name, the PNG file's bytes, and how to read it."""
-        from training import report, views  # here, as matplotlib takes a while to import
+        from training import layer_figures, report  # here, as matplotlib takes a while to import
 
         def narrow(figure):
             """As wide as the letters can be read in one of TensorBoard's cards."""
             figure.set_figwidth(6.4)
-            return views.png(figure)
+            return layer_figures.png(figure)
 
         if self.rows is not None:
-            mask = report.of_mask(self.rows)
+            mask = report.mask_view(self.rows)
             yield f"memory/{mask.name}", narrow(mask.figure), mask.reading
         if self.layer is None:
             return
         x = next(iter(self.task.validation))[0][:SHOWN]
         seen = trace(self.layer, *inputs_of(self.model, x))
-        for view in report.of_memory(self.layer, seen):
+        for view in report.memory_views(self.layer, seen):
             yield f"memory/{view.name}", narrow(view.figure), view.reading
         for row in range(len(x)):
-            for view in report.of_sequence(self.layer, seen, row, x, self.task):
+            for view in report.sequence_views(self.layer, seen, row, x, self.task):
                 written = view.name == "segments" and self.task.lexicon is not None
-                image = views.png(view.figure) if written else narrow(view.figure)
+                image = layer_figures.png(view.figure) if written else narrow(view.figure)
                 yield f"sequence_{row + 1}/{view.name}", image, view.reading
 
 
@@ -168,7 +167,7 @@ def write_result(workdir, step, result):
     """Writes a run's figures on the test split, below `logs/test`.
 
     Args:
-      workdir: a `Workdir`. step: the optimiser's at the end. result: as of `evaluate.results`.
+      workdir: a `Workdir`. step: the optimiser's at the end. result: see `training.scores.results`.
     """
     folder = os.path.join(workdir.logs, "test")
     events.cut(folder, -1)

@@ -1,20 +1,21 @@
 """What a run shows while it goes, and when it stops."""
 
-import math
+import math  # noqa: I001  (santm_tf first: it chooses Keras 2)
 import os
 import shlex
 import signal
 import sys
 import time
 
+import santm_tf  # noqa: F401
 import tensorflow as tf
 from tqdm import tqdm
 
 from training.checkpoints import diverged
-from training.flags import Stopped
+from training.errors import Stopped
 
 
-class Progress(tf.keras.callbacks.Callback):
+class ProgressBar(tf.keras.callbacks.Callback):
     """The figures so far and the time left, on standard error: a bar, or a line an epoch where no one looks.
 
     A bar on a terminal; a line for a file, a pipe or a terminal that is dumb. Neither has colours.
@@ -38,12 +39,12 @@ class Progress(tf.keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.done += 1
         if self.in_place:
-            self._take(logs)
+            self._note(logs)
             self.bar.set_postfix(self.latest, refresh=False)
             self.bar.update()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._take(logs)
+        self._note(logs)
         self.bar.set_postfix(self.latest, refresh=False)
         if not self.in_place:
             seconds = time.monotonic() - self.started
@@ -55,7 +56,7 @@ class Progress(tf.keras.callbacks.Callback):
         """Ends the bar's line, whether the run ended well or not."""
         self.bar.close()
 
-    def _take(self, logs):
+    def _note(self, logs):
         self.latest.update({k: f"{v:.3f}" for k, v in (logs or {}).items() if k in self.SHOWN})
 
 
@@ -91,15 +92,15 @@ class StartSequences(tf.keras.callbacks.Callback):
     """Has a stateful model begin new sequences with every pass over a split.
 
     Args:
-      place: the `Place` of a run, which may go on within an epoch.
+      position: where a run is, which may go on within an epoch; None for a single pass.
     """
 
-    def __init__(self, place=None):
+    def __init__(self, position=None):
         super().__init__()
-        self.place = place
+        self.position = position
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self.place is None or self.place.batch == 0:
+        if self.position is None or self.position.batch == 0:
             self.model.reset_states()
 
     def on_test_begin(self, logs=None):
@@ -122,17 +123,17 @@ class StopWithoutGain(tf.keras.callbacks.Callback):
     """Stops a run whose validation figure has not become better for so many epochs.
 
     Args:
-      place: the run's `Place`, which counts them.
+      position: the run's, which counts them.
       patience: epochs, or None to wait for ever.
     """
 
-    def __init__(self, place, patience):
+    def __init__(self, position, patience):
         super().__init__()
-        self.place, self.patience = place, patience
+        self.position, self.patience = position, patience
 
     @property
     def due(self):
-        return self.patience is not None and self.place.waited >= self.patience
+        return self.patience is not None and self.position.waited >= self.patience
 
     def on_epoch_end(self, epoch, logs=None):
         self.model.stop_training |= self.due
@@ -144,7 +145,7 @@ class StopOnSignal(tf.keras.callbacks.Callback):
     A second Ctrl-C ends it at once. A context manager: signals do what they did before once it is left.
 
     Args:
-      checkpoints: the run's `Checkpoints`, to stand before this among the callbacks.
+      checkpoints: the run's `Checkpoints`.
 
     Raises:
       Stopped: says where the run is, and how to go on.
@@ -178,9 +179,9 @@ class StopOnSignal(tf.keras.callbacks.Callback):
         self.came = number
 
     def _stop(self):
-        place, command = self.checkpoints.place, list(sys.argv)
+        position, command = self.checkpoints.position, list(sys.argv)
         if "--resume" not in command:
             command.append("--resume")
-        raise Stopped(f"stopped after {place.epoch} epochs and {place.batch} of {self.checkpoints.steps} "
-                      f"steps; go on with: {shlex.join([os.path.basename(sys.executable), *command])}",
-                      128 + self.came)
+        raise Stopped(f"stopped after {position.epoch} epochs and {position.batch} of "
+                      f"{self.checkpoints.steps} steps; go on with: "
+                      + shlex.join([os.path.basename(sys.executable), *command]), 128 + self.came)

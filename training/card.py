@@ -6,37 +6,37 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from training import flags, models
+from training.config import MODEL, OPTIMISER, TASK
+from training.models import parameters
 
-FLAGS = flags.FLAGS
 # Of every run, given or not, so that runs can be compared by them.
 COMPARED = ("model", "units", "access_rate", "segment_length", "memory_slots", "slot_width", "optimizer",
             "learning_rate", "task", "epochs", "batch_size", "seed")
 
 
-def card(model):
+def card(config, model):
     """The run as Markdown: its command, its weights and the versions.
 
     Args:
-      model: a compiled model.
+      config: the run's. model: compiled.
     """
-    command = " \\\n".join(["train.py", *(f"  {text}" for text in flags.given(*flags.GROUPS).values())])
+    command = " \\\n".join(["train.py", *(f"  {text}" for text in config.given().values())])
     weights = [f"| {layer.name} | {type(layer).__name__} | {_size(layer):,} |" for layer in model.layers]
     versions = {"Python": platform.python_version(), "TensorFlow": tf.__version__,
                 "Keras": tf_keras.__version__, "NumPy": np.__version__}
     return "\n".join([
-        f"# {FLAGS.model} on {FLAGS.task}", "", "```", command, "```", "",
+        f"# {config.model} on {config.task}", "", "```", command, "```", "",
         "| layer | kind | weights |", "| --- | --- | ---: |", *weights,
-        f"| **all** | | **{models.parameters(model):,}** |", "",
+        f"| **all** | | **{parameters(model):,}** |", "",
         ", ".join(f"{name} {version}" for name, version in versions.items())])
 
 
-def hparams():
-    """The flags of `COMPARED` and all others given that change what is learned: `{name: value}`."""
-    given = [name for group in (flags.MODEL, flags.OPTIMISER, flags.TASK) for name in flags.given(group)
-             if name != "data_dir"]
-    values = {name: FLAGS[name].value for name in dict.fromkeys([*COMPARED, *given])}
-    return {name: value for name, value in values.items() if value is not None}
+def hparams(config):
+    """The options of `COMPARED` and all others given that change what is learned: `{name: value}`."""
+    values = {option.name: value for option, value in config.values().items()}
+    given = [option.name for option in config.given(MODEL, OPTIMISER, TASK) if option.name != "data_dir"]
+    names = [name for name in dict.fromkeys([*COMPARED, *given]) if values.get(name) is not None]
+    return {name: values[name] for name in names}
 
 
 def _size(layer):

@@ -11,12 +11,12 @@ import time
 import tensorflow as tf
 
 from santm_tf.access import AccessMask
-from training.flags import UsageError
+from training.errors import UsageError
 
 KEPT = 3
 
 
-class Place(tf.train.experimental.PythonState):
+class Position(tf.train.experimental.PythonState):
     """How far a run is and what it counts: all that a checkpoint holds beside variables.
 
     Attributes:
@@ -25,9 +25,9 @@ class Place(tf.train.experimental.PythonState):
       seconds: spent on those batches. sums: of the training metrics over them.
       plans: the size of each access mask's plan.
 
-    >>> place = Place()
-    >>> place.epoch = 3
-    >>> text, again = place.serialize(), Place()
+    >>> position = Position()
+    >>> position.epoch = 3
+    >>> text, again = position.serialize(), Position()
     >>> again.deserialize(text)
     >>> again.epoch, again.best
     (3, -inf)
@@ -51,7 +51,7 @@ class Checkpoints(tf.keras.callbacks.Callback):
     """Saves a run after every epoch and now and then within one, and the best weights by one figure.
 
     A checkpoint holds the model, the states that it carries from batch to batch, the optimiser and the
-    `Place`. An epoch's data, order and random numbers follow from the seed and its number, those of a
+    `Position`. An epoch's data, order and random numbers follow from the seed and its number, those of a
     layer from its variables: so a run that goes on from a checkpoint ends with the weights of one that
     never stopped. TensorFlow writes a checkpoint under another name first; a stopped run leaves none
     half written. The last `KEPT` stay. NaN or infinity is never saved: it ends the run.
@@ -71,7 +71,7 @@ class Checkpoints(tf.keras.callbacks.Callback):
         super().__init__()
         self.workdir, self.monitor, self.ready, self.minutes = workdir, task.monitor, ready, minutes
         self.sign = 1.0 if task.monitor_mode == "max" else -1.0
-        self.steps, self.place = task.steps_per_epoch, Place()
+        self.steps, self.position = task.steps_per_epoch, Position()
         self.saved, self.goes_on, self.last_good = time.monotonic(), False, None
 
     def set_model(self, model):
@@ -83,7 +83,7 @@ class Checkpoints(tf.keras.callbacks.Callback):
                    if isinstance(layer, tf.keras.layers.RNN) and layer.stateful]
         random = [layer._random_generator._generator for layer in model.submodules
                   if hasattr(layer, "_random_generator")]
-        whole = tf.train.Checkpoint(model=model, optimizer=model.optimizer, place=self.place,
+        whole = tf.train.Checkpoint(model=model, optimizer=model.optimizer, place=self.position,
                                     carried=carried, random=random)
         self.last = tf.train.CheckpointManager(
             whole, os.path.join(self.workdir.path, "checkpoints"), max_to_keep=KEPT)
@@ -95,22 +95,22 @@ class Checkpoints(tf.keras.callbacks.Callback):
             _clear(manager.directory)
         if saved(self.last):
             self.last_good = restore(self.last, self.workdir)
-            self.goes_on = self.place.batch > 0
+            self.goes_on = self.position.batch > 0
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.goes_on:  # other callbacks have made the plans as for an epoch's start
             sizes = [mask.plan_size for mask in self.masks]
-            for mask, size in zip(self.masks, self.place.plans, strict=True):
+            for mask, size in zip(self.masks, self.position.plans, strict=True):
                 mask.plan_size = size
-            if sizes != self.place.plans:
+            if sizes != self.position.plans:
                 self.model.make_train_function(force=True)
 
     def on_train_batch_end(self, batch, logs=None):
         if self.goes_on:  # now the metrics have their variables
-            for variable, before in zip(self._sums(), self.place.sums, strict=True):
+            for variable, before in zip(self._sums(), self.position.sums, strict=True):
                 variable.assign_add(before)
             self.goes_on = False
-        self.place.batch += 1
+        self.position.batch += 1
         if time.monotonic() - self.saved > 60 * self.minutes:
             self.save()
 
@@ -120,12 +120,12 @@ class Checkpoints(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         score = self.sign * float(logs[self.monitor])
         if self.ready(epoch):
-            self.place.waited = 0 if score > self.place.best else self.place.waited + 1
-            if score >= self.place.best:
-                self.place.best = score
+            self.position.waited = 0 if score > self.position.best else self.position.waited + 1
+            if score >= self.position.best:
+                self.position.best = score
                 self._write(self.good)
-        if self.place.batch >= self.steps:
-            self.place.epoch, self.place.batch = epoch + 1, 0
+        if self.position.batch >= self.steps:
+            self.position.epoch, self.position.batch = epoch + 1, 0
         self._save()
 
     def save(self):
@@ -136,17 +136,17 @@ class Checkpoints(tf.keras.callbacks.Callback):
         Returns:
           Whether it is saved.
         """
-        if self.place.batch > self.steps - 2:
+        if self.position.batch > self.steps - 2:
             return False
         self._note_sums()
         self._save()
         return True
 
     def _note_sums(self):
-        self.place.sums = [variable.numpy().tolist() for variable in self._sums()]
+        self.position.sums = [variable.numpy().tolist() for variable in self._sums()]
 
     def _save(self):
-        self.place.plans = [mask.plan_size for mask in self.masks]
+        self.position.plans = [mask.plan_size for mask in self.masks]
         self.last_good = self._write(self.last)
         self.saved = time.monotonic()
 

@@ -5,12 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from training import charts, flags, page
+from training import page, score_figures
+from training.errors import UsageError
 from training.page import Table, View
-from training.run import with_saved_flags
 from training.workdir import Workdir
 
-FLAGS = flags.FLAGS
 # Flags that no score depends on, but for the seed, over which a group's deviation is.
 IGNORED = {"seed", "data_dir", "checkpoint_minutes", "jit_compile", "deterministic"}
 NOT_SCORES = {"test_loss", "test_boundary_rate"}
@@ -42,7 +41,7 @@ def write(paths):
     tasks = {run.result["task"]: run.path for run in runs}
     if len(tasks) > 1:
         found = ", ".join(f"{path} is of {task}" for task, path in tasks.items())
-        raise flags.UsageError(f"--workdir: only runs of one task compare, and {found}")
+        raise UsageError(f"--workdir: only runs of one task compare, and {found}")
     groups, differing = grouped(runs)
     names = [name for name in runs[0].result if name.startswith("test_")
              and all(name in run.result for run in runs)]
@@ -51,12 +50,12 @@ def write(paths):
     curves = [name for name in curves if all(f"val_{name}" in run.epochs[-1] for run in runs)]
     figures = {label: {"n": len(of), **{name: _summary([run.result[name] for run in of]) for name in names}}
                for label, of in groups.items()}
-    views = [View("test_figures", charts.comparison_bars(
+    views = [View("test_figures", score_figures.comparison_bars(
                       {label: [run.result for run in of] for label, of in groups.items()}, names),
                   "Bars are means over the runs of a group, which differ in the seed alone; whiskers are one "
                   "standard deviation to either side, dots the runs.")]
     if curves:
-        views.append(View("learning_curves", charts.comparison_curves(
+        views.append(View("learning_curves", score_figures.comparison_curves(
                               {label: [run.epochs for run in of] for label, of in groups.items()}, curves),
                           "Validation figures after every epoch: the mean over a group's runs, as far as all "
                           "of them went, and a band of one standard deviation to either side. In brackets "
@@ -73,13 +72,13 @@ def grouped(runs):
 
     A label has those flags that tell its group from others, in their order, until it is alone.
     """
-    names = [name for name in runs[0].flags if name not in IGNORED]
-    differing = [name for name in names if len({run.flags[name] for run in runs}) > 1]
+    names = dict.fromkeys(name for run in runs for name in run.flags if name not in IGNORED)
+    differing = [name for name in names if len(_texts(name, runs)) > 1]
     groups = {(): runs}
     for name in differing:
         finer = {}
         for label, of in groups.items():
-            splits = len({run.flags[name] for run in of}) > 1
+            splits = len(_texts(name, of)) > 1
             for run in of:
                 finer.setdefault((*label, *[_shown(run, name)] * splits), []).append(run)
         groups = finer
@@ -88,20 +87,21 @@ def grouped(runs):
 
 def _read(path):
     workdir = Workdir(path)
-    workdir.check(groups=())
-    flags.forget()
-    flags.parse(with_saved_flags(["run", f"--workdir={path}"]))
-    metrics = workdir.read_metrics()
+    config, metrics = workdir.read_config(), workdir.read_metrics()
     if "result" not in metrics:
-        raise flags.UsageError(f"--workdir={path}: metrics.json has no result yet; let train.py finish the "
+        raise UsageError(f"--workdir={path}: metrics.json has no result yet; let train.py finish the "
                                "run, with --resume")
-    texts = {name: text for group in flags.GROUPS for name, text in flags.serialized(group).items()}
-    return Run(path, texts, metrics["epochs"], metrics["result"])
+    return Run(path, config.texts(), metrics["epochs"], metrics["result"])
+
+
+def _texts(name, runs):
+    """What a flag is in the runs whose model and task take it."""
+    return {run.flags[name] for run in runs if name in run.flags}
 
 
 def _shown(run, name):
     """A flag as a label has it: the model's name alone, else `name=value`."""
-    return run.flags[name].lstrip("-").removeprefix("model=") or f"no {name}"
+    return run.flags.get(name, "").lstrip("-").removeprefix("model=") or f"no {name}"
 
 
 def _value(text):
@@ -112,22 +112,23 @@ def _value(text):
 def _summary(values):
     several = len(values) > 1
     return {"mean": float(np.mean(values)),
-            "deviation": float(charts.deviation(np.array(values))) if several else None}
+            "deviation": float(score_figures.deviation(np.array(values))) if several else None}
 
 
 def _summaries(figures, names):
-    heads = ["group", "n", *(head for name in names for head in (charts.plain(name), "deviation"))]
+    heads = ["group", "n", *(head for name in names for head in (score_figures.plain(name), "deviation"))]
     rows = [[label, of["n"], *(cell for name in names for cell in of[name].values())]
             for label, of in figures.items()]
     return Table("Test figures: means over seeds", heads, rows)
 
 
 def _differences(groups, differing):
-    rows = [[label, *(_value(of[0].flags[name]) for name in differing)] for label, of in groups.items()]
+    rows = [[label, *(_value(of[0].flags.get(name, "")) for name in differing)]
+            for label, of in groups.items()]
     return Table("Flags that are not the same in all groups", ["group", *differing], rows)
 
 
 def _runs(groups, names, folder):
     rows = [[os.path.relpath(run.path, folder), label, run.result["seed"], *(run.result[n] for n in names)]
             for label, of in groups.items() for run in of]
-    return Table("Runs", ["run", "group", "seed", *map(charts.plain, names)], rows)
+    return Table("Runs", ["run", "group", "seed", *map(score_figures.plain, names)], rows)

@@ -3,39 +3,36 @@
 import inspect
 
 import baselines
-from training import flags, models
-
-FLAGS = flags.FLAGS
+from training.models import parameters, steps_of
 
 
-def description(model, task):
+def description(config, model, task):
     """The model layer by layer, its weights, the FLOPs of a sequence and the memory that training takes."""
     lines = []
     model.summary(print_fn=lambda line, **_: lines.append(line))
-    steps = models.steps_of(task) or next(iter(task.train))[0].shape[1]
-    weights = models.parameters(model)
+    steps = steps_of(task) or next(iter(task.train))[0].shape[1]
+    weights = parameters(model)
     model.optimizer.build(model.trainable_variables)
     optimiser = sum(variable.shape.num_elements() for variable in model.optimizer.variables)
     lines += [
         f"weights: {weights:,}",
-        f"steps of a sequence: {steps:,}" + " (of the first batch)" * (models.steps_of(task) is None),
-        f"FLOPs of a sequence's forward pass: {_flops(model, task, steps)}",
+        f"steps of a sequence: {steps:,}" + " (of the first batch)" * (steps_of(task) is None),
+        f"FLOPs of a sequence's forward pass: {_flops(config, model, task, steps)}",
         f"memory for weights, gradients and optimiser: {_mib(4 * (2 * weights + optimiser))}"]
-    if external := FLAGS.batch_size * _external(model, steps):
+    if external := config.run.batch_size * _external(model, steps):
         lines.append("memory for what backward needs of the external memory and its heads, a batch of "
-                     f"{FLAGS.batch_size}: {_mib(external)}")
-    lines.append(f"training: {FLAGS.epochs} epochs of {task.steps_per_epoch:,} steps")
+                     f"{config.run.batch_size}: {_mib(external)}")
+    lines.append(f"training: {config.run.epochs} epochs of {task.steps_per_epoch:,} steps")
     return "\n".join(lines)
 
 
-def _flops(model, task, steps):
-    """By the formulas of the models, with the sizes that the flags give."""
-    given = {"features": task.features or FLAGS.embedding or FLAGS.units, "steps": steps,
-             "boundary_rate": 1 / FLAGS.segment_length, "return_sequences": task.return_sequences,
-             **FLAGS.flag_values_dict()}
-    formula = baselines.load(FLAGS.model).cost
+def _flops(config, model, task, steps):
+    """By the model's formula, with the sizes of its options."""
+    sizes, formula = config.made_with, baselines.load(config.model).cost
     if formula is None:
-        return f"no formula for --model={FLAGS.model}"
+        return f"no formula for --model={config.model}"
+    given = {**sizes, "features": task.features or config.around.embedding or sizes["units"], "steps": steps,
+             "boundary_rate": 1 / sizes.get("segment_length", 1), "return_sequences": task.return_sequences}
     sizes = {name: given[name] for name in inspect.signature(formula).parameters
              if given.get(name) is not None}
     head = 2 * model.layers[-1].count_params() * (steps if task.return_sequences else 1)

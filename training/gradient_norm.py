@@ -1,5 +1,6 @@
 """The gradients' global norm, noted inside the optimiser's step."""
 
+import santm_tf  # noqa: F401, I001  (first: it chooses Keras 2)
 import tensorflow as tf
 
 
@@ -17,7 +18,7 @@ class GradientNorm:
     >>> norm = GradientNorm(optimizer)
     >>> for gradient in ([3.0, 4.0], [0.0, 1.0]):
     ...     _ = optimizer.apply_gradients([(tf.constant(gradient), weights)])
-    >>> norm.take()
+    >>> norm.mean_and_reset()
     3.0
     """
 
@@ -28,8 +29,8 @@ class GradientNorm:
         self._apply = optimizer.apply_gradients
         optimizer.apply_gradients = self._apply_noted
 
-    def take(self):
-        """The mean over the steps since it was last taken; 0 without any."""
+    def mean_and_reset(self):
+        """The mean over the steps since it was last asked for; 0 without any."""
         total, steps = self._noted.numpy()
         self._noted.assign(tf.zeros([2]))
         return float(total / max(steps, 1))

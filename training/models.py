@@ -1,86 +1,64 @@
-"""From flags and a task to a compiled Keras model."""
+"""From a configuration and a task to a compiled Keras model."""
 
-import functools
-import math
+import re
 
 import tensorflow as tf
 
 import baselines
-from santm_tf import capacity, compat
+from santm_tf import compat
 from santm_tf.errors import ArgumentError
-from training import flags
+from training.config import GROUPS, known
+from training.errors import UsageError
 
-FLAGS = flags.FLAGS
 # Decay would undo how these start.
 UNDECAYED = ["bias", "scores", "alpha", "multiplier", "step_weight", "gamma", "initial"]
-# Flags of the group "model" that are not the layer's own, and what they need: the task's kind, or a flag.
-AROUND = {"model", "match_parameters", "embedding", "token_dropout", "pooling"}
-OF_ACCESS = {"access_rate", "initial_access_rate", "retention", "mask_schedule", "mask_warmup"}
-NEEDED = {"allocate": ("memory", "sparse"), "normaliser": ("memory", "sparse"),
-          "search": ("memory", "sparse"), "mask_surrogate": ("mask", "learned")}
+OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "nadam": "Nadam", "rmsprop": "RMSprop", "sgd": "SGD",
+              "lamb": "LAMB", "rectified_adam": "RectifiedAdam"}
+FROM_ADDONS = "lamb", "rectified_adam"
 
 
-def compiled(task):
-    """A Keras model for the task: the model's layer, and a dense layer that gives the logits."""
-    if FLAGS.access_rate == flags.AUTO:
-        steps = FLAGS.mask_period or steps_of(task)
-        if steps is None:
-            raise flags.UsageError(f"--access_rate={flags.AUTO}: --task={task.name} has sequences of many "
-                                   "lengths; give --mask_period")
-        best = capacity.optimal_access_rate(steps, FLAGS.retention, FLAGS.memory_slots)
-        FLAGS.access_rate, FLAGS.initial_access_rate = best, max(best, FLAGS.initial_access_rate)
-    try:
-        if FLAGS.match_parameters:
-            match(task, FLAGS.match_parameters)
-        model = build(task)
-    except ArgumentError as error:
-        raise flags.UsageError(flags.with_flags_named(str(error))) from error
-    model.compile(optimizer(task.steps_per_epoch, FLAGS.epochs), task.loss, task.metrics,
-                  weighted_metrics=task.weighted_metrics)
+def compiled(config, task):
+    """A Keras model for the task: the model's layer, and a dense layer that gives the logits.
+
+    Args:
+      config: resolved for the task, see `training.resolve`.
+    """
+    model = build(config, task)
+    model.compile(optimizer(config.optimiser, task.steps_per_epoch, config.run.epochs), task.loss,
+                  task.metrics, weighted_metrics=task.weighted_metrics)
     return model
 
 
-def _refuse_unused(task):
-    """Refuses a flag that was given and that neither the task's kind nor the model uses."""
-    own = {"max_memory" if name == "memory_horizon" else name for name in baselines.options(FLAGS.model)}
-    for name, text in flags.given(flags.MODEL).items():
-        if name in ("embedding", "token_dropout") and task.vocabulary is None:
-            raise flags.UsageError(f"{text}: --task={task.name} has no tokens; leave it out")
-        if name == "pooling" and task.return_sequences:
-            raise flags.UsageError(f"{text}: --task={task.name} has an output at every step; leave it out")
-        if name not in AROUND | own | (OF_ACCESS if FLAGS.model == "santm" else set()):
-            raise flags.UsageError(f"{text}: --model={FLAGS.model} does not use it; leave it out")
-        if name in NEEDED:
-            other, value = NEEDED[name]
-            if FLAGS[other].value != value:
-                raise flags.UsageError(f"{text}: needs --{other}={value}; add it, or leave this out")
+def build(config, task):
+    """The same, not compiled.
 
-
-def build(task):
-    _refuse_unused(task)
-    steps = steps_of(task)
-    batch = FLAGS.batch_size if task.stateful else None
+    Raises:
+      UsageError: sizes that cannot work.
+    """
+    around, width = config.around, config.layer[baselines.load(config.model).width]
+    batch = config.run.batch_size if task.stateful else None
     padded = task.padding is not None
     if task.vocabulary is None:
         layers = [tf.keras.Input([task.length, task.features], batch)]
         if padded:
             layers.append(tf.keras.layers.Masking(task.padding))
     else:
-        width = FLAGS.embedding or FLAGS.units
         layers = [tf.keras.Input([task.length], batch, dtype=tf.int32),
-                  tf.keras.layers.Embedding(task.vocabulary, width, mask_zero=padded),
-                  tf.keras.layers.Dropout(FLAGS.token_dropout, noise_shape=(None, None, 1)),
-                  tf.keras.layers.Dropout(FLAGS.dropout)]
-    pooled = FLAGS.pooling == "mean" and not task.return_sequences
-    given = FLAGS.flag_values_dict() | {"memory_horizon": FLAGS.max_memory}
-    options = {name: given[name] for name in baselines.options(FLAGS.model) if given[name] is not None}
-    layers.append(baselines.make(FLAGS.model, options, steps=steps, stateful=task.stateful,
-                                 return_sequences=task.return_sequences or pooled, seed=FLAGS.seed,
-                                 jit_compile=FLAGS.jit_compile))
-    if pooled:
-        layers.append(tf.keras.layers.GlobalAveragePooling1D())
-    layers.append(tf.keras.layers.Dense(task.outputs, name="logits"))
-    return tf.keras.Sequential(layers)
+                  tf.keras.layers.Embedding(task.vocabulary, around.embedding or width, mask_zero=padded),
+                  tf.keras.layers.Dropout(around.token_dropout, noise_shape=(None, None, 1)),
+                  tf.keras.layers.Dropout(config.layer.get("dropout", 0.0))]
+    pooled = around.pooling == "mean" and not task.return_sequences
+    try:
+        layers.append(baselines.make(
+            config.model, config.made_with, steps=steps_of(task), stateful=task.stateful,
+            return_sequences=task.return_sequences or pooled, seed=config.run.seed,
+            jit_compile=config.run.jit_compile))
+        if pooled:
+            layers.append(tf.keras.layers.GlobalAveragePooling1D())
+        layers.append(tf.keras.layers.Dense(task.outputs, name="logits"))
+        return tf.keras.Sequential(layers)
+    except ArgumentError as error:
+        raise UsageError(with_flags_named(str(error))) from error
 
 
 def steps_of(task):
@@ -93,64 +71,34 @@ def parameters(model):
     return sum(w.shape.num_elements() for w in model.trainable_weights)
 
 
-def match(task, wanted):
-    """Sets the flags of width so that the model has the wanted number of weights, within 5 %.
+def optimizer(chosen, steps_per_epoch, epochs):
+    """The Keras optimiser, its learning rate's schedule over the whole run.
 
-    That is `--units`; for the transformer, whose units are multiples of its heads, `--feed_forward`
-    too.
+    Args:
+      chosen: `training.config.Optimiser`.
     """
-    multiple = FLAGS.attention_heads if FLAGS.model == "transformer" else 1
-
-    @functools.cache
-    def size(n, feed_forward=None):
-        FLAGS.units, FLAGS.feed_forward = n * multiple, feed_forward
-        return parameters(build(task))
-
-    def largest(size):
-        """The largest n, at least 1, of which size is at most what is wanted."""
-        below, above = 1, 4
-        if size(below) > wanted:
-            return below
-        while size(above) <= wanted:
-            below, above = above, 4 * above
-        while above - below > 1:
-            # Between the two, sizes are nearly a power of n: to look there needs few builds.
-            share = math.log(wanted / size(below)) / math.log(size(above) / size(below))
-            middle = min(max(int(below * (above / below) ** share), below + 1), above - 1)
-            below, above = (middle, above) if size(middle) <= wanted else (below, middle)
-        return below
-
-    n, feed_forward = largest(size), None
-    if FLAGS.model == "transformer":
-        feed_forward = largest(lambda width: size(n, width))
-    elif wanted - size(n) > size(n + 1) - wanted:
-        n += 1
-    got = size(n, feed_forward)
-    FLAGS.units, FLAGS.feed_forward = n * multiple, feed_forward
-    if abs(got - wanted) > 0.05 * wanted:
-        raise flags.UsageError(f"--match_parameters={wanted}: --model={FLAGS.model} comes no nearer than "
-                               f"{got} weights (--units={FLAGS.units}) with the other sizes as they are")
-    tf.keras.utils.set_random_seed(FLAGS.seed)  # as if this size had been given
-
-
-def optimizer(steps_per_epoch, epochs):
-    """The optimiser that the flags name, its learning rate's schedule over the whole run."""
-    rate = FLAGS.learning_rate
-    if FLAGS.schedule == "cosine":
+    rate = chosen.learning_rate
+    if chosen.schedule == "cosine":
         rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps_per_epoch * epochs)
-    name, options = flags.OPTIMIZERS[FLAGS.optimizer], {"global_clipnorm": FLAGS.clip_norm}
-    if FLAGS.weight_decay is not None:
-        options["weight_decay"] = FLAGS.weight_decay
-    if FLAGS.ema:
-        if FLAGS.optimizer in flags.FROM_ADDONS:
-            raise flags.UsageError(f"--ema={FLAGS.ema}: --optimizer={FLAGS.optimizer} keeps no average; use "
-                                   "adam or adamw")
-        options.update(use_ema=True, ema_momentum=FLAGS.ema, ema_overwrite_frequency=steps_per_epoch)
-    if FLAGS.optimizer not in flags.FROM_ADDONS:
+    name, options = OPTIMIZERS[chosen.optimizer], {"global_clipnorm": chosen.clip_norm}
+    if chosen.weight_decay is not None:
+        options["weight_decay"] = chosen.weight_decay
+    if chosen.optimizer not in FROM_ADDONS:
+        if chosen.ema:
+            options.update(use_ema=True, ema_momentum=chosen.ema, ema_overwrite_frequency=steps_per_epoch)
         made = getattr(tf.keras.optimizers, name)(rate, **options)
         made.exclude_from_weight_decay(var_names=UNDECAYED)
         return made
+    if chosen.ema:
+        raise UsageError(f"--ema={chosen.ema}: --optimizer={chosen.optimizer} keeps no average; use adam or "
+                         "adamw")
     try:
         return getattr(compat.addons().optimizers, name)(rate, **options)
     except ImportError as error:
-        raise flags.UsageError(f"--optimizer={FLAGS.optimizer}: {error}") from error
+        raise UsageError(f"--optimizer={chosen.optimizer}: {error}") from error
+
+
+def with_flags_named(message):
+    """A library's `name=value` as the flag `--name=value` that the user gave."""
+    flags = {name for group in GROUPS for name in known(group)}
+    return re.sub(r"(?<![\w-])(\w+)=", lambda found: "--" * (found[1] in flags) + found[0], message)

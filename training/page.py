@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from training.flags import UsageError
-from training.views import png
+from training.errors import UsageError
+from training.layer_figures import png
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1a1a1a; --soft: #595959; --back: #fff; --line: #d9d9d9; }

@@ -1,58 +1,52 @@
 """A trained run in figures: PNG files, and one page with all of them."""
 
-import math
+import dataclasses
 import os
 
 import numpy as np
 import tensorflow as tf
 
-import tasks
 from santm_tf.analysis.trace import inputs_of, layer_of, trace
-from training import charts, flags, masks, page, views
+from training import layer_figures, mask_history, page, score_figures
 from training.page import Table, View
 from training.run import load_task
 
-FLAGS = flags.FLAGS
 SEQUENCES = 16  # of the validation split, that are traced
-# Flags that set the test sequences' length, the flags of the longest in training, and what is counted.
-LENGTHS = {"test_length": ("max_length", "length"), "test_items": ("max_items", "number of items"),
-           "test_repeats": ("max_repeats", "number of repeats")}
 BEYOND = 0.5, 1, 1.5, 2, 3  # test lengths over the longest in training
-IMAGES = "digits", "mnist", "fashion_mnist", "cifar10"  # read row by row
 
 
-def write(workdir, task, model, epochs, result):
+def write(config, workdir, task, model, epochs, result):
     """Writes `plots/*.png` and `report.html` into a run's folder; returns the page's path.
 
     Args:
-      workdir: a `Workdir`. task, model: the run's, with the best weights, and its flags set.
-      epochs, result: as of metrics.json.
+      config, task, model: the run's, with the best weights. workdir: a `Workdir`.
+      epochs, result: as in metrics.json.
     """
-    given = flags.given(*flags.GROUPS)
-    title = f"{FLAGS.model} on {FLAGS.task}"
+    title = f"{config.model} on {config.task}"
     tables = [Table("Figures", ["figure", "value"], [[name.replace("_", " "), value]
                                                      for name, value in result.items()]),
               Table("Flags that differ from the defaults", ["flag", "default"],
-                    [[text, flags.default(name) or "not given"] for name, text in given.items()])]
+                    [[text, option.text(option.default) or "not given"]
+                     for option, text in config.given().items()])]
     path = os.path.join(workdir.path, "report.html")
     page.write(path, os.path.join(workdir.path, "plots"), title, tables,
-               [*_of_run(workdir, epochs), *_of_task(task, model), *_of_layer(task, model)])
+               [*_of_run(workdir, epochs), *_of_task(config, task, model), *_of_layer(task, model)])
     return path
 
 
 def _of_run(workdir, epochs):
     if epochs:
-        yield View("learning_curves", charts.learning_curves(epochs),
+        yield View("learning_curves", score_figures.learning_curves(epochs),
                    "Each figure after every epoch. Training figures are means over an epoch in which the "
                    "model still learned, with dropout; validation figures are taken after it, without.")
-    rows = masks.read(workdir.path)
+    rows = mask_history.read(workdir.path)
     if rows is not None:
-        yield of_mask(rows)
+        yield mask_view(rows)
 
 
-def of_mask(rows):
+def mask_view(rows):
     """The view of the access mask over training."""
-    return View("access_mask", views.mask_over_training(rows),
+    return View("access_mask", layer_figures.mask_over_training(rows),
                 "A row is the access mask after one epoch, the first on top; blue steps may access the "
                 "memory. On the right their share, the access rate, which training lowers.")
 
@@ -63,50 +57,50 @@ def _of_layer(task, model):
         return
     x = next(iter(task.validation))[0][:SEQUENCES]  # the same ones for every run of the task
     seen = trace(layer, *inputs_of(model, x))
-    yield from of_sequence(layer, seen, 0, x, task)
-    yield from of_memory(layer, seen)
+    yield from sequence_views(layer, seen, 0, x, task)
+    yield from memory_views(layer, seen)
 
 
-def of_memory(layer, seen):
+def memory_views(layer, seen):
     """The views of a layer's memory over all traced sequences."""
-    yield View("usage", views.usage(seen),
+    yield View("usage", layer_figures.usage(seen),
                f"The weights by which each slot was written and read, summed over a sequence and averaged "
                f"over {len(seen.memory)} of the validation split. Flat bars: the content is spread out; "
                "single bars: slots with a role of their own.")
     if layer.recall is not None:
-        yield View("chebyshev", views.chebyshev(layer),
+        yield View("chebyshev", layer_figures.chebyshev(layer),
                    "The recall mixes each slot with its neighbours by a polynomial in the attention. A large "
                    "T0 keeps a slot's own content, large higher terms bring in what is further away.")
 
 
-def of_sequence(layer, seen, row, x, task):
+def sequence_views(layer, seen, row, x, task):
     """The views of one traced sequence: `row` of a batch x of the task's."""
-    yield View("segments", views.segments(x, seen, row, **_shown(task)),
+    yield View("segments", layer_figures.segments(x, seen, row, **_shown(task)),
                "Where the model ends a segment, the lower level forgets and the middle level takes up what "
                "the segment was. The memory is accessed at the same steps in every sequence.")
-    yield View("write", views.addressing(seen, row, "write"),
+    yield View("write", layer_figures.addressing(seen, row, "write"),
                "A column is one access, named by its step; bright slots are those that were written then. A "
                "bright diagonal: slot after slot is filled; a bright line: one slot is overwritten.")
-    yield View("read", views.addressing(seen, row, "read"),
+    yield View("read", layer_figures.addressing(seen, row, "read"),
                "The same for reading. A slot that is bright here was bright above when its content was "
                "written.")
     if layer.recall is not None:
-        yield View("attention", views.attention_band(layer, seen, row),
+        yield View("attention", layer_figures.attention_band(layer, seen, row),
                    "For each slot (across) how much it attends to each of its neighbours (up: higher slots). "
                    "The same weights at all offsets mean that no neighbour matters more than another.")
 
 
 def _shown(task):
-    """How `views.segments` is to draw a sequence of a task: its arguments by name."""
-    if task.name in IMAGES and task.features in (1, 3):
-        return {"side": math.isqrt(task.length)}
+    """How `layer_figures.segments` is to draw a sequence of a task: its arguments by name."""
+    if task.side is not None:
+        return {"side": task.side}
     if task.lexicon is not None:
         tokens = task.lexicon().tokens
         return {"words": lambda token: tokens[int(token)]}
     return {}
 
 
-def _of_task(task, model):
+def _of_task(config, task, model):
     """The views that the kind of task asks for."""
     if not task.stateful:
         answers = [[part.numpy() for part in batch[1:]] for batch in task.test]
@@ -116,15 +110,15 @@ def _of_task(task, model):
             yield _positions(task, y, predicted, *weight)
         elif task.outputs > 1:
             matrix = tf.math.confusion_matrix(y, predicted.argmax(-1), task.outputs)
-            yield View("confusion", charts.confusion(matrix, task.classes or list(range(task.outputs))),
+            names = task.classes or list(range(task.outputs))
+            yield View("confusion", score_figures.confusion(matrix, names),
                        "Test examples by their true class (rows) and the class that the model named "
                        "(columns). What is off the diagonal is wrong; the colour is the share of the row.")
         else:
-            yield View("agreement", charts.agreement(y.ravel(), predicted.ravel()),
+            yield View("agreement", score_figures.agreement(y.ravel(), predicted.ravel()),
                        "A dot is a test sequence; on the dashed line there is no error.")
-    for flag, (longest, noun) in LENGTHS.items():
-        if flag in tasks.defaults(FLAGS.task):
-            yield _lengths(model, flag, longest, noun)
+    for scale in task.scales:
+        yield _scaled(config, model, scale)
 
 
 def _positions(task, y, predicted, weight=None):
@@ -136,23 +130,21 @@ def _positions(task, y, predicted, weight=None):
     place = np.cumsum(weight > 0, 1)[weight > 0] - 1
     accuracy = np.bincount(place, right[weight > 0]) / np.bincount(place)
     chance = task.chance.get("accuracy", 1 / task.outputs)
-    return View("positions", charts.positions(accuracy, chance),
+    return View("positions", score_figures.positions(accuracy, chance),
                 "The share of the test split's answers that are right at each of their steps. A fall to the "
                 "right: what was to be recalled is lost with time, or with the errors before.")
 
 
-def _lengths(model, flag, longest, noun):
+def _scaled(config, model, scale):
     """The task's score on test sequences of several lengths."""
-    given, trained = FLAGS[flag].value, FLAGS[longest].value or tasks.defaults(FLAGS.task)[longest]
-    least = 2 if flag == "test_items" else 1
     curve, chance = {}, {}
-    for length in sorted({max(least, round(share * trained)) for share in BEYOND} | {given or trained}):
-        setattr(FLAGS, flag, length)
-        task = load_task()
+    lengths = {max(scale.least, round(share * scale.trained)) for share in BEYOND}
+    for length in sorted(lengths | {config.data[scale.option] or scale.trained}):
+        task = load_task(dataclasses.replace(config, data={**config.data, scale.option: length}))
         metric = task.monitor.removeprefix("val_")
         curve[length] = model.evaluate(task.test, verbose=0, return_dict=True)[metric]
         chance[length] = task.chance[metric]
-    setattr(FLAGS, flag, given)
-    return View(flag.replace("test_", "by_"), charts.lengths(curve, chance, noun, metric, trained),
-                f"The score on test sequences of each {noun}; what lies right of the grey area is longer "
-                "than anything the model was trained on.")
+    return View(scale.option.replace("test_", "by_"),
+                score_figures.lengths(curve, chance, scale.noun, metric, scale.trained),
+                f"The score on test sequences of each {scale.noun}; what lies right of the grey area is "
+                "longer than anything the model was trained on.")

@@ -1,81 +1,75 @@
-"""A trained run, from its work directory: its flags, its task and its model."""
+"""A trained run, from its work directory: its configuration, its task and its model."""
 
-import os
+import contextlib
+from typing import NamedTuple
+
+import tensorflow as tf
 
 import tasks
 from santm_tf import export
 from santm_tf.errors import ArgumentError
-from training import flags, models
+from tasks.task import Task
+from training import flags
 from training.checkpoints import best_weights, restore
+from training.config import MODEL, Config
+from training.errors import UsageError
+from training.models import compiled, with_flags_named
+from training.resolve import resolve
 from training.workdir import Workdir
 
-FLAGS = flags.FLAGS
+
+class Trained(NamedTuple):
+    """A run that is trained: its configuration, resolved, and its model with the best weights."""
+
+    config: Config
+    workdir: Workdir
+    task: Task
+    model: tf.keras.Model
 
 
-def load_task():
-    """The task that the flags name."""
+def load_task(config):
+    """The task of a configuration."""
     try:
-        task = tasks.load(FLAGS.task, batch_size=FLAGS.batch_size, seed=FLAGS.seed,
-                          data_dir=FLAGS.data_dir, **flags.task_options())
+        return tasks.load(config.task, batch_size=config.run.batch_size, seed=config.run.seed, **config.data)
     except tasks.TaskError as error:
-        raise flags.UsageError(str(error)) from error
-    if FLAGS.dynamic_rate and not task.stateful:
-        raise flags.UsageError(f"--dynamic_rate: --task={task.name} is no language model; leave it out")
-    return task
+        raise UsageError(str(error)) from error
 
 
-def load_run():
-    """The work directory that the flags name, its task, and its model with the best weights."""
-    workdir = Workdir(FLAGS.workdir)
-    workdir.check(groups=(flags.MODEL,))
-    task = load_task()
-    model = models.compiled(task)
+def load(config):
+    """The `Trained` run of a configuration."""
+    workdir = Workdir(config.session.workdir)
+    workdir.check(config, MODEL)
+    task = load_task(config)
+    config = resolve(config, task)
+    model = compiled(config, task)
     restore(best_weights(workdir, model), workdir)
-    return workdir, task, model
+    return Trained(config, workdir, task, model)
 
 
-def of(path, *more):
-    """What `load_run` gives for a work directory, from a program that has no flags of its own.
-
-    Args:
-      path: the work directory.
-      more: flags that override the run's.
-    """
-    flags.define()
-    flags.forget()
-    flags.parse(with_saved_flags(["run", f"--workdir={path}", *more]))
-    return load_run()
+def load_folder(path, *more):
+    """The `Trained` run of a work directory; `more` are flags that override the run's."""
+    return load(flags.parse(["run", f"--workdir={path}", *more], saved=True))
 
 
-def check_export():
-    """Refuses, before anything else is done, an export that the flags ask for and that cannot be."""
-    if FLAGS.export_dir and FLAGS.model != "santm":
-        raise flags.UsageError(f"--export_dir: --model={FLAGS.model} cannot be exported; use --model=santm")
-    for name in ("tflite", "export_xla"):
-        if FLAGS[name].value and not FLAGS.export_dir:
-            raise flags.UsageError(f"--{name}: is of an export; give --export_dir, too")
-    if FLAGS.export_dir:
-        _named_by_flags(export.check, FLAGS.export_dir)
+def exported(config, model):
+    """Exports a model as the configuration says; returns what its `santm.json` holds."""
+    session = config.session
+    with _of_export_dir(config):
+        return export.export(model, session.export_dir, session.export_xla, session.tflite)
 
 
-def exported(model):
-    """Exports a model as the flags say; returns what its `santm.json` holds."""
-    return _named_by_flags(export.export, model, FLAGS.export_dir, FLAGS.export_xla, FLAGS.tflite)
+def check_export(config):
+    """Refuses an `--export_dir` that holds something else, before the run."""
+    if config.session.export_dir:
+        with _of_export_dir(config):
+            export.check(config.session.export_dir)
 
 
-def _named_by_flags(function, *arguments):
+@contextlib.contextmanager
+def _of_export_dir(config):
     try:
-        return function(*arguments)
+        yield
     except ArgumentError as error:
-        raise flags.UsageError(flags.with_flags_named(str(error))) from error
+        raise UsageError(with_flags_named(str(error))) from error
     except OSError as error:
-        raise flags.UsageError(f"--export_dir={FLAGS.export_dir}: {error.strerror}") from error
-
-
-def with_saved_flags(argv):
-    """The command line with the run's own flag file before it, so that what is given overrides."""
-    given = [a.split("=", 1)[1] for a in argv if a.startswith(("--workdir=", "-workdir="))]
-    given += [b for a, b in zip(argv, argv[1:], strict=False) if a in ("--workdir", "-workdir")]
-    if given and os.path.exists(os.path.join(given[-1], "flags.cfg")):
-        return [argv[0], f"--flagfile={os.path.join(given[-1], 'flags.cfg')}", *argv[1:]]
-    return argv
+        raise UsageError(f"--export_dir={config.session.export_dir}: {error.strerror}") from error

@@ -6,57 +6,63 @@ import time
 
 import tensorflow as tf
 
+from santm_tf.errors import ArgumentError
+from santm_tf.paths import literal
 from training import flags
+from training.config import GROUPS
+from training.errors import UsageError
 
-FLAGS = flags.FLAGS
-# What may change when a run goes on.
-FREE = ("epochs", "max_steps", "patience", "checkpoint_minutes", "data_dir", "test_length", "test_repeats",
-        "test_items", "test_sequences", "dynamic_rate")
+# What may change when a run goes on, beside how it is tested.
+FREE = "epochs", "max_steps", "patience", "checkpoint_minutes", "data_dir", "dynamic_rate"
 
 
 class Workdir:
-    """The folder `--workdir`: `flags.cfg`, `metrics.json`, `checkpoints/`, `best/`, `logs/`."""
+    """The folder `--workdir`: `flags.cfg`, `metrics.json`, `checkpoints/`, `best/`, `logs/`.
+
+    Raises:
+      UsageError: TensorFlow would read the path as a pattern.
+    """
 
     def __init__(self, path):
+        try:
+            literal("--workdir", path)
+        except ArgumentError as error:
+            raise UsageError(str(error)) from error
         self.path = path
-        self.flag_file = os.path.join(path, "flags.cfg")
+        self.flag_file = os.path.join(path, flags.FILE)
         self.metrics_file = os.path.join(path, "metrics.json")
         self.logs = os.path.join(path, "logs")
 
-    def open(self, resume):
+    def open(self, config):
         """Prepares the folder for training, or refuses one that another run has filled."""
         if os.path.exists(self.path) and not os.path.isdir(self.path):
-            raise flags.UsageError(f"--workdir={self.path}: is a file; name a folder")
+            raise UsageError(f"--workdir={self.path}: is a file; name a folder")
         if "," in self.path and not os.path.isdir(self.path):
-            raise flags.UsageError(f"--workdir={self.path}: one run has one folder, whose name has no comma")
+            raise UsageError(f"--workdir={self.path}: one run has one folder, whose name has no comma")
         if os.path.exists(self.flag_file):
-            if not resume:
-                raise flags.UsageError(f"--workdir={self.path}: holds a run already; add --resume to "
-                                       "go on with it, or name another folder")
-            self.check()
+            if not config.session.resume:
+                raise UsageError(f"--workdir={self.path}: holds a run already; add --resume to go on with "
+                                 "it, or name another folder")
+            self.check(config)
         try:
             os.makedirs(self.path, exist_ok=True)
-            lines = [line for group in flags.GROUPS for line in flags.serialized(group).values()]
-            _write(self.flag_file, "\n".join(filter(None, lines)) + "\n")
+            _write(self.flag_file, "\n".join(filter(None, config.texts().values())) + "\n")
         except OSError as error:
-            raise flags.UsageError(f"--workdir={self.path}: {error.strerror}") from error
+            raise UsageError(f"--workdir={self.path}: {error.strerror}") from error
 
-    def check(self, groups=(flags.MODEL, flags.OPTIMISER, flags.TASK, flags.RUN)):
-        """Refuses flags other than those the run was made with."""
+    def read_config(self):
+        """The configuration of the run that is here."""
         if not os.path.exists(self.flag_file):
-            raise flags.UsageError(f"--workdir={self.path}: no flags.cfg there, so no run; "
-                                   "train one with train.py")
-        with open(self.flag_file) as file:
-            saved = {line.split("=")[0].lstrip("-").removeprefix("no"): line
-                     for line in file.read().split("\n")}
-        for group in groups:
-            for name, text in flags.serialized(group).items():
-                # What is not there was not given, or did not exist when the run was made.
-                before = saved.get(name, saved.get(name.removeprefix("no"), flags.default(name)))
-                if name not in FREE and text != before:
-                    raise flags.UsageError(
-                        f"{text or '--' + name}: the run in --workdir={self.path} was made with "
-                        f"{before or f'no --{name}'}; give the same, or name another folder")
+            raise UsageError(f"--workdir={self.path}: no flags.cfg there, so no run; train one with train.py")
+        return flags.read(self.flag_file)
+
+    def check(self, config, *groups):
+        """Refuses a configuration that is another than the run's, in these groups or in all."""
+        before = self.read_config().texts(*groups or GROUPS)
+        for name, text in config.texts(*groups or GROUPS).items():
+            if text != before.get(name, text) and name not in FREE and not name.startswith("test_"):
+                raise UsageError(f"{text or '--' + name}: the run in --workdir={self.path} was made with "
+                                 f"{before[name] or f'no --{name}'}; give the same, or name another folder")
 
     def read_metrics(self):
         """What metrics.json holds: `{"epochs": [figures of each], "result": the last line}`."""
@@ -66,7 +72,7 @@ class Workdir:
         except FileNotFoundError:
             return {"epochs": []}
         except ValueError as error:
-            raise flags.UsageError(f"{self.metrics_file}: damaged ({error}); delete it") from error
+            raise UsageError(f"{self.metrics_file}: damaged ({error}); delete it") from error
 
     def write_metrics(self, metrics):
         _write(self.metrics_file, json.dumps(metrics, indent=1) + "\n")
@@ -77,24 +83,25 @@ class Record(tf.keras.callbacks.Callback):
 
     Args:
       workdir: a `Workdir`.
-      place: the `Place` at which this session begins; figures of later epochs are of a run that was cut off.
+      position: where the run is as this session begins; figures of later epochs are of a run that was cut
+        off.
     """
 
-    def __init__(self, workdir, place):
+    def __init__(self, workdir, position):
         super().__init__()
-        self.workdir, self.place = workdir, place
-        self.epochs = workdir.read_metrics()["epochs"][:place.epoch]
+        self.workdir, self.position = workdir, position
+        self.epochs = workdir.read_metrics()["epochs"][:position.epoch]
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.started = time.monotonic() - self.place.seconds
+        self.started = time.monotonic() - self.position.seconds
 
     def on_train_batch_end(self, batch, logs=None):
-        self.place.seconds = time.monotonic() - self.started
+        self.position.seconds = time.monotonic() - self.started
 
     def on_epoch_end(self, epoch, logs=None):
         figures = {name: float(value) for name, value in logs.items()}
         seconds = round(time.monotonic() - self.started, 3)
-        self.place.seconds = 0.0
+        self.position.seconds = 0.0
         self.epochs.append({"epoch": epoch + 1, "seconds": seconds, **figures})
         self.workdir.write_metrics({"epochs": self.epochs})
 

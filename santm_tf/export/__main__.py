@@ -1,6 +1,6 @@
 """`python -m santm_tf.export --workdir=runs/digits --export_dir=FOLDER` exports a run's best weights."""
 
-from santm_tf.export.saved_model import main
+from santm_tf.programs import run
 
 if __name__ == "__main__":
-    main()
+    run("training.export_run")

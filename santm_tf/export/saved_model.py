@@ -1,12 +1,8 @@
-"""A trained SANTM as a SavedModel, which TensorFlow alone can serve: whole sequences, streams, scores.
-
-`python -m santm_tf.export --workdir=runs/digits --export_dir=FOLDER` exports a run's best weights.
-"""
+"""A trained SANTM as a SavedModel, which TensorFlow alone can serve: whole sequences, streams, scores."""
 
 import json
 import os
 import re
-import sys
 import tempfile
 
 import tensorflow as tf
@@ -155,17 +151,3 @@ def _facts(served):
                       for name, spec in served.state.items()},
             "fingerprint": served.fingerprint, "mask_period": access.period,
             "access_rate": float(access.rate)}
-
-
-def main(argv=None):
-    """The program: exports the best weights of a run."""
-    from training import flags, run  # above this library, which works without them
-
-    def work():
-        if not flags.FLAGS.export_dir:
-            raise flags.UsageError("--export_dir: give a folder for the SavedModel")
-        _, _, model = run.load_run()
-        print(json.dumps(run.exported(model)))
-
-    flags.run(work, run.with_saved_flags(argv or sys.argv))
-

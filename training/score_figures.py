@@ -1,10 +1,10 @@
-"""Figures of what runs score, by matplotlib; `training.views` has those of what a model does."""
+"""Figures of what runs score, by matplotlib; `training.layer_figures` has those of what a model does."""
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.ticker import MaxNLocator
 
-from training.views import BLUE, COLOURS, HEAT, ORANGE, figure
+from training.layer_figures import BLUE, COLOURS, HEAT, ORANGE, figure
 
 SHARES = "rate", "accuracy"  # how figures end that are between 0 and 1
 DECADES = 2  # others that change by more are drawn on a logarithmic axis

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from training.flags import UsageError
+from training.errors import UsageError
 
 
 def read(folder):

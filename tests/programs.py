@@ -1,0 +1,27 @@
+"""The programs as a user runs them, but in this process."""
+
+import json
+
+import pytest
+
+from training import flags
+
+
+def run(program, *argv):
+    """Runs a program's main as its script does."""
+    flags.program(program.main, ["program", *argv])
+
+
+def refused(capsys, program, *argv):
+    """The one line on standard error of a run that ends with exit code 2."""
+    with pytest.raises(SystemExit) as stop:
+        run(program, *argv)
+    assert stop.value.code == 2
+    line = capsys.readouterr().err.strip().split("\n")[-1]
+    assert line.startswith("error: ")
+    return line
+
+
+def last_line(capsys):
+    """The figures that a program printed last."""
+    return json.loads(capsys.readouterr().out.strip().split("\n")[-1])

@@ -1,0 +1,13 @@
+"""How a program ends early."""
+
+
+class UsageError(Exception):
+    """A user's mistake: one line that names the flag or file and what would be right."""
+
+
+class Stopped(Exception):
+    """A run that was asked to stop, and did: what to say, and the exit code."""
+
+    def __init__(self, message, code):
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,59 @@
+"""What a trained model scores on its task's test split: what `evaluate.py` does once its flags are read."""
+
+import dataclasses
+import json
+import sys
+
+import santm_tf
+from training.callbacks import StartSequences
+from training.dynamic import dynamic_evaluation
+from training.models import compiled, parameters
+from training.run import check_export, exported, load, load_task
+
+
+def evaluate(config):
+    """Prints the figures of a run's best weights as the last line; exports them if asked for."""
+    check_export(config)
+    config, workdir, task, model = load(config)
+    epochs = workdir.read_metrics()["epochs"]
+    result = results(config, task, model, epochs)
+    if config.session.export_dir:
+        exported(config, model)
+    tell(config, workdir, task, model, epochs, result)
+
+
+def results(config, task, model, epochs):
+    """The figures of a trained model on the test split, as the last line on standard output."""
+    masks = [layer for layer in model.submodules if isinstance(layer, santm_tf.AccessMask)]
+    for mask in masks:
+        mask.fit_plan()
+    model.make_test_function(force=True)
+    scores = model.evaluate(task.test, verbose=0, return_dict=True, callbacks=[StartSequences()])
+    rate = float(masks[0].rate) if masks else 1.0
+    if config.run.dynamic_rate:
+        scores |= {f"dynamic_{name}": value for name, value in dynamic_scores(config, model).items()}
+    return {"task": config.task, "model": config.model, "seed": config.run.seed, "epochs": len(epochs),
+            "seconds": round(sum(epoch["seconds"] for epoch in epochs), 1),
+            "parameters": parameters(model), "access_rate": rate,
+            **{f"test_{name}": value for name, value in scores.items() if name != "access_rate"}}
+
+
+def dynamic_scores(config, model):
+    """The scores of a copy of the model that goes on learning from the test split, read as one text."""
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, batch_size=1))
+    task = load_task(config)
+    copy = compiled(config, task)
+    for own, learned in zip(copy.weights, model.weights, strict=True):
+        if own.shape == learned.shape:  # all but the states
+            own.assign(learned)
+    metric = task.weighted_metrics[0].name
+    return {metric: dynamic_evaluation(copy, task.test, config.run.dynamic_rate)[metric]}
+
+
+def tell(config, workdir, task, model, epochs, result):
+    """Ends a program: the report, if asked for, and the figures as the last line."""
+    if config.session.plots:
+        from training import report  # on demand: matplotlib takes a while to import
+
+        print(f"see {report.write(config, workdir, task, model, epochs, result)}", file=sys.stderr)
+    print(json.dumps(result))
