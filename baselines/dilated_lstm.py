@@ -142,11 +142,11 @@ class DilatedLSTM(SequenceLayer):
 
 def make(units: int = 32, layers: int = 3, memory_horizon: int | None = None,
          dropout: Annotated[float, "[0, 1)"] = 0.0, *, return_sequences=False, seed=None, jit_compile=True):
-    """A `DilatedLSTM` whose dilations are powers of two, with dropout.
+    """A `DilatedLSTM`, with dropout.
 
     Args:
-      units: Units of every level or layer, and of the output.
-      layers: Layers.
+      units: Units of every layer and of the output, H.
+      layers: How many layers; their dilations are 1, 2, 4, ...
       memory_horizon: Longest memory wanted of the gates at first, in steps (default: the plain forget bias).
       dropout: Share of features dropped before the output.
     """

@@ -138,7 +138,7 @@ def make(units: int = 32, routes: int = 4, rank: int | None = None, memory_horiz
     """`Recurrent` over a `DRRLSTMCell`, with dropout.
 
     Args:
-      units: Units of every level or layer, and of the output.
+      units: Units of the cell and of the output, H.
       routes: Among how many last states the cell picks.
       rank: Rank of the recurrent map (default: half the units).
       memory_horizon: Longest memory wanted of the gates at first, in steps (default: the plain forget bias).

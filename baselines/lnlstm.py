@@ -18,7 +18,7 @@ def make(units: int = 32, memory_horizon: int | None = None, dropout: Annotated[
     A saved one is loaded after `santm_tf.compat.addons()`, which makes the cell known to Keras.
 
     Args:
-      units: Units of every level or layer, and of the output.
+      units: Units of the cell and of the output, H.
       memory_horizon: Longest memory wanted of the gates at first, in steps (default: the plain forget bias).
       dropout: Share of features dropped before the output.
 

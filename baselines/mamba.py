@@ -33,9 +33,7 @@ class MambaBlock(Configured):
     convolution as zero.
 
     Args:
-      state_size: N, states a feature.
-      conv_width: steps that the convolution sees.
-      expand: E / W.
+      state_size, conv_width, expand: see `make`.
       dropout: share of the block's output dropped before the residual.
       chunk_length: steps that run one after the other, chunks running side by side; None for the
         whole sequence, step by step. The same up to rounding (`selective_scan`). Where a step fills
@@ -89,10 +87,10 @@ class MambaBlock(Configured):
             x *= tf.cast(mask, x.dtype)[..., None]
         x = tf.nn.silu(self._convolve(x))
         d, b, c = tf.split(product(x, self.select_kernel), [rank, states, states], -1)
-        delta = tf.nn.softplus(_wide(product(d, self.step_kernel), self.step_bias) + self.step_bias)
+        delta = tf.nn.softplus(tf.cast(product(d, self.step_kernel), self.step_bias.dtype) + self.step_bias)
         if mask is not None:
             delta *= tf.cast(mask, delta.dtype)[..., None]
-        batched = tuple(_wide(v, delta) for v in (x, delta, b, c))
+        batched = tuple(tf.cast(v, delta.dtype) for v in (x, delta, b, c))
         y = self._scan(batched, -tf.exp(self.log_a), self._config["chunk_length"])
         y = tf.cast(y, x.dtype) + self.skip * x
         y = product(y * tf.nn.silu(z), self.output_kernel)
@@ -111,11 +109,9 @@ class Mamba(SequenceLayer):
     Gu and Dao 2023, arXiv 2312.00752; the dense layer in front takes the place of an embedding.
 
     Args:
-      units: W, the width of every block and of the output.
-      layers: how many blocks.
+      units, layers: see `make`.
+      state_size, conv_width, expand, dropout, chunk_length, jit_compile: the blocks'.
       return_sequences: an output at each step, or at the last valid one.
-      **kwargs: `state_size`, `conv_width`, `expand`, `dropout`, `chunk_length` and
-        `jit_compile` are the blocks' (`MambaBlock`); the rest as of `tf.keras.layers.Layer`.
 
     Input `[B, T, d]`; output `[B, T, W]` or `[B, W]`. A mask `[B, T]` leaves out padding before or
     after the sequence; outputs at masked steps mean nothing.
@@ -169,11 +165,11 @@ def make(units: int = 32, layers: int = 2, state_size: int = 16, conv_width: int
     """A `Mamba`.
 
     Args:
-      units: Units of every level or layer, and of the output.
-      layers: Layers.
-      state_size: States per channel.
-      conv_width: Width of the convolution.
-      expand: Inner width over units.
+      units: Width of every layer and of the output, W.
+      layers: How many blocks.
+      state_size: States of a feature, N.
+      conv_width: Steps that the convolution sees, J.
+      expand: Inner width over units, E / W.
       dropout: Share of features dropped before the output.
     """
     return Mamba(units, layers, state_size, conv_width, expand, dropout, jit_compile=jit_compile,
@@ -217,10 +213,6 @@ MODEL = Model(make, cost)
 def _scan_slice(batched, a, chunk_length):
     x, delta, b, c = batched
     return selective_scan(x, delta, a, b, c, chunk_length)
-
-
-def _wide(x, like):
-    return tf.cast(x, like.dtype)
 
 
 def _step_bias(shape, dtype=None, **_):

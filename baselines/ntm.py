@@ -22,10 +22,8 @@ class NTM(SequenceLayer):
     feeds nothing back, so the readout is computed outside the time loop.
 
     Args:
-      units: H, of the controller and of the output.
-      memory_slots: N. slot_width: W. read_heads: R. write_heads. shift_range. memory_init: the
-        memory's, see `NTMCell`.
-      memory_horizon: the longest memory wanted of the controller, in steps (`ChronoBias`).
+      units, memory_slots, slot_width, read_heads, write_heads, shift_range, memory_init, memory_horizon: see
+        `NTMCell`.
       dropout: share of `[h ; r]` dropped while training.
       return_sequences: an output at every step, or at the last valid one.
       jit_compile: compile the loop with XLA and run slices of the batch on all cores. See `Recurrent`.
@@ -94,7 +92,7 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32,
     """An `NTM`.
 
     Args:
-      units: Units of every level or layer, and of the output.
+      units: Units of the controller and of the output, H.
       memory_slots: Slots of the external memory, N.
       slot_width: Width of a slot, W.
       read_heads: Read heads.

@@ -26,7 +26,7 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
     """A `SANTM` at its first access rate.
 
     Args:
-      units: Units of every level or layer, and of the output.
+      units: Units of every level, and of the output.
       memory_slots: Slots of the external memory, N.
       slot_width: Width of a slot, W.
       read_heads: Read heads.
@@ -39,7 +39,7 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
       allocate: Whether a sparse memory's write heads may take the slot accessed longest ago.
       normaliser: What makes a sparse memory's weights sum to 1; sparsemax needs tensorflow-addons.
       search: How a sparse memory finds the slots most similar to a key: among all, or hashed.
-      attention_heads: Heads of the attention; divides its width.
+      attention_heads: Heads of the recall's attention; divides slot_width.
       cheb_order: Chebyshev terms of the recall's filter, K.
       locality: Half-width of a slot's neighbourhood, w.
       access_rate: Share of steps that may access the memory at the end of training, in (0, 1].

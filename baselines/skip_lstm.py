@@ -144,7 +144,7 @@ def make(units: int = 32, cost_per_sample: Annotated[float, "[0, inf)"] = 0.0,
     """A `SkipLSTM`, with dropout.
 
     Args:
-      units: Units of every level or layer, and of the output.
+      units: Units of the cell and of the output, H.
       cost_per_sample: What each step used adds to the loss.
       memory_horizon: Longest memory wanted of the gates at first, in steps (default: the plain forget bias).
       dropout: Share of features dropped before the output.

@@ -89,13 +89,8 @@ class Transformer(SequenceLayer):
     only one that has seen everything; else the mean over valid tokens.
 
     Args:
-      units: W, the width.
-      layers: how many blocks.
-      attention_heads: A; divides W.
-      feed_forward: the blocks' hidden width (default 4 W).
-      positions: "sinusoidal", for any length, or "learned".
+      units, layers, attention_heads, feed_forward, positions, causal: see `make`.
       max_length: the longest sequence in steps; learned positions need it.
-      causal: step t sees steps up to t alone.
       patch: steps a token. More than 1 goes with `return_sequences=False` only: a token has one
         output, and it has seen the token's later steps.
       dropout: share dropped in the blocks, and of the sum of embeddings and positions.
@@ -215,11 +210,11 @@ def make(units: int = 32, layers: int = 6, attention_heads: int = 4, feed_forwar
     """A `Transformer`.
 
     Args:
-      units: Units of every level or layer, and of the output.
-      layers: Layers.
-      attention_heads: Heads of the attention; divides its width.
+      units: Width of every layer and of the output, W.
+      layers: How many blocks.
+      attention_heads: Heads of the attention, A; divides units.
       feed_forward: Width of the feed-forward part (default: 4 units).
-      positions: Positions.
+      positions: What tells a step its place: sines, for any length, or a table that is learned.
       causal: Attend to earlier steps only.
       patch: Steps joined to one token.
       dropout: Share of features dropped before the output.

@@ -167,7 +167,7 @@ def make(units: int = 32, write_interval: int | None = None, memory_slots: Annot
     """A `UniformWritingNTM`.
 
     Args:
-      units: Units of every level or layer, and of the output.
+      units: Units of the controller and of the output, H.
       write_interval: Steps between writes (default: the optimum for the length and the slots).
       memory_slots: Slots of the external memory, N.
       slot_width: Width of a slot, W.

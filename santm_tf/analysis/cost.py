@@ -194,11 +194,11 @@ def sparse_memory_step(features, units, steps, memory_slots=32, slot_width=32, r
 
 def slot_search(steps, memory_slots, slot_width, read_heads, write_heads, top_k, allocate, memory_init,
                   search):
-    """What a step's search for similar slots costs, n rows being looked at; arguments as in the step's.
+    """What a step's search for similar slots costs, n rows being looked at; arguments as the step's.
 
-    `h (2 W + 1) n + n`                        of a constant memory the n = S m + 1 rows S steps can write
+    `h (2 W + 1) n + n`                        of a constant memory the n = S m + 1 rows that are written
     `h (2 W + 2 + 2 k) n + 16 r W^2 (h + m)`   hashed: those of 2^r buckets of 8 tables, by r rotations
-    `(2 h + 3) W N + (2 h + 9) N`              all slots of a learned memory; W N more if S steps fill it
+    `(2 h + 3) W N + (2 h + 9) N`              all slots of a learned memory; W N more of one that is filled
     and `2 h k (W + 2 k) + 3 (k + m) W` for k slots that were never written, and for the index.
     """
     heads, width, written = read_heads + write_heads, slot_width, write_heads * (top_k + allocate)
