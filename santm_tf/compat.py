@@ -25,6 +25,7 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
 import tensorflow as tf  # noqa: E402  (the variable comes first)
 import tf_keras  # noqa: E402
+from tensorflow.python.ops import control_flow_util  # noqa: E402
 
 # TensorFlow reads the variable where tf.keras is first touched, not where TensorFlow is imported.
 # So `keras` among the loaded modules proves nothing, and what counts is what tf.keras turns out to
@@ -39,6 +40,19 @@ if tf.keras.Model is not tf_keras.Model:
 _keras_2 = os.path.join(tf_keras.__path__[0], "api", "_v2")
 if _keras_2 not in tf.__path__:
     tf.__path__.insert(0, _keras_2)
+
+
+def in_xla():
+    """Whether XLA compiles what is traced here: `tf.function(jit_compile=True)` and all that it calls.
+
+    False where the gradient of such a function is traced after it: who chooses operations by this chooses
+    in the forward pass, and the backward pass keeps to it. False, too, in a plain `tf.function`
+    that was traced before a compiled one calls it, as TensorFlow does not trace it again.
+
+    >>> in_xla(), bool(tf.function(lambda: tf.constant(in_xla()), jit_compile=True)())
+    (False, True)
+    """
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
 
 from santm_tf import compat
 
@@ -85,3 +86,68 @@ def test_missing_addons_are_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_addons", None)
     with pytest.raises(ImportError, match="^tensorflow-addons is not installed: .*$"):
         compat.addons.__wrapped__()
+
+
+def seen(within):
+    """What `in_xla` says in a forward and a backward pass that are run within something."""
+    found = {}
+
+    @tf.custom_gradient
+    def noted(x):
+        found["forward"] = compat.in_xla()
+
+        def backward(d):
+            found["backward"] = compat.in_xla()
+            return d
+
+        return tf.identity(x), backward
+
+    within(noted)
+    return found
+
+
+def gradient(function, x=None):
+    x = tf.ones([2, 1]) if x is None else x
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = function(x)
+    return tape.gradient(y, x)
+
+
+def in_a_loop(function):
+    return lambda x: tf.while_loop(lambda *_: True, lambda x: [function(x)], [x], maximum_iterations=2)[0]
+
+
+@pytest.mark.parametrize("jit", [None, True])
+@pytest.mark.parametrize("around", [
+    lambda f, **jit: tf.function(lambda x: gradient(f, x), **jit)(tf.ones([2, 1])),
+    lambda f, **jit: tf.function(lambda x: gradient(tf.function(f), x), **jit)(tf.ones([2, 1])),
+    lambda f, **jit: tf.function(lambda x: gradient(in_a_loop(f), x), **jit)(tf.ones([2, 1])),
+    lambda f, **jit: gradient(tf.function(f, **jit)),
+], ids=["tape inside", "function inside", "loop inside", "tape outside"])
+def test_xla_is_known_forward_and_backward(around, jit):
+    expected = bool(jit)
+    assert seen(lambda f: around(f, jit_compile=jit)) == {"forward": expected, "backward": expected}
+
+
+def test_xla_is_known_forward_where_its_gradient_is_traced_in_a_plain_function():
+    found = seen(lambda f: tf.function(lambda x: gradient(tf.function(f, jit_compile=True), x))(tf.ones([1])))
+    assert found["forward"]
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_xla_is_known_in_keras(jit):
+    class Noted(tf.keras.layers.Layer):
+        def call(self, inputs):
+            return self.noted(inputs)
+
+    layer = Noted()
+    layer.noted = tf.identity
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1), layer])
+    model.compile("sgd", "mse", jit_compile=jit)
+
+    def fit(noted):
+        layer.noted = noted
+        model.fit(tf.ones([2, 1]), tf.ones([2, 1]), verbose=0)
+
+    assert seen(fit) == {"forward": jit, "backward": jit}
