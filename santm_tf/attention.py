@@ -4,8 +4,9 @@ import math
 
 import tensorflow as tf
 
+from santm_tf.compat import in_xla
 from santm_tf.errors import ArgumentError
-from santm_tf.graph import chebyshev, ring
+from santm_tf.graph import chebyshev, diagonals, ring, symmetric
 from santm_tf.ops import product
 
 # The banded form wins above this many slots per unit of locality (benchmarks/attention.py).
@@ -55,8 +56,8 @@ class ChebAttention(tf.keras.layers.Layer):
         for argument, value in (("heads", heads), ("order", order), ("locality", locality)):
             if value < 1:
                 raise ArgumentError(f"ChebAttention: {argument}={value}; it must be at least 1")
-        if form not in ("auto", "dense", "banded"):
-            raise ArgumentError(f"ChebAttention: form={form!r}; use 'auto', 'dense' or 'banded'")
+        if form not in ("auto", "dense", "banded", "sparse"):
+            raise ArgumentError(f"ChebAttention: form={form!r}; use 'auto', 'dense', 'banded' or 'sparse'")
         self.heads, self.order, self.locality = heads, order, locality
         self.feed_forward, self.form = feed_forward, form
 
@@ -69,11 +70,11 @@ class ChebAttention(tf.keras.layers.Layer):
         if slots < 2:
             raise ArgumentError(f"ChebAttention: slots={slots}; a graph of slots needs at least 2")
         fits = 2 * self.locality < slots
-        if self.form == "banded" and not fits:
+        if self.form in ("banded", "sparse") and not fits:
             raise ArgumentError(f"ChebAttention: locality={self.locality} is as wide as the ring of "
                              f"{slots} slots; use form='dense'")
         self.slots = slots
-        self._banded = self.form == "banded" or (
+        self._banded = self.form in ("banded", "sparse") or (
             self.form == "auto" and fits and slots > SLOTS_PER_OFFSET * self.locality)
         head, hidden = width // self.heads, self.feed_forward or width
         weight = self.add_weight
@@ -90,6 +91,8 @@ class ChebAttention(tf.keras.layers.Layer):
 
     def call(self, inputs):
         attention = self._banded_attention if self._banded else self._dense_attention
+        if self.form == "sparse" and not in_xla():
+            attention = self._sparse_attention
         return self._filtered(inputs, attention, slice(None))
 
     @property
@@ -154,10 +157,6 @@ class ChebAttention(tf.keras.layers.Layer):
         behind = [_ahead(a, -n) for n, a in enumerate(ahead, 1)]
         return tf.concat([*behind[::-1], tf.zeros_like(ahead[0]), *ahead], -1)
 
-    def laplacian(self, inputs):
-        """L~ = -A^ of a memory `[B, N, W]`, as `tf.sparse.SparseTensor` `[B, A, N, N]`."""
-        return tf.sparse.from_dense(-self.attention(inputs))
-
     def _project(self, inputs):
         """Q, K_ and V, each `[B, A, N, d]`."""
         slots, width = inputs.shape[-2:]
@@ -189,16 +188,26 @@ class ChebAttention(tf.keras.layers.Layer):
 
         return attend
 
+    def _sparse_attention(self, q, k):
+        """The same function by `tf.sparse`."""
+        pairs = _at_least_float32(tf.concat([q, k], -1), tf.concat([k, q], -1))
+        scores = tf.split(diagonals(*pairs, self.locality), self.locality, -1)
+        return symmetric(tf.concat(self._normalised(scores, q), -1))
+
     def _diagonals(self, q, k):
         """`A^_{i, i + n}` for n = 1, ..., w, each `[B, A, N, 1]`."""
-        dtype, scale = q.dtype, 0.5 / math.sqrt(q.shape[-1])
-        q, k = _at_least_float32(q, k)
-        offsets = range(1, self.locality + 1)
-        ahead = [tf.reduce_sum(q * _ahead(k, n) + k * _ahead(q, n), -1, keepdims=True) * scale
-                 for n in offsets]
+        exact_q, exact_k = _at_least_float32(q, k)
+        return self._normalised([
+            tf.reduce_sum(exact_q * _ahead(exact_k, n) + exact_k * _ahead(exact_q, n), -1, keepdims=True)
+            for n in range(1, self.locality + 1)], q)
+
+    def _normalised(self, products, like):
+        """A^ from what `Q K_^T + K_ Q^T` has on the same diagonals."""
+        offsets, scale = range(1, self.locality + 1), 0.5 / math.sqrt(like.shape[-1])
+        ahead = [s * scale for s in products]
         both = ahead + [_ahead(s, -n) for s, n in zip(ahead, offsets, strict=True)]
         log_p = tf.split(tf.nn.log_softmax(tf.concat(both, -1)), 2 * self.locality, -1)
-        return [tf.cast(tf.exp(0.5 * (log_p[n - 1] + _ahead(log_p[self.locality + n - 1], n))), dtype)
+        return [tf.cast(tf.exp(0.5 * (log_p[n - 1] + _ahead(log_p[self.locality + n - 1], n))), like.dtype)
                 for n in offsets]
 
     def get_config(self):

@@ -1,4 +1,4 @@
-"""The graph of the memory's slots, as `tf.sparse`."""
+"""The graph of the memory's slots, and products with matrices on it, by `tf.sparse`."""
 
 import numpy as np
 import tensorflow as tf
@@ -34,32 +34,6 @@ def ring(slots, locality):
     return tf.sparse.SparseTensor(edges, np.ones(len(edges), np.float32), [slots, slots])
 
 
-def rescaled_laplacian(adjacency, largest=2.0):
-    """`L~ = (2 / lambda_max) L - I` with `L = I - D^{-1/2} A D^{-1/2}` (Defferrard et al. 2016, section 2.1).
-
-    With `lambda_max = 2`, the bound that holds for every graph, it is `-D^{-1/2} A D^{-1/2}`.
-
-    Args:
-      adjacency: `tf.sparse.SparseTensor` `[N, N]`, non-negative, no self-loops, every degree > 0.
-      largest: lambda_max.
-
-    Returns:
-      `tf.sparse.SparseTensor` `[N, N]`.
-
-    >>> import tensorflow as tf
-    >>> from santm_tf.graph import rescaled_laplacian, ring
-    >>> tf.sparse.to_dense(rescaled_laplacian(ring(4, 1))).numpy()[0].round(3).tolist()
-    [0.0, -0.5, 0.0, -0.5]
-    """
-    scale = tf.math.rsqrt(tf.sparse.reduce_sum(adjacency, 1))
-    i, j = adjacency.indices[:, 0], adjacency.indices[:, 1]
-    values = -2.0 / largest * adjacency.values * tf.gather(scale, i) * tf.gather(scale, j)
-    scaled = tf.sparse.SparseTensor(adjacency.indices, values, adjacency.dense_shape)
-    if largest == 2.0:
-        return scaled
-    return tf.sparse.add(scaled, tf.sparse.eye(adjacency.dense_shape[0]) * (2.0 / largest - 1.0))
-
-
 def chebyshev(laplacian, signal, order):
     """`T_0 x = x, T_1 x = L~ x, T_k x = 2 L~ T_{k-1} x - T_{k-2} x`: the list of the first K.
 
@@ -72,3 +46,80 @@ def chebyshev(laplacian, signal, order):
         applied = laplacian(terms[-1])
         terms.append(applied if k == 1 else 2 * applied - terms[-2])
     return terms
+
+
+def diagonals(u, v, locality):
+    """`u_i . v_{i + n}` for n = 1, ..., w around the ring: what `u v^T` has on its first diagonals.
+
+    Its gradient is by `tf.sparse` products, so that training keeps u and v alone. Not under XLA.
+
+    Args:
+      u, v: `[..., N, d]`. locality: w < N.
+
+    Returns:
+      `[..., N, w]`.
+
+    >>> import tensorflow as tf
+    >>> x = tf.constant([[1.0], [2.0], [3.0]])
+    >>> diagonals(x, x, 1).numpy().ravel().tolist()
+    [2.0, 6.0, 3.0]
+    """
+    @tf.custom_gradient
+    def run(u, v):
+        slots = u.shape[-2]
+        around = tf.concat([v, v[..., :locality, :]], -2)
+        values = tf.stack([tf.reduce_sum(u * around[..., n:n + slots, :], -1)
+                           for n in range(1, locality + 1)], -1)
+
+        def backward(d):
+            above = _above(d)
+            return _times(above, v), _times(above, u, adjoint_a=True)
+
+        return values, backward
+
+    return run(u, v)
+
+
+def symmetric(values):
+    """The function `x -> A x` of a symmetric A on a ring, by `tf.sparse.sparse_dense_matmul`. Not under XLA.
+
+    Args:
+      values: `[..., N, w]`, A's diagonals above the main one, as `diagonals` gives them; the others are 0.
+
+    Returns:
+      The function, of `[..., N, d]`.
+
+    >>> import tensorflow as tf
+    >>> symmetric(tf.constant([[1.0], [2.0], [3.0]]))(tf.constant([[1.0], [10.0], [100.0]])).numpy().ravel()
+    array([310., 201.,  23.], dtype=float32)
+    """
+    above = _above(values)
+
+    @tf.custom_gradient
+    def run(values, x):
+        def product(x):
+            return _times(above, x) + _times(above, x, adjoint_a=True)
+
+        def backward(d):
+            pairs = tf.concat([d, x], -1), tf.concat([x, d], -1)
+            return diagonals(*pairs, values.shape[-1]), product(d)
+
+        return product(x), backward
+
+    return lambda x: run(values, x)
+
+
+def _above(values):
+    """Diagonals `[..., N, w]` of R rings, as one `tf.sparse.SparseTensor` `[R N, R N]` of R blocks."""
+    slots, locality = values.shape[-2:]
+    count = tf.size(values, tf.int64) // locality
+    row = tf.range(count)[:, None]
+    column = row - row % slots + (row + tf.range(1, locality + 1, dtype=tf.int64)) % slots
+    places = tf.stack([tf.broadcast_to(row, tf.shape(column)), column], -1)
+    return tf.sparse.SparseTensor(tf.reshape(places, [-1, 2]), tf.reshape(values, [-1]),
+                                  tf.stack([count, count]))
+
+
+def _times(matrix, x, **options):
+    flat = tf.reshape(x, [-1, x.shape[-1]])
+    return tf.reshape(tf.sparse.sparse_dense_matmul(matrix, flat, **options), tf.shape(x))

@@ -1,4 +1,4 @@
-"""ChebAttention against NumPy and spektral; its spectrum, its reach, its two forms."""
+"""ChebAttention against NumPy and spektral; its spectrum, its reach, its three forms."""
 
 import hypothesis
 import hypothesis.strategies as st
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from santm_tf import ChebAttention
 
-FORMS = ["dense", "banded"]
+FORMS = ["dense", "banded", "sparse"]
 few = hypothesis.settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**31)
 
@@ -50,7 +50,7 @@ def test_its_filter_is_spektrals_chebconv_on_its_own_laplacian(form, order):
     layer.feed_kernel.assign(np.zeros([6, 6]))
     layer.feed_bias.assign(np.zeros(6))
     memory = random(2, 12, 6).astype(np.float32)
-    laplacian = tf.sparse.to_dense(layer.laplacian(memory))[:, 0]
+    laplacian = -layer.attention(memory)[:, 0]
     values = memory @ layer.qkv_kernel.numpy()[:, 12:]
     theirs = ChebConv(6, order, use_bias=False)
     theirs([values, laplacian])
@@ -62,11 +62,66 @@ def test_its_filter_is_spektrals_chebconv_on_its_own_laplacian(form, order):
 @hypothesis.given(heads=st.sampled_from([1, 2, 3]), order=st.integers(1, 5),
                   locality=st.integers(1, 5), spare=st.integers(1, 6), seed=seeds,
                   scale=st.sampled_from([1e-6, 1.0, 1e2, 1e4]))
-def test_banded_equals_dense(heads, order, locality, spare, seed, scale):
+def test_the_forms_are_equal(heads, order, locality, spare, seed, scale):
     slots = 2 * locality + spare
     memory = tf.constant(scale * random(2, slots, 6, seed=seed))
-    one, other = (built(heads, order, locality, form, slots, seed=seed)(memory) for form in FORMS)
-    np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6 * scale)
+    dense, *others = (built(heads, order, locality, form, slots, seed=seed)(memory) for form in FORMS)
+    for other in others:
+        np.testing.assert_allclose(other, dense, rtol=1e-6, atol=1e-6 * scale)
+
+
+def values_and_gradients(layer, memory):
+    with tf.GradientTape() as tape:
+        tape.watch(memory)
+        y = layer(memory)
+        loss = tf.reduce_sum(tf.sin(y))
+    return [y, *tape.gradient(loss, [memory, *layer.trainable_weights], unconnected_gradients="zero")]
+
+
+@few
+@hypothesis.given(heads=st.sampled_from([1, 2, 3]), order=st.integers(1, 5), locality=st.integers(1, 5),
+                  spare=st.integers(1, 40), batch=st.integers(1, 3), seed=seeds)
+def test_tf_sparse_has_the_banded_forms_gradients(heads, order, locality, spare, batch, seed):
+    slots = 2 * locality + spare
+    memory = tf.constant(random(batch, slots, 6, seed=seed), tf.float32)
+    banded, sparse = (
+        values_and_gradients(built(heads, order, locality, form, slots, seed=seed, dtype="float32"), memory)
+        for form in ("banded", "sparse"))
+    for ours, theirs in zip(sparse, banded, strict=True):
+        scale = max(1, np.abs(theirs).max())
+        np.testing.assert_allclose(ours / scale, theirs / scale, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("tape", ["eager", "function", "within"])
+def test_compiled_it_is_banded_forward_and_backward(tape):
+    """XLA has no kernel for tf.sparse; the gradient may be traced where nobody knows of XLA."""
+    layer = built(form="sparse", dtype="float32")
+    memory = tf.constant(random(2, 12, 6), tf.float32)
+
+    def gradient(call):
+        with tf.GradientTape() as tape:
+            tape.watch(memory)
+            y = call(memory)
+        return [y, *tape.gradient(y, [memory, *layer.trainable_weights])]
+
+    jit = dict(jit_compile=True, autograph=False)
+    compiled = {"eager": lambda: gradient(tf.function(layer, **jit)),
+                "function": tf.function(lambda: gradient(tf.function(layer, **jit)), autograph=False),
+                "within": tf.function(lambda: gradient(layer), **jit)}[tape]
+    for ours, theirs in zip(compiled(), gradient(layer), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("form, products", [("dense", False), ("banded", False), ("sparse", True)])
+def test_the_sparse_form_runs_on_tf_sparse(form, products):
+    layer = built(form=form, dtype="float32")
+    graph = tf.function(layer, autograph=False).get_concrete_function(tf.TensorSpec([None, 12, 6])).graph
+    assert ("SparseTensorDenseMatMul" in ops(graph.as_graph_def())) == products
+
+
+def ops(graph):
+    return {node.op for part in (graph, *graph.library.function)
+            for node in (part.node if part is graph else part.node_def)}
 
 
 @few
@@ -162,15 +217,6 @@ def test_half_precision_is_finite(form, policy, scale):
         np.testing.assert_allclose(tf.cast(y, tf.float64), exact, atol=0.1 * abs(exact).max())
 
 
-def test_laplacian_is_sparse_and_minus_the_attention():
-    layer = built(locality=2)
-    memory = random(2, 12, 6)
-    laplacian = layer.laplacian(memory)
-    assert isinstance(laplacian, tf.sparse.SparseTensor)
-    assert laplacian.values.shape[0] == 2 * 2 * 12 * 4  # batch, heads, slots, neighbours
-    np.testing.assert_array_equal(tf.sparse.to_dense(laplacian), -layer.attention(memory))
-
-
 @pytest.mark.parametrize("arguments", [{"heads": 0}, {"order": 0}, {"locality": 0}, {"form": "x"}])
 def test_a_bad_argument_is_named(arguments):
     (name, value), = arguments.items()
@@ -183,6 +229,7 @@ def test_a_bad_argument_is_named(arguments):
     ({"heads": 4}, [2, 8, 6], "heads=4 does not divide the slot width 6"),
     ({"heads": 1}, [2, 1, 6], "slots=1"),
     ({"heads": 1, "locality": 4, "form": "banded"}, [2, 8, 6], "locality=4 is as wide"),
+    ({"heads": 1, "locality": 4, "form": "sparse"}, [2, 8, 6], "locality=4 is as wide"),
     ({"heads": 1}, [2, None, 6], "must be known")])
 def test_sizes_that_cannot_work_are_refused(arguments, shape, message):
     with pytest.raises(ValueError, match=message) as error:
