@@ -69,6 +69,7 @@ class SparseMemory(Memory):
     allocate: bool = True
     normaliser: str = "softmax"
     search: str = "auto"
+    reads: str = "gather"
     cell_class = SparseMemoryCell
 
 

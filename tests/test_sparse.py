@@ -94,11 +94,20 @@ def test_it_compiles(jit):
     np.testing.assert_allclose(ours.values, values, rtol=1e-9)
 
 
-def test_the_view_and_the_read_are_those_of_the_dense_weights():
-    _, memory, weights = problem(12, 3)
-    dense = weights.dense(12)
-    np.testing.assert_array_equal(tf.sparse.to_dense(weights.as_sparse_tensor(12)), dense)
-    np.testing.assert_allclose(sparse.read(weights, memory), dense @ memory, rtol=1e-12)
+@few
+@hypothesis.given(slots=st.integers(3, 30), kept=st.integers(1, 3), seed=st.integers(0, 99))
+def test_both_reads_are_those_of_the_dense_weights(slots, kept, seed):
+    _, memory, weights = problem(slots, kept, seed=seed)
+    found = []
+    for sparsely in (False, True):
+        with tf.GradientTape() as tape:
+            tape.watch([weights.values, memory])
+            read = sparse.read(weights.values, tf.gather(memory, weights.slots, batch_dims=1), sparsely)
+            loss = tf.reduce_sum(tf.sin(read))
+        np.testing.assert_allclose(read, weights.dense(slots) @ memory, rtol=1e-12, atol=1e-14)
+        found.append([tf.convert_to_tensor(v) for v in tape.gradient(loss, [weights.values, memory])])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
 @few

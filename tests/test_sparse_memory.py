@@ -101,6 +101,35 @@ def test_going_on_from_a_state_is_one_run():
         np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
 
+@pytest.mark.parametrize("jit, tape_inside", [(None, True), (True, True), (True, False)])
+def test_reads_by_tf_sparse_are_the_gathered_ones(jit, tape_inside):
+    """Under XLA, which has no kernel for them, they are the gathers, in a gradient traced outside it too."""
+    m, a = (tf.cast(v, tf.float32) for v in inputs())
+
+    def values_and_gradients(reads, **options):
+        cell = built(SparseMemoryCell(4, memory_slots=20, slot_width=4, top_k=3, reads=reads))
+        run = tf.function(lambda m: cell.run(m, a)[0].read, autograph=False,
+                          **({} if tape_inside else options))
+
+        def both(m):
+            with tf.GradientTape() as tape:
+                tape.watch(m)
+                read = run(m)
+                loss = tf.reduce_sum(tf.sin(read))
+            return [read, *tape.gradient(loss, [m, *cell.trainable_weights], unconnected_gradients="zero")]
+
+        return tf.function(both, autograph=False, **(options if tape_inside else {}))(m)
+
+    gathered = values_and_gradients("gather")
+    for ours, theirs in zip(values_and_gradients("sparse", jit_compile=jit), gathered, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_read_that_is_unknown_is_named():
+    with pytest.raises(ValueError, match="reads='all'; use 'gather' or 'sparse'"):
+        SparseMemoryCell(4, memory_slots=20, reads="all")
+
+
 @pytest.mark.parametrize("top_k", [0, 21])
 def test_more_slots_than_there_are_cannot_be_kept(top_k):
     with pytest.raises(ValueError, match=f"top_k={top_k}; it must be from 1 to memory_slots=20"):

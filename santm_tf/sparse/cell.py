@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from santm_tf.compat import addons
+from santm_tf.compat import addons, in_xla
 from santm_tf.errors import ArgumentError
 from santm_tf.lstm import lstm
 from santm_tf.memory import CONSTANT, FLOAT, MemoryCell, MemoryState, write
@@ -12,7 +12,7 @@ from santm_tf.sparse.recency import Recency
 from santm_tf.sparse.rows import Rows, scan_rows
 from santm_tf.sparse.search import Hashed, Written, nearest, nearest_or_other
 from santm_tf.sparse.state import Controller, SparseMemoryState, SparseVisits
-from santm_tf.sparse.weights import SparseWeights, first, largest, reached, weights_at
+from santm_tf.sparse.weights import SparseWeights, first, largest, reached, read, weights_at
 from santm_tf.visits import EVERY, Heads
 
 # So many rows are looked through, which misses none, in a fifth of a millisecond (benchmarks/search.py).
@@ -46,6 +46,8 @@ class SparseMemoryCell(MemoryCell):
         which some of the k are exactly 0; needs tensorflow-addons.
       search: "exact", "lsh" (`search.Hashed`, needs a constant memory), or "auto": "lsh" from a constant
         memory to which a sequence, its length being known, writes more than 20,000 rows.
+      reads: "gather" sums the rows read by their weights. "sparse" takes a `tf.sparse` product, which is
+        never faster (`benchmarks/sparse_products.py`); compiled by XLA it is "gather".
 
     Input, output as in `MemoryCell`, with weights over all slots; state `SparseMemoryState`.
 
@@ -64,7 +66,8 @@ class SparseMemoryCell(MemoryCell):
     state_class = SparseMemoryState
     lite = False
 
-    def __init__(self, units, top_k=4, allocate=True, normaliser="softmax", search="auto", **kwargs):
+    def __init__(self, units, top_k=4, allocate=True, normaliser="softmax", search="auto",
+                 reads="gather", **kwargs):
         super().__init__(units, **kwargs)
         name, slots = type(self).__name__, self.memory_slots
         if self.addressing != "ntm":
@@ -76,10 +79,12 @@ class SparseMemoryCell(MemoryCell):
         if search == "lsh" and self.memory_init != "constant":
             raise ArgumentError(f"{name}: search='lsh' finds what was written; it needs "
                                 "memory_init='constant'")
+        if reads not in ("gather", "sparse"):
+            raise ArgumentError(f"{name}: reads={reads!r}; use 'gather' or 'sparse'")
         if normaliser not in ("softmax", "sparsemax"):
             raise ArgumentError(f"{name}: normaliser={normaliser!r}; use 'softmax' or 'sparsemax'")
         self.top_k, self.allocate, self.normaliser, self.search = top_k, allocate, normaliser, search
-        self.goes_on = search != "lsh"
+        self.reads, self.goes_on = reads, search != "lsh"
         try:
             self._normalise = addons().activations.sparsemax if normaliser == "sparsemax" else tf.nn.softmax
         except ImportError as error:
@@ -163,11 +168,12 @@ class SparseMemoryCell(MemoryCell):
         memory = Rows.start(initial, batch, self.memory_slots, length * self._writes() + 1)
         index, finds_all = self._index(memory, batch, length, state is None)
         (m, a), options = split(self, (m, a))
+        sparse = self.reads == "sparse" and not in_xla()  # said here for backward, too, which cannot know
         first_near = tf.gather(memory.holds, self._around(controller.slots, reach))
         (after, *were), near, end, memory, (order, _) = scan_rows(
             lambda *given: self._choose(*given, reach, finds_all, **options),
             # Through `call`, so that backward, too, Keras gives it the weights in the layer's precision.
-            lambda x, s, *rows: self(x, s, rows=rows, heads=keep.heads, **options),
+            lambda x, s, *rows: self(x, s, rows=rows, heads=keep.heads, sparse=sparse, **options),
             (m, a), controller, memory, (order, index), steps)
         visits = [tf.concat([v[None], w], 0) for v, w in zip(
             (*self._seen(controller), first_near), (*after, near), strict=True)]
@@ -270,17 +276,17 @@ class SparseMemoryCell(MemoryCell):
         unwritten = tf.fill([self.slot_width], tf.cast(CONSTANT, memory.dtype))
         return nearest_or_other(keys, memory, self.top_k, others, unwritten)
 
-    def _step(self, inputs, state, read, held, slots_read, writes, projected, heads):
+    def _step(self, inputs, state, rows, held, slots_read, writes, projected, heads, sparse):
         m, a = inputs
         found, kept, longest_ago = slots_read
         slots, reads = self.memory_slots, self.read_heads
         h, c, (addressing, erase, add, allocated) = self._control(m, state, projected)
         begin = tf.range(tf.shape(m)[0])[:, None, None] * slots
-        places, logits = reached(addressing, found - begin, read[0], SparseWeights(state.slots, state.values),
+        places, logits = reached(addressing, found - begin, rows[0], SparseWeights(state.slots, state.values),
                                  slots)
         own = weights_at(kept - begin, places, logits, self._normalise)
         values = tf.cast(own.values, m.dtype)
-        vectors = tf.reduce_sum(values[:, :reads, :, None] * read[1][:, :reads], 2)
+        vectors = read(values[:, :reads], rows[1][:, :reads], sparse)
 
         at = tf.cast(kept[:, reads:, :, None] == writes[:, None, None], m.dtype)
         weights = tf.reduce_sum(values[:, reads:, :, None] * at, 2)
@@ -318,14 +324,14 @@ class SparseMemoryCell(MemoryCell):
         a = tf.cast(a, state.total.dtype)
         return (state.total + a * tf.reduce_sum(tf.cast(change, a.dtype), 1), state.written + a * count)
 
-    def call(self, inputs, states, projected=False, rows=None, heads=False):
+    def call(self, inputs, states, projected=False, rows=None, heads=False, sparse=False):
         if rows is not None:
-            return self._step(inputs, states, *rows, projected, heads)
+            return self._step(inputs, states, *rows, projected, heads, sparse)
         m, a = inputs
         _, state = self.run(m[None], a[None], SparseMemoryState(*states))
         weights = SparseWeights(state.slots, state.values).dense(self.memory_slots)
         return (weights[:, :self.read_heads], state.memory), list(state)
 
     def get_config(self):
-        names = "top_k", "allocate", "normaliser", "search"
+        names = "top_k", "allocate", "normaliser", "search", "reads"
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

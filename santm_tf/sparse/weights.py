@@ -14,15 +14,6 @@ class SparseWeights(NamedTuple):
     slots: tf.Tensor  # int32 [B, h, k], different ones for a head
     values: tf.Tensor  # [B, h, k], non-negative, summing to 1 for a head
 
-    def as_sparse_tensor(self, slots):
-        """The weights over all N slots, as `tf.sparse.SparseTensor` `[B, h, N]`, in canonical order."""
-        batch, heads, kept = tf.unstack(tf.cast(tf.shape(self.slots), tf.int64))
-        row, head, _ = tf.meshgrid(tf.range(batch), tf.range(heads), tf.range(kept), indexing="ij")
-        places = tf.stack([row, head, tf.cast(self.slots, tf.int64)], -1)
-        view = tf.sparse.SparseTensor(tf.reshape(places, [-1, 3]), tf.reshape(self.values, [-1]),
-                                      tf.stack([batch, heads, tf.cast(slots, tf.int64)]))
-        return tf.sparse.reorder(view)
-
     def at(self, slots):
         """The weights at other slots `[B, h, n]`: `[B, h, n]`."""
         same = slots[..., None] == self.slots[..., None, :]
@@ -34,26 +25,40 @@ class SparseWeights(NamedTuple):
                              * self.values[..., None], -2)
 
 
-def read(weights, memory):
-    """`r = w M` by `tf.sparse.sparse_dense_matmul`: SparseWeights and `[B, N, W]` to `[B, h, W]`.
+def read(values, rows, sparse=False):
+    """`r = sum_j w_j M_j`: k weights of each head and the rows that they weigh, to what it reads.
 
-    XLA has no kernel for it; there `sum_j w_j M_j` over the rows gathered is the same.
+    Args:
+      values: `[..., k]`. rows: `[..., k, W]`.
+      sparse: by `tf.sparse.sparse_dense_matmul`, all heads in one product; for which XLA has no kernel.
+
+    Returns:
+      `[..., W]`.
 
     >>> import tensorflow as tf
-    >>> from santm_tf.sparse.weights import SparseWeights, read
-    >>> half = SparseWeights(tf.constant([[[2, 0]]]), tf.constant([[[0.5, 0.5]]]))
-    >>> read(half, tf.constant([[[1.0], [5.0], [3.0]]])).numpy().ravel()
+    >>> from santm_tf.sparse.weights import read
+    >>> read(tf.constant([[0.5, 0.5]]), tf.constant([[[3.0], [1.0]]]), sparse=True).numpy().ravel()
     array([2.], dtype=float32)
     """
-    batch, heads, _ = tf.unstack(tf.shape(weights.slots))
-    slots, width = tf.shape(memory)[1], memory.shape[-1]
-    view = weights.as_sparse_tensor(slots)
-    row, head, slot = tf.unstack(view.indices, axis=1)
-    places = tf.stack([row * tf.cast(heads, tf.int64) + head, row * tf.cast(slots, tf.int64) + slot], 1)
-    blocks = tf.sparse.SparseTensor(places, view.values, tf.cast(tf.stack([batch * heads, batch * slots]),
-                                                                 tf.int64))
-    return tf.reshape(tf.sparse.sparse_dense_matmul(blocks, tf.reshape(memory, [-1, width])),
-                      tf.stack([batch, heads, width]))
+    if not sparse:
+        return tf.reduce_sum(values[..., None] * rows, -2)
+
+    @tf.custom_gradient  # TensorFlow's own is slower, and copies the rows
+    def product(values, rows):
+        kept, width = rows.shape[-2:]
+        column = tf.range(tf.size(values, tf.int64))
+        heads = tf.sparse.SparseTensor(
+            tf.stack([column // kept, column], 1), tf.reshape(values, [-1]),
+            tf.stack([tf.size(values, tf.int64) // kept, tf.size(values, tf.int64)]))
+        vectors = tf.sparse.sparse_dense_matmul(heads, tf.reshape(rows, [-1, width]))
+
+        def backward(d):
+            d = d[..., None, :]
+            return tf.reduce_sum(d * rows, -1), values[..., None] * d
+
+        return tf.reshape(vectors, tf.concat([tf.shape(values)[:-1], [width]], 0)), backward
+
+    return product(values, rows)
 
 
 def reached(head, candidates, rows, previous, slots):
