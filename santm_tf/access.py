@@ -215,11 +215,6 @@ class AccessMask(tf.keras.layers.Layer):
         """Makes the plan as short as the present mask allows; call it after weights were loaded."""
         self.plan_size = max(1, int(tf.reduce_sum(tf.cast(self.openings() > 0, tf.int32))))
 
-    def sparse(self, steps):
-        """The mask over T steps as `tf.sparse.SparseTensor` `[T]`."""
-        a, _ = self.gates(tf.range(steps))
-        return tf.sparse.from_dense(a)
-
     @property
     def rate(self):
         """The access rate, `mean(a > 0)`, a scalar tensor."""

@@ -204,8 +204,6 @@ def test_the_first_rate(period, rate):
     layer = mask(period, access_rate=rate)
     expected = max(1, round(rate * period)) / period
     np.testing.assert_allclose(layer.rate, expected, rtol=1e-6)
-    np.testing.assert_array_equal(tf.sparse.to_dense(layer.sparse(period)), layer.gates(
-        tf.range(period))[0])
     assert layer.budget.numpy() == layer.plan_size == round(expected * period)
 
 
