@@ -12,6 +12,15 @@ def run(program, *argv):
     flags.program(program.main, ["program", *argv])
 
 
+def code_of(program, *argv):
+    """The exit code of a program."""
+    try:
+        run(program, *argv)
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
 def refused(capsys, program, *argv):
     """The one line on standard error of a run that ends with exit code 2."""
     with pytest.raises(SystemExit) as stop:

@@ -17,7 +17,7 @@ from santm_tf.errors import ArgumentError
 from santm_tf.export import export
 from santm_tf.export.served import Served
 from santm_tf.export.signatures import signatures
-from tests.programs import refused, run
+from tests.programs import code_of, refused
 from training import export_run
 
 layers, losses = tf.keras.layers, tf.keras.losses
@@ -468,25 +468,17 @@ def test_tensorflow_lite_gives_the_same(exported, tmp_path):
         export(made(tf.keras.Input([3, 2]), santm(memory="sparse")), str(tmp_path / "sparse"), tflite=True)
 
 
-def called(*argv):
-    """The program's exit code."""
-    try:
-        run(export_run, *argv)
-    except SystemExit as done:
-        return done.code
-    return 0
-
-
 def test_the_program_exports_the_best_weights_of_a_run(tmp_path, capsys, monkeypatch):
     workdir, folder = f"--workdir={tmp_path / 'run'}", f"--export_dir={tmp_path / 'export'}"
-    assert called(workdir, folder) == 2 and "no flags.cfg there" in capsys.readouterr().err
+    assert code_of(export_run, workdir, folder) == 2 and "no flags.cfg there" in capsys.readouterr().err
     _, _, model = made_run.make(tmp_path / "run")
-    assert called(workdir) == 2 and "--export_dir: give a folder" in capsys.readouterr().err
-    assert called(workdir, f"--export_dir={tmp_path}") == 2
+    assert code_of(export_run, workdir) == 2 and "--export_dir: give a folder" in capsys.readouterr().err
+    assert code_of(export_run, workdir, f"--export_dir={tmp_path}") == 2
     assert f"error: --export_dir={tmp_path}: holds something else" in capsys.readouterr().err
     given = []
     monkeypatch.setattr(program, "export", lambda *arguments: given.append(arguments) or {"outputs": 10})
-    assert called(workdir, folder, "--tflite") == 0 and json.loads(capsys.readouterr().out) == {"outputs": 10}
+    assert code_of(export_run, workdir, folder, "--tflite") == 0
+    assert json.loads(capsys.readouterr().out) == {"outputs": 10}
     exported, *rest = given[0]
     assert rest == [str(tmp_path / "export"), False, True]
     for ours, theirs in zip(exported.get_weights(), model.get_weights(), strict=True):

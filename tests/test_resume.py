@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 import train
-from tests.programs import run
+from tests.programs import code_of, run
 from training import callbacks
 from training.board import Board
 from training.checkpoints import is_finite
@@ -122,20 +122,11 @@ TINY = [*SMALL, "--task=adding", "--length=8", "--model=lstm", "--steps_per_epoc
         "--checkpoint_minutes=10"]
 
 
-def code_of(*argv):
-    """Runs train.py in this process; returns the exit code."""
-    try:
-        run(train, *argv)
-    except SystemExit as stop:
-        return stop.code
-    return 0
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nothing stopped."""
     folder = tmp_path_factory.mktemp("run") / "whole"
-    assert code_of(*TINY, f"--workdir={folder}") == 0
+    assert code_of(train, *TINY, f"--workdir={folder}") == 0
     return folder
 
 
@@ -153,14 +144,14 @@ def test_a_run_that_is_stopped_saves_and_says_how_to_go_on(at, number, code, who
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.ProgressBar, "on_train_batch_end", stopping)
         patch.setattr("sys.argv", ["train.py", *TINY, f"--workdir={tmp_path}/run"])
-        assert code_of(*TINY, f"--workdir={tmp_path}/run") == code
+        assert code_of(train, *TINY, f"--workdir={tmp_path}/run") == code
     assert signal.getsignal(number) is before
     last = capsys.readouterr().err.strip().split("\n")[-1]
     steps = 5 if at == 4 else at  # the fourth of five would leave one step
     assert f"{steps // 5} epochs and {steps % 5} of 5 steps" in last
     assert last.endswith(f"--workdir={tmp_path}/run --resume")
     assert checkpoints(tmp_path / "run")[-1].name == f"ckpt-{steps}.index"
-    assert code_of(*TINY, f"--workdir={tmp_path}/run", "--resume") == 0
+    assert code_of(train, *TINY, f"--workdir={tmp_path}/run", "--resume") == 0
     assert end_of(tmp_path / "run") == end_of(whole)
 
 
@@ -174,7 +165,7 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(damage, whole, tmp_path,
     for path in (folder / "checkpoints").glob(pattern[damage]):
         path.write_bytes(path.read_bytes()[:20])
     capsys.readouterr()
-    code = code_of(*TINY, f"--workdir={folder}", "--resume")
+    code = code_of(train, *TINY, f"--workdir={folder}", "--resume")
     err = capsys.readouterr().err
     if damage == "all":
         assert code == 2 and "ckpt-10" in err and "damaged" in err
@@ -219,13 +210,13 @@ def test_what_is_not_finite_is_not_saved_and_the_last_checkpoint_is_good(
     folder, more = tmp_path / "run", f"--checkpoint_minutes={minutes}"
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.ProgressBar, "on_train_batch_end", spoiling(at, part, number))
-        assert code_of(*TINY, more, f"--workdir={folder}") == 2
+        assert code_of(train, *TINY, more, f"--workdir={folder}") == 2
     last = capsys.readouterr().err.strip().split("\n")[-1]
     named = f"{folder}/checkpoints/ckpt-{good}" if good else "none"
     assert last.startswith("error: ") and f"the last good checkpoint is {named};" in last
     assert not good or checkpoints(folder)[-1].stem == f"ckpt-{good}"
     assert all(np.isfinite(value).all() for value in numbers(folder))
-    assert code_of(*TINY, more, f"--workdir={folder}", "--resume") == 0
+    assert code_of(train, *TINY, more, f"--workdir={folder}", "--resume") == 0
     assert end_of(folder) == end_of(whole)
 
 
@@ -233,7 +224,7 @@ def test_what_is_not_finite_is_not_saved_and_the_last_checkpoint_is_good(
 def test_a_step_that_makes_every_weight_nan_leaves_no_checkpoint(tmp_path, capsys):
     asked = *TINY, "--clip_norm=inf", "--checkpoint_minutes=0", f"--workdir={tmp_path}/run"
     for more in (), ("--resume",):
-        assert code_of(*asked, *more) == 2
+        assert code_of(train, *asked, *more) == 2
         line = capsys.readouterr().err.strip().split("\n")[-1]
         assert "not finite at step 1; the last good checkpoint is none; lower --learning_rate" in line
         assert not list((tmp_path / "run").rglob("ckpt-*"))
@@ -245,9 +236,9 @@ def test_a_checkpoint_that_holds_nan_is_skipped_with_a_warning(whole, tmp_path, 
     with monkeypatch.context() as patch:  # as earlier versions saved
         patch.setattr(callbacks.ProgressBar, "on_train_batch_end", spoiling(7, "weights"))
         patch.setattr("training.checkpoints.is_finite", lambda checkpoint: True)
-        assert code_of(*TINY, "--checkpoint_minutes=0", f"--workdir={folder}") == 2
+        assert code_of(train, *TINY, "--checkpoint_minutes=0", f"--workdir={folder}") == 2
     assert not all(np.isfinite(value).all() for value in numbers(folder))
-    assert code_of(*TINY, "--checkpoint_minutes=0", f"--workdir={folder}", "--resume") == 0
+    assert code_of(train, *TINY, "--checkpoint_minutes=0", f"--workdir={folder}", "--resume") == 0
     assert "ckpt-7: holds NaN or infinity; skipped" in capsys.readouterr().err
     assert end_of(folder) == end_of(whole)
 
