@@ -93,6 +93,6 @@ def _help(name, group):
     for owner, option in owners.items():
         takers.setdefault((option.help or usual, option.default), []).append(owner)
     texts = [(f"{', '.join(names)}: " if len(names) < len(every) else "") + help
-             + (f" (default: {str(default).lower()})" if default is not None else "")
+             + (f" (default: {str(default).lower()})" if default is not None and default is not False else "")
              for (help, default), names in takers.items()]
     return flags.text_wrap(f"--{name}: {' '.join(texts)}", indent="      ", firstline_indent="  ")
