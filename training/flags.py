@@ -1,6 +1,7 @@
 """From a command line to a `Config`, before TensorFlow is imported; and how a mistake in one is reported."""
 
 import os
+import re
 import sys
 
 from absl import flags
@@ -81,17 +82,18 @@ def _all_flags():
 
 def _first_flags():
     group_of = {name: group for group in GROUPS for name in known(group)}
-    return "\n".join([*(_help(name, group_of[name]) for name in FIRST), "",
+    return "\n".join([*(_help(name, group_of[name], brief=True) for name in FIRST), "",
                       f"--helpfull lists all flags, by {', '.join(GROUPS)}."])
 
 
-def _help(name, group):
-    """A flag's text and default, for each of those that take it where they differ."""
+def _help(name, group, brief=False):
+    """A flag's text and default, for each of those that take it where they differ; or their beginnings."""
     owners, every = known(group)[name], known(group).get(group, {})
     usual = next((option.help for option in owners.values() if option.help), "")
     takers = {}
     for owner, option in owners.items():
-        takers.setdefault((option.help or usual, option.default), []).append(owner)
+        text = option.help or usual
+        takers.setdefault((re.split("[.;] ", text)[0] if brief else text, option.default), []).append(owner)
     texts = [(f"{', '.join(names)}: " if len(names) < len(every) else "") + help
              + (f" (default: {str(default).lower()})" if default is not None and default is not False else "")
              for (help, default), names in takers.items()]
