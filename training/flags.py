@@ -93,7 +93,9 @@ def _help(name, group, brief=False):
     takers = {}
     for owner, option in owners.items():
         text = option.help or usual
-        takers.setdefault((re.split("[.;] ", text)[0] if brief else text, option.default), []).append(owner)
+        if brief:
+            text = re.split(r"[.;]( |$)", usual if len(owners) == len(every) else text)[0] + "."
+        takers.setdefault((text, option.default), []).append(owner)
     texts = [(f"{', '.join(names)}: " if len(names) < len(every) else "") + help
              + (f" (default: {str(default).lower()})" if default is not None and default is not False else "")
              for (help, default), names in takers.items()]
