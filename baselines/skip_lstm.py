@@ -11,7 +11,7 @@ from santm_tf import Recurrent
 from santm_tf.analysis import cost as costs
 from santm_tf.errors import at_least
 from santm_tf.lstm import lstm
-from santm_tf.ops import product, sigmoid, straight_through
+from santm_tf.ops import mean, product, sigmoid, straight_through
 
 
 @tf.keras.utils.register_keras_serializable("baselines")
@@ -132,9 +132,10 @@ class SkipLSTM(SequenceLayer):
         u = tf.cast(u[..., 0], tf.float32)  # float16 counts to 2,048
         valid = tf.ones_like(u) if mask is None else tf.cast(mask, tf.float32)
         updates = tf.reduce_sum(u * valid, 1)
-        self.add_metric(tf.reduce_sum(updates) / tf.maximum(tf.reduce_sum(valid), 1), name="update_rate")
+        rate = tf.reduce_sum(updates) / tf.maximum(tf.reduce_sum(valid), 1)
+        self.add_metric(tf.fill(tf.shape(updates), rate), name="update_rate")  # counted once a row
         if self.cost_per_sample:
-            self.add_loss(self.cost_per_sample * tf.reduce_mean(updates))
+            self.add_loss(self.cost_per_sample * mean(updates))
         return h if self.return_sequences else h[:, -1]
 
 

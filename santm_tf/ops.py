@@ -1,5 +1,7 @@
 """Arithmetic that several layers share."""
 
+import functools
+
 import tensorflow as tf
 
 
@@ -26,9 +28,48 @@ def straight_through(p):
     return tf.cast(p > 0.5, p.dtype), lambda upstream: upstream
 
 
-def mean(x):
-    """The mean of all numbers of x, 0 where there are none: a replica's share of a batch may be empty."""
-    return tf.math.divide_no_nan(tf.reduce_sum(x), tf.cast(tf.size(x), x.dtype))
+def mean(x, of_none=0.0):
+    """The mean of all numbers of x; `of_none` where there are none.
+
+    >>> import tensorflow as tf
+    >>> from santm_tf.ops import mean
+    >>> float(mean(tf.constant([1.0, 2.0]))), float(mean(tf.zeros([0])))
+    (1.5, 0.0)
+    """
+    return tf.where(tf.size(x) > 0, tf.reduce_mean(x), tf.cast(of_none, x.dtype))
+
+
+def on_at_least_one_row(method):
+    """A `method(self, batched, *rest)` that is never called on an empty batch: then on one row of zeros.
+
+    Args:
+      method: maps a nest of tensors `[B, ...]` (and `None`s), and anything after it, to a nest of tensors
+        `[B, ...]`.
+
+    >>> import tensorflow as tf
+    >>> from santm_tf.ops import on_at_least_one_row
+    >>> flip = on_at_least_one_row(lambda self, x: tf.reshape(x, [tf.shape(x)[0], -1]))
+    >>> flip(None, tf.zeros([0, 2, 3])).shape.as_list()
+    [0, 6]
+    """
+    @functools.wraps(method)
+    def run(self, batched, *rest):
+        rows = next(v for v in tf.nest.flatten(batched) if v is not None)
+        if rows.shape[0]:
+            return method(self, batched, *rest)
+        count = tf.shape(rows)[0]
+        missing = 1 - tf.minimum(count, 1)
+
+        def filled(v):
+            if v is not None:
+                v = tf.ensure_shape(tf.pad(v, [[0, missing], *[[0, 0]] * (v.shape.rank - 1)]),
+                                    [None, *v.shape[1:]])
+            return v
+
+        results = method(self, tf.nest.map_structure(filled, batched), *rest)
+        return tf.nest.map_structure(lambda v: v[:count], results)
+
+    return run
 
 
 def at_least_float32(x):

@@ -7,7 +7,7 @@ from santm_tf.cells import CascadeLSTMCell
 from santm_tf.errors import ArgumentError
 from santm_tf.levels import Levels
 from santm_tf.memories import check_fits
-from santm_tf.ops import mean
+from santm_tf.ops import mean, on_at_least_one_row
 from santm_tf.saving import OldNames
 from santm_tf.shards import Sharded
 
@@ -153,12 +153,12 @@ class SANTM(OldNames, tf.keras.layers.Layer):
             for kept, v in zip(self._kept, state, strict=True):
                 kept.assign(tf.cast(v, kept.dtype))
             self._starts.assign(False)
-        boundary_rate = mean(boundaries)
         self.add_loss(self.access.penalty())
         self.add_metric(self.access.rate, name="access_rate")
-        self.add_metric(boundary_rate, name="boundary_rate")
+        self.add_metric(boundaries, name="boundary_rate")  # whose mean Keras takes over all rows
         if self.boundary_penalty and self.boundaries == "learned":
-            self.add_loss(self.boundary_penalty * (boundary_rate - 1.0 / self.bottom.segment_length) ** 2)
+            wanted = 1.0 / self.bottom.segment_length
+            self.add_loss(self.boundary_penalty * (mean(boundaries, of_none=wanted) - wanted) ** 2)
         outputs = self.readout(self.dropout(features, training=training))
         return [outputs, *state] if self.return_state else outputs
 
@@ -167,6 +167,7 @@ class SANTM(OldNames, tf.keras.layers.Layer):
         steps = inputs.shape[1] if inputs.shape[1] is not None else tf.shape(inputs)[1]
         return self._features_on_cores((inputs, mask, state), self.access.plan(steps, training), training)
 
+    @on_at_least_one_row
     def _features(self, batched, plan, training):
         inputs, mask, state = batched
         state = None if state is None else self.levels.state(state)

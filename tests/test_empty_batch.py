@@ -1,0 +1,109 @@
+"""A batch of no rows, which is what a device or a core gets of a batch that is smaller than they are many."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import baselines
+from santm_tf import SANTM
+
+STEPS, FEATURES = 8, 3
+SMALL = {"units": 4, "memory_slots": 8, "slot_width": 4, "attention_heads": 2, "locality": 2}
+MODELS = {name: (name, {}) for name in baselines.NAMES} | {
+    "skip_lstm": ("skip_lstm", {"cost_per_sample": 0.1}), "sparse": ("santm", {"memory": "sparse"}),
+    "hard_concrete": ("santm", {"mask": "hard_concrete"}), "fixed": ("santm", {"boundaries": "fixed"})}
+PRICED = "hard_concrete", "drr_lstm"  # of which the weights themselves, not their outputs, add to the loss
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_batch_of_no_rows_has_a_loss_and_asks_for_no_change(name, jit_compile):
+    model, given = MODELS[name]
+    given = {option: SMALL[option] for option in baselines.options(model) if option in SMALL} | given
+    layer = baselines.make(model, given, steps=STEPS, return_sequences=False, seed=0, jit_compile=jit_compile)
+    model = tf.keras.Sequential([tf.keras.Input([STEPS, FEATURES]), layer, tf.keras.layers.Dense(2)])
+
+    def learn(x):
+        with tf.GradientTape() as tape:
+            y = model(x, training=True)
+            loss = tf.reduce_sum(y) + tf.add_n([tf.constant(0.0), *model.losses])
+        return y, loss, tape.gradient(loss, model.trainable_variables, unconnected_gradients="zero")
+
+    if not jit_compile:  # XLA's programs have batches of known sizes, a graph's may have any
+        learn = tf.function(learn, [tf.TensorSpec([None, STEPS, FEATURES])])
+    y, loss, gradients = learn(tf.zeros([0, STEPS, FEATURES]))
+    assert y.shape == [0, 2]
+    gradients = [tf.convert_to_tensor(gradient).numpy() for gradient in gradients]
+    assert np.isfinite(loss) and all(np.isfinite(gradient).all() for gradient in gradients)
+    if name not in PRICED:
+        assert loss == 0 and not any(gradient.any() for gradient in gradients)
+    assert all(np.isfinite(metric.result()) for metric in model.metrics)
+
+
+@pytest.mark.parametrize("memory", ["dense", "sparse"])
+def test_a_share_of_no_rows_among_cores_changes_nothing(memory):
+    layer = SANTM(4, memory_slots=8, slot_width=4, attention_heads=2, locality=2, mask_period=STEPS,
+                  memory=memory, jit_compile=True)
+    x = tf.constant(np.random.default_rng(0).normal(size=[1, STEPS, FEATURES]), tf.float32)
+    any_batch = tf.function(layer, [tf.TensorSpec([None, STEPS, FEATURES])])  # cut up for all cores
+    np.testing.assert_allclose(any_batch(x), layer(x), atol=1e-6)
+
+
+def test_metrics_are_means_over_rows_not_over_batches():
+    layer = SANTM(4, memory_slots=8, slot_width=4, attention_heads=2, boundaries="fixed", segment_length=4)
+    for rows, steps in ((3, 4), (1, 3), (0, 4)):
+        layer(tf.zeros([rows, steps, FEATURES]))
+    assert {m.name: float(m.result()) for m in layer.metrics}["boundary_rate"] == pytest.approx(0.75 / 4)
+
+
+DEVICES = """
+import json, sys
+import santm_tf, numpy as np, tensorflow as tf
+from baselines.skip_lstm import SkipLSTM
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+sizes = dict(memory_slots=8, slot_width=4, attention_heads=2, segment_length=2)
+makers = {
+    "dense": lambda: santm_tf.SANTM(4, **sizes),
+    "sparse": lambda: santm_tf.SANTM(4, memory="sparse", **sizes),
+    "skip_lstm": lambda: SkipLSTM(4, cost_per_sample=0.1)}
+x, y = (np.random.default_rng(0).normal(size=[9, n]).astype("float32") for n in (18, 2))
+x = x.reshape(9, 6, 3)
+
+def made(maker):
+    tf.keras.utils.set_random_seed(0)
+    model = tf.keras.Sequential([tf.keras.Input([6, 3]), maker(), tf.keras.layers.Dense(2)])
+    model.compile(tf.keras.optimizers.SGD(0.0), "mse")
+    return model
+
+for name, maker in makers.items():
+    alone = made(maker)
+    shares = [(4, alone.test_on_batch(x[:4], y[:4], return_dict=True)),
+              (4, alone.test_on_batch(x[4:8], y[4:8], return_dict=True)),
+              (1, alone.test_on_batch(x[8:], y[8:], return_dict=True))]
+    wanted = {key: sum(rows * share[key] for rows, share in shares) / 9 for key in shares[0][1]}
+    with strategy.scope():
+        model = made(maker)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+    found = {key: values[0] for key, values in model.fit(data, verbose=0).history.items()}
+    model.optimizer.learning_rate = 0.1
+    model.fit(data, verbose=0)
+    finite = all(np.isfinite(w).all() for w in model.get_weights())
+    print(json.dumps([name, wanted, found, finite]))
+"""
+
+
+def test_two_devices_of_which_one_gets_no_row(tmp_path):
+    root = pathlib.Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", DEVICES], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [name for name, *_ in lines] == ["dense", "sparse", "skip_lstm"]
+    for name, wanted, found, finite in lines:
+        assert finite and found == pytest.approx(wanted, rel=1e-4), name
