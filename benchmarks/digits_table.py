@@ -1,4 +1,4 @@
-"""Trains every model on digits by its committed flag file, over seeds: accuracies, sizes and seconds in a table.
+"""Trains every model on digits by its committed flag file, over seeds: scores, sizes and seconds in a table.
 
 `python -m benchmarks.digits_table` works in `runs/`, where a run that is there already is taken as it
 is; `--only="lstm;mamba"` trains some, and keeps the other rows of the table as they were.
