@@ -12,9 +12,9 @@ import tensorflow as tf
 
 import train
 from santm_tf import SANTM
-from santm_tf import export as program
+from santm_tf import export as package
 from santm_tf.errors import ArgumentError
-from santm_tf.export import export
+from santm_tf.export import export, saved_model
 from santm_tf.export.served import Served
 from santm_tf.export.signatures import signatures
 from tests.programs import code_of, refused
@@ -299,7 +299,7 @@ def test_compiled_it_gives_the_same():
 
 def test_an_export_replaces_an_export_and_nothing_else(tmp_path, monkeypatch):
     model = MODELS["bits"]()
-    monkeypatch.setattr(program, "signatures",
+    monkeypatch.setattr(saved_model, "signatures",
                         lambda served: {"first": tf.function(lambda: served.weights[0] + 0, [])})
     folder = tmp_path / "deep" / "export"
     for _ in range(2):
@@ -310,7 +310,7 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(program, "_facts", fail)
+    monkeypatch.setattr(saved_model, "_facts", fail)
     with pytest.raises(OSError, match="disk full"):
         export(model, str(folder))
     assert sorted(os.listdir(folder)) == kept and os.listdir(tmp_path / "deep") == ["export"]
@@ -326,7 +326,7 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path, monkeypatch):
 def quickly():
     """Exports a model by a signature that takes no time to trace."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program, "signatures",
+        patch.setattr(saved_model, "signatures",
                       lambda served: {"first": tf.function(lambda: served.weights[0] + 0, [])})
         model = MODELS["bits"]()
         yield lambda folder: export(model, str(folder))
@@ -368,14 +368,14 @@ def test_another_saved_model_is_no_export(quickly, tmp_path):
 
 
 def test_a_file_that_comes_while_the_export_is_made_is_kept(quickly, tmp_path, monkeypatch):
-    folder, facts = tmp_path / "export", program._facts
+    folder, facts = tmp_path / "export", saved_model._facts
     quickly(folder)
 
     def slow(served):
         (folder / "thesis.txt").write_text("mine")
         return facts(served)
 
-    monkeypatch.setattr(program, "_facts", slow)
+    monkeypatch.setattr(saved_model, "_facts", slow)
     with pytest.raises(ArgumentError, match="thesis.txt"):
         quickly(folder)
     assert (folder / "thesis.txt").read_text() == "mine" and os.listdir(tmp_path) == ["export"]
@@ -476,7 +476,7 @@ def test_the_program_exports_the_best_weights_of_a_run(tmp_path, capsys, monkeyp
     assert code_of(export_run, workdir, f"--export_dir={tmp_path}") == 2
     assert f"error: --export_dir={tmp_path}: holds something else" in capsys.readouterr().err
     given = []
-    monkeypatch.setattr(program, "export", lambda *arguments: given.append(arguments) or {"outputs": 10})
+    monkeypatch.setattr(package, "export", lambda *arguments: given.append(arguments) or {"outputs": 10})
     assert code_of(export_run, workdir, folder, "--tflite") == 0
     assert json.loads(capsys.readouterr().out) == {"outputs": 10}
     exported, *rest = given[0]
