@@ -46,7 +46,7 @@ def start():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parent.parent))
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["train"])
+        context.set_forkserver_preload(["train", "training.fit"])
 
         def start(argv):
             process = context.Process(target=trained, args=(argv,))
