@@ -11,6 +11,9 @@ from santm_tf.ops import product
 
 # The banded form wins above this many slots per unit of locality (benchmarks/attention.py).
 SLOTS_PER_OFFSET = 24
+# From this locality on the products of tf.sparse are faster, for heads narrower than that, on a CPU
+# (benchmarks/sparse_products.py); they keep a third less in training.
+SPARSE_FROM, SPARSE_BELOW = 8, 32
 
 
 @tf.keras.utils.register_keras_serializable("santm_tf")
@@ -37,7 +40,9 @@ class ChebAttention(tf.keras.layers.Layer):
       order: K >= 1, the number of Chebyshev terms.
       locality: w >= 1, in slots.
       feed_forward: the width of the feed-forward block (default W).
-      form: "dense" (`N^2` products), "banded" (`2 w N`), or "auto", the cheaper one for the sizes.
+      form: "dense" (`N^2` products), "banded" (`2 w N`), "sparse" (as many, by products of `tf.sparse`; XLA
+        has none, there it is "banded"), or "auto", the fastest for the sizes. A plain `tf.function` that ran
+        the sparse form cannot be called by a compiled one: call the layer there, or choose another form.
 
     Input and output `[B, N, W]`, N and W known when it is built.
 
@@ -77,6 +82,9 @@ class ChebAttention(tf.keras.layers.Layer):
         self._banded = self.form in ("banded", "sparse") or (
             self.form == "auto" and fits and slots > SLOTS_PER_OFFSET * self.locality)
         head, hidden = width // self.heads, self.feed_forward or width
+        faster = (self._banded and self.locality >= SPARSE_FROM and head < SPARSE_BELOW
+                  and not tf.config.list_logical_devices("GPU"))
+        self.sparse = self.form == "sparse" or (self.form == "auto" and faster)
         weight = self.add_weight
         self.qkv_kernel = weight("qkv_kernel", [width, 3 * width], initializer="glorot_uniform")
         self.theta = weight(
@@ -91,7 +99,7 @@ class ChebAttention(tf.keras.layers.Layer):
 
     def call(self, inputs):
         attention = self._banded_attention if self._banded else self._dense_attention
-        if self.form == "sparse" and not in_xla():
+        if self.sparse and not in_xla():
             attention = self._sparse_attention
         return self._filtered(inputs, attention, slice(None))
 

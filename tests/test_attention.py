@@ -112,10 +112,14 @@ def test_compiled_it_is_banded_forward_and_backward(tape):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("form, products", [("dense", False), ("banded", False), ("sparse", True)])
-def test_the_sparse_form_runs_on_tf_sparse(form, products):
-    layer = built(form=form, dtype="float32")
-    graph = tf.function(layer, autograph=False).get_concrete_function(tf.TensorSpec([None, 12, 6])).graph
+@pytest.mark.parametrize("form, slots, locality, width, products", [
+    ("dense", 12, 2, 6, False), ("banded", 12, 2, 6, False), ("sparse", 12, 2, 6, True),
+    ("auto", 200, 8, 6, True), ("auto", 200, 7, 6, False), ("auto", 192, 8, 6, False),
+    ("auto", 200, 8, 64, False)])
+def test_the_sparse_form_runs_on_tf_sparse(form, slots, locality, width, products):
+    layer = built(2, 3, locality, form, slots, width, dtype="float32")
+    traced = tf.function(layer, autograph=False).get_concrete_function(tf.TensorSpec([None, slots, width]))
+    graph = traced.graph
     assert ("SparseTensorDenseMatMul" in ops(graph.as_graph_def())) == products
 
 

@@ -468,6 +468,17 @@ def test_tensorflow_lite_gives_the_same(exported, tmp_path):
         export(made(tf.keras.Input([3, 2]), santm(memory="sparse")), str(tmp_path / "sparse"), tflite=True)
 
 
+def test_an_export_has_no_products_of_tf_sparse():
+    """TensorFlow Lite has none, nor XLA, by which one may be compiled that serves it."""
+    model = made(tf.keras.Input([3, FEATURES]), santm(memory_slots=200, locality=8))
+    served = signatures(Served(model))
+    plain = tf.function(model, autograph=False).get_concrete_function(tf.TensorSpec([None, 3, FEATURES]))
+    assert "SparseTensorDenseMatMul" in str(plain.graph.as_graph_def())
+    for name in "serving_default", "step":
+        graph = served[name].get_concrete_function().graph.as_graph_def()
+        assert "SparseTensorDenseMatMul" not in str(graph)
+
+
 def test_the_program_exports_the_best_weights_of_a_run(tmp_path, capsys, monkeypatch):
     workdir, folder = f"--workdir={tmp_path / 'run'}", f"--export_dir={tmp_path / 'export'}"
     assert code_of(export_run, workdir, folder) == 2 and "no flags.cfg there" in capsys.readouterr().err

@@ -142,6 +142,8 @@ def _frozen(layer):
     for part in _PARTS:
         if getattr(layer, part) is not None:
             getattr(copy, part).set_weights(getattr(layer, part).get_weights())
+    if copy.recall is not None:
+        copy.recall.sparse = False  # TensorFlow Lite has no tf.sparse products, nor XLA, by which some serve
     copy.access.fit_plan()
     return copy
 
