@@ -61,7 +61,7 @@ def options(name, cases, sizes=None, argv=None):
     return chosen
 
 
-def main(name, cases, baseline, argv=None):
+def main(name, cases, baseline, argv=None, bases=None):
     """Runs cases and writes `benchmarks/results/NAME.json` and the table `NAME.md` beside it.
 
     Args:
@@ -69,6 +69,7 @@ def main(name, cases, baseline, argv=None):
       cases: `{case: function}`; a function prepares, and returns `(step, facts)`: what to time, and a
         dict to report. It raises ImportError where a package is missing, and the case is left out.
       baseline: the case that the ratios divide by, or a function from a case to that.
+      bases: what the table calls those (default: their names).
     """
     chosen = options(name, cases, argv=argv)
     if chosen.case:
@@ -91,7 +92,7 @@ def main(name, cases, baseline, argv=None):
     for case, row in results.items():
         if against(case) in results:
             row["ratio"] = row["seconds"] / results[against(case)]["seconds"]
-    bases = "* or *".join(sorted({against(case) for case in results}))
+    bases = bases or "* or *".join(sorted({against(case) for case in results}))
     columns = ["ratio", "seconds", "fastest", "slowest", "peak_mib", "parameters"]
     table.write(name, f"Ratios to *{bases}*, medians over fresh processes; seconds a step on the machine at "
                 "hand.", "case", results, {column: column for column in columns}, "{:.3g}".format)
