@@ -9,15 +9,12 @@ import reference
 import tensorflow as tf
 
 from santm_tf import addressing
+from tests.helpers import random
 
 SLOTS, WIDTH, SHIFTS = 5, 3, 3
 TOLERANCE = {"float32": 1e-6, "float16": 5e-3, "bfloat16": 3e-2}  # of a sum of weights
 few = hypothesis.settings(max_examples=30, deadline=None)
 seeds = st.integers(0, 2**31)
-
-
-def random(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
 
 
 def probabilities(*shape, seed=0):

@@ -8,14 +8,11 @@ import reference
 import tensorflow as tf
 
 from santm_tf import ChebAttention
+from tests.helpers import random
 
 FORMS = ["dense", "banded", "sparse"]
 few = hypothesis.settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**31)
-
-
-def random(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
 
 
 def built(heads=2, order=3, locality=2, form="auto", slots=12, width=6, seed=0, dtype="float64"):

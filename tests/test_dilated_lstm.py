@@ -11,6 +11,7 @@ from baselines import dilated_lstm
 from baselines.dilated_lstm import DilatedLSTM, dilated, interleaved, joined
 from santm_tf import Recurrent
 from santm_tf.errors import ArgumentError
+from tests.helpers import draw
 
 UNITS, FEATURES = 3, 2
 
@@ -23,8 +24,7 @@ def built(x, dilations, **arguments):
     """In float64, with random weights."""
     layer = DilatedLSTM(UNITS, dilations, dtype="float64", **arguments)
     layer(x)
-    rng = np.random.default_rng(1)
-    layer.set_weights([0.7 * rng.normal(size=w.shape) for w in layer.weights])
+    draw(layer.weights, 0.7)
     return layer
 
 

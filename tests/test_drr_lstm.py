@@ -13,6 +13,7 @@ from baselines import drr_lstm
 from baselines.drr_lstm import DRRLSTMCell, sparse_simplex
 from santm_tf import Recurrent, compat
 from santm_tf.errors import ArgumentError
+from tests.helpers import draw
 
 UNITS, FEATURES, ROUTES, RANK = 4, 2, 3, 2
 
@@ -26,8 +27,7 @@ def built(x, routes=ROUTES, **arguments):
     cell = DRRLSTMCell(UNITS, routes, RANK, dtype="float64", **arguments)
     layer = Recurrent(cell, return_sequences=True, dtype="float64")
     layer.build(x.shape)
-    rng = np.random.default_rng(1)
-    layer.set_weights([rng.normal(size=w.shape) for w in layer.weights])
+    draw(layer.weights)
     return layer
 
 

@@ -10,6 +10,7 @@ from baselines import lnlstm, lstm
 from baselines.lstm import gate_bias
 from santm_tf import compat
 from santm_tf.errors import ArgumentError
+from tests.helpers import draw
 
 UNITS, FEATURES = 5, 3
 needs_addons = pytest.mark.skipif(importlib.util.find_spec("tensorflow_addons") is None,
@@ -24,8 +25,7 @@ def built(make, x, return_sequences=True, **changes):
         layer(x)
     finally:
         tf.keras.backend.set_floatx("float32")
-    rng = np.random.default_rng(1)
-    layer.set_weights([rng.normal(size=w.shape) for w in layer.weights])
+    draw(layer.weights)
     return layer
 
 

@@ -15,21 +15,18 @@ from baselines.ntm import NTM
 from baselines.uw_ntm import UniformWritingNTM, optimal_interval
 from benchmarks.ntm import torch_ntm
 from santm_tf import Recurrent
+from tests.helpers import random, randomise
 
 SIZES = {"memory_slots": 5, "slot_width": 3}
 WRITERS = [UniformWritingNTM, CachedUniformWritingNTM]
 writers = pytest.mark.parametrize("kind", WRITERS)
 
 
-def random(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
-
-
 def built(kind, *, features=2, dtype="float64", **arguments):
     """With random weights that put every term to use."""
     layer = kind(4, dtype=dtype, **{"jit_compile": False, "memory_init": "learned", **SIZES, **arguments})
     layer.build([None, None, features])
-    layer.set_weights([0.8 * random(*w.shape, seed=i) for i, w in enumerate(layer.get_weights())])
+    randomise(layer.weights, 0.8)
     return layer
 
 

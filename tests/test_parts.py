@@ -17,6 +17,7 @@ from santm_tf import (
     load_model,
 )
 from santm_tf.export import stream
+from tests.helpers import randomise
 
 STEPS = 8
 
@@ -29,9 +30,7 @@ def outputs(layer):
     """What a layer gives whose weights are drawn in their order."""
     x = sequences()
     layer(x)
-    for n, w in enumerate(layer.trainable_weights):
-        if "scores" not in w.name and "log_alpha" not in w.name:
-            w.assign(0.7 * np.random.default_rng(n).normal(size=w.shape))
+    randomise(layer.trainable_weights, 0.7, masks=False)
     return layer(x)
 
 
@@ -78,8 +77,7 @@ def test_any_cell_that_cuts_is_the_segmenting_lstm_where_it_is_an_lstm():
     theirs = Recurrent(SegmentCell(tf.keras.layers.LSTMCell(5), 2.0), return_sequences=True)
     x = sequences()
     ours(x), theirs(x)
-    for n, w in enumerate(ours.cell.trainable_weights):
-        w.assign(0.7 * np.random.default_rng(n).normal(size=w.shape))
+    randomise(ours.cell.trainable_weights, 0.7)
     own = {w.name.split("/")[-1]: w for w in ours.cell.weights}
     for w in theirs.cell.weights:
         w.assign(own[w.name.split("/")[-1]])

@@ -7,12 +7,9 @@ import tensorflow as tf
 
 from santm_tf import SANTM
 from santm_tf.analysis.retention import controller_retention, memory_retention
+from tests.helpers import random, randomise
 
 UNITS, STEPS, SLOTS, WIDTH = 4, 12, 6, 4
-
-
-def random(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
 
 
 def built(**options):
@@ -92,8 +89,7 @@ def test_heads_without_weights_erase_half_wherever_they_point():
 def test_the_accessed_steps_alone_count_and_match_numpy():
     on = np.arange(STEPS) % 3 == 1
     layer, x = built(), random(2, STEPS, 2)
-    for i, w in enumerate(layer.trainable_weights):
-        w.assign(random(*w.shape, seed=i))
+    randomise(layer.trainable_weights)
     layer.access.scores.assign(np.where(on, 0.5, -0.5))
     bottom, middle, top = (reference.weights(level) for level in (layer.bottom, layer.middle, layer.top))
     left = []
@@ -117,8 +113,7 @@ def test_a_sparse_memory_with_all_slots_kept_leaves_what_the_dense_one_does():
     left = []
     for options in {}, {"memory": "sparse", "top_k": SLOTS, "allocate": False, "memory_init": "learned"}:
         layer = built(write_heads=2, read_heads=2, **options)
-        for i, w in enumerate(layer.trainable_weights):
-            w.assign(random(*w.shape, seed=i))
+        randomise(layer.trainable_weights)
         layer.access.scores.assign(np.ones(STEPS))
         left.append(memory_retention(layer, random(2, STEPS, 2)))
     np.testing.assert_allclose(*left, rtol=1e-6)

@@ -8,6 +8,7 @@ import reference
 import tensorflow as tf
 
 from santm_tf import SANTM, L0Projection, load_model
+from tests.helpers import random, randomise
 
 UNITS, STEPS, PERIOD = 4, 12, 5
 ON = [True, False, True, False, False]
@@ -16,17 +17,12 @@ VARIANTS = [{"recall": recall, "return_sequences": sequences}
             for recall in ("attention", "read") for sequences in (False, True)]
 
 
-def random(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
-
-
 def built(on=ON, dtype="float64", features=2, **options):
     """A layer with random weights and the access mask `on`; its plan is as short as that allows."""
     options = {**SIZES, "read_heads": 2, "jit_compile": False, "mask_period": len(on), **options}
     layer = SANTM(UNITS, dtype=dtype, **options)
     layer.build(tf.TensorShape([None, None, features]))
-    for i, w in enumerate(layer.trainable_weights):
-        w.assign(0.8 * random(*w.shape, seed=i))
+    randomise(layer.trainable_weights, 0.8)
     layer.access.scores.assign(np.where(on, 0.5, -0.5))
     layer.access.fit_plan()
     return layer

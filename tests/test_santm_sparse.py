@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from santm_tf import SANTM, NTMCell
 from santm_tf.sparse.cell import SparseMemoryCell
+from tests.helpers import randomise
 
 STEPS = 12
 
@@ -17,9 +18,7 @@ def layer(**options):
                "seed": 1, "dtype": "float64", "jit_compile": False, "memory": "sparse", **options}
     made = SANTM(6, **options)
     made.build(tf.TensorShape([None, STEPS, 3]))
-    for i, w in enumerate(made.trainable_weights):
-        if "scores" not in w.name:
-            w.assign(0.7 * np.random.default_rng(i).normal(size=w.shape))
+    randomise(made.trainable_weights, 0.7, masks=False)
     return made
 
 

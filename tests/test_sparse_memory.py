@@ -7,6 +7,7 @@ import tensorflow as tf
 from santm_tf import MemoryCell
 from santm_tf.scan import scan
 from santm_tf.sparse.cell import SparseMemoryCell, SparseMemoryState
+from tests.helpers import draw
 
 BATCH, STEPS, FEATURES = 2, 6, 3
 
@@ -17,11 +18,9 @@ def inputs(seed=0):
             tf.constant(rng.integers(0, 2, size=[STEPS, 1, 1]) * np.ones([1, BATCH, 1])))
 
 
-def built(cell, seed=0):
+def built(cell):
     cell.build([[None, FEATURES], [None, 1]])
-    rng = np.random.default_rng(seed)
-    for w in cell.trainable_weights:
-        w.assign(rng.normal(size=w.shape))
+    draw(cell.trainable_weights, seed=0)
     return cell
 
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 from santm_tf import SANTM
 from santm_tf.analysis.trace import inputs_of, layer_of, outputs_of, trace
 from santm_tf.memory import CONSTANT
+from tests.helpers import randomise
 from tests.reference import sigmoid, weights
 
 STEPS, BATCH, FEATURES = 12, 3, 3
@@ -24,9 +25,7 @@ def layer(**options):
     made = SANTM(5, **{"memory_slots": 12, "slot_width": 4, "attention_heads": 2, "locality": 2, "seed": 1,
                        "access_rate": 0.5, "dtype": "float64", "jit_compile": False, **options})
     made.build(tf.TensorShape([None, STEPS, FEATURES]))
-    for n, w in enumerate(made.trainable_weights):
-        if "scores" not in w.name and "log_alpha" not in w.name:
-            w.assign(0.7 * np.random.default_rng(n).normal(size=w.shape))
+    randomise(made.trainable_weights, 0.7, masks=False)
     return made
 
 
