@@ -17,10 +17,17 @@ def load(name):
     return importlib.import_module(MODELS[name]).MODEL
 
 
+def parameters(make):
+    """What a `make` takes, `{name: Parameter}`: first that of the `make` that its `**` is annotated with."""
+    own = inspect.signature(make).parameters
+    others = [p.annotation for p in own.values() if p.kind is p.VAR_KEYWORD]
+    return {**(parameters(*others) if others else {}),
+            **{name: p for name, p in own.items() if p.kind is not p.VAR_KEYWORD}}
+
+
 def options(name):
     """The names of a model's options, in their order."""
-    return [parameter.name for parameter in inspect.signature(load(name).make).parameters.values()
-            if parameter.kind is not parameter.KEYWORD_ONLY]
+    return [p.name for p in parameters(load(name).make).values() if p.kind is not p.KEYWORD_ONLY]
 
 
 def make(name, given, *, stateful=False, **context):
@@ -42,7 +49,7 @@ def make(name, given, *, stateful=False, **context):
     """
     from santm_tf.errors import ArgumentError  # here, as it imports TensorFlow
 
-    taken, asked = options(name), inspect.signature(load(name).make).parameters
+    taken, asked = options(name), parameters(load(name).make)
     for option, value in given.items():
         if option not in taken:
             raise ArgumentError(f"model={name}: it has no option {option}={value}; it takes "

@@ -1,7 +1,6 @@
 """The Neural Turing Machine that attends to a cache of its controller's states at each write."""
 
 import functools
-from typing import Annotated, Literal
 
 import tensorflow as tf
 
@@ -66,32 +65,9 @@ class CachedUniformWritingNTM(uw_ntm.UniformWritingNTM):
     cell_class = CachedUniformWritingCell
 
 
-def make(units: int = 32, write_interval: int | None = None, memory_slots: Annotated[int, "[2, inf)"] = 32,
-         slot_width: int = 32, read_heads: int = 1, write_heads: int = 1,
-         shift_range: Annotated[int, "[0, inf)"] = 1,
-         memory_init: Literal["learned", "constant"] = "constant", memory_horizon: int | None = None,
-         dropout: Annotated[float, "[0, 1)"] = 0.0, *, steps=None, return_sequences=False, seed=None,
-         jit_compile=True):
-    """A `CachedUniformWritingNTM`.
-
-    Args:
-      units: Units of the controller and of the output, H.
-      write_interval: Steps between writes (default: the optimum for the length and the slots).
-      memory_slots: Slots of the external memory, N.
-      slot_width: Width of a slot, W.
-      read_heads: Read heads.
-      write_heads: Write heads.
-      shift_range: Furthest shift of a head, in slots.
-      memory_init: The memory at the start of a sequence.
-      memory_horizon: Longest memory wanted of the controller's gates at first, in steps (default: the length
-        of a training sequence, or 100).
-      dropout: Share of features dropped before the output.
-    """
-    return CachedUniformWritingNTM(
-        units, write_interval or uw_ntm.optimal_interval(steps, memory_slots), memory_slots=memory_slots,
-        slot_width=slot_width, read_heads=read_heads, write_heads=write_heads, shift_range=shift_range,
-        memory_init=memory_init, memory_horizon=memory_horizon or steps or 100, dropout=dropout,
-        return_sequences=return_sequences, jit_compile=jit_compile, seed=seed)
+def make(*, steps=None, **options: uw_ntm.make):
+    """A `CachedUniformWritingNTM`, with the options of `uw_ntm`."""
+    return CachedUniformWritingNTM.for_steps(steps, **options)
 
 
 @costs.checked

@@ -1,26 +1,18 @@
 """The layer-normalised LSTM of tensorflow-addons (Ba, Kiros and Hinton 2016, arXiv 1607.06450)."""
 
-from typing import Annotated
-
-from baselines.lstm import of_cell
+from baselines import lstm
 from baselines.model import Model
 from santm_tf import compat
 from santm_tf.analysis import cost as costs
 from santm_tf.errors import ArgumentError
 
 
-def make(units: int = 32, memory_horizon: int | None = None, dropout: Annotated[float, "[0, 1)"] = 0.0, *,
-         return_sequences=False, stateful=False, seed=None, jit_compile=True):
-    """`Recurrent` over `tfa.rnn.LayerNormLSTMCell`.
+def make(**options: lstm.make):
+    """`Recurrent` over `tfa.rnn.LayerNormLSTMCell`, with the options of `lstm`.
 
-    `z = LN(x W) + LN(h U) + b`, the gates as of an LSTM, `c' = LN(f c + i g)`, `h' = o tanh(c')`
+    `z = LN(x W) + LN(h U) + b`, the gates as in an LSTM, `c' = LN(f c + i g)`, `h' = o tanh(c')`
 
     A saved one is loaded after `santm_tf.compat.addons()`, which makes the cell known to Keras.
-
-    Args:
-      units: Units of the cell and of the output, H.
-      memory_horizon: Longest memory wanted of the gates at first, in steps (default: the plain forget bias).
-      dropout: Share of features dropped before the output.
 
     Raises:
       ArgumentError: tensorflow-addons is not installed.
@@ -29,8 +21,7 @@ def make(units: int = 32, memory_horizon: int | None = None, dropout: Annotated[
         addons = compat.addons()
     except ImportError as error:
         raise ArgumentError(f"model=lnlstm: {error}") from error
-    return of_cell(addons.rnn.LayerNormLSTMCell, units, memory_horizon, dropout, seed,
-                   jit_compile=jit_compile, return_sequences=return_sequences, stateful=stateful)
+    return lstm.of_cell(addons.rnn.LayerNormLSTMCell, **options)
 
 
 @costs.checked

@@ -45,7 +45,7 @@ def with_dropout(layer, dropout, seed):
     return tf.keras.Sequential([layer, tf.keras.layers.Dropout(dropout, seed=seed)])
 
 
-def of_cell(cell, units, memory_horizon, dropout, seed, **options):
+def of_cell(cell, units=32, memory_horizon=None, dropout=0.0, seed=None, **options):
     """`Recurrent` over an LSTM cell of Keras' arguments, with `gate_bias` and dropout."""
     cell = cell(units, bias_initializer=gate_bias(units, memory_horizon), unit_forget_bias=False)
     return with_dropout(Recurrent(cell, **options), dropout, seed)

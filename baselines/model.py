@@ -11,7 +11,8 @@ class Model:
     Args:
       make: gives the layer. Its arguments before the `*` are the model's options, which `train.py` takes as
         flags: their defaults, types, bounds and texts are read from its signature and docstring. After
-        the `*` comes what the task and the run decide.
+        the `*` comes what the task and the run decide. By `**options: ntm.make` it takes all that `make` of
+        `ntm` takes, too.
       cost: gives the `Cost` of a sequence, from sizes named as the options; or None, no formula.
       width: the option that sets how many weights the model has.
       multiple: an option of which the width has to be a multiple.

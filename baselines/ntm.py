@@ -57,6 +57,11 @@ class NTM(SequenceLayer):
         self.dropout = tf.keras.layers.Dropout(dropout, seed=seed, **policy)
         self.readout = tf.keras.layers.Dense(units, name="readout", **policy)
 
+    @classmethod
+    def for_steps(cls, steps, units=32, memory_horizon=None, **options):
+        """The layer for sequences of so many steps, or None: how long its gates remember at first follows."""
+        return cls(units, memory_horizon=memory_horizon or steps or 100, **options)
+
     def build(self, input_shape):
         cell = self.recurrent.cell
         features = cell.units + cell.read_heads * cell.slot_width
@@ -83,6 +88,7 @@ class NTM(SequenceLayer):
         """Whether the loop gives an output for every step."""
         return self.return_sequences
 
+
 def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32,
          slot_width: int = 32, read_heads: int = 1, write_heads: int = 1,
          shift_range: Annotated[int, "[0, inf)"] = 1,
@@ -103,10 +109,11 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32,
         of a training sequence, or 100).
       dropout: Share of features dropped before the output.
     """
-    return NTM(units, memory_slots=memory_slots, slot_width=slot_width, read_heads=read_heads,
-               write_heads=write_heads, shift_range=shift_range, memory_init=memory_init,
-               memory_horizon=memory_horizon or steps or 100, dropout=dropout,
-               return_sequences=return_sequences, jit_compile=jit_compile, seed=seed)
+    return NTM.for_steps(
+        steps, units=units, memory_slots=memory_slots, slot_width=slot_width, read_heads=read_heads,
+        write_heads=write_heads, shift_range=shift_range, memory_init=memory_init,
+        memory_horizon=memory_horizon, dropout=dropout, return_sequences=return_sequences,
+        jit_compile=jit_compile, seed=seed)
 
 
 @costs.checked

@@ -1,7 +1,5 @@
 """The Neural Turing Machine that touches its memory at uniform intervals."""
 
-from typing import Annotated, Literal
-
 import tensorflow as tf
 
 from baselines import ntm
@@ -154,36 +152,24 @@ class UniformWritingNTM(ntm.NTM):
     def _every_step(self):
         return True
 
+    @classmethod
+    def for_steps(cls, steps, **options):
+        layer = super().for_steps(steps, **options)
+        if layer.write_interval is None:
+            layer.write_interval = optimal_interval(steps, layer.recurrent.cell.memory_slots)
+        return layer
+
     def get_config(self):
         return {**super().get_config(), "write_interval": self.write_interval}
 
 
-def make(units: int = 32, write_interval: int | None = None, memory_slots: Annotated[int, "[2, inf)"] = 32,
-         slot_width: int = 32, read_heads: int = 1, write_heads: int = 1,
-         shift_range: Annotated[int, "[0, inf)"] = 1,
-         memory_init: Literal["learned", "constant"] = "constant", memory_horizon: int | None = None,
-         dropout: Annotated[float, "[0, 1)"] = 0.0, *, steps=None, return_sequences=False, seed=None,
-         jit_compile=True):
-    """A `UniformWritingNTM`.
+def make(write_interval: int | None = None, *, steps=None, **options: ntm.make):
+    """A `UniformWritingNTM`, with the options of `ntm` and its own.
 
     Args:
-      units: Units of the controller and of the output, H.
       write_interval: Steps between writes (default: the optimum for the length and the slots).
-      memory_slots: Slots of the external memory, N.
-      slot_width: Width of a slot, W.
-      read_heads: Read heads.
-      write_heads: Write heads.
-      shift_range: Furthest shift of a head, in slots.
-      memory_init: The memory at the start of a sequence.
-      memory_horizon: Longest memory wanted of the controller's gates at first, in steps (default: the length
-        of a training sequence, or 100).
-      dropout: Share of features dropped before the output.
     """
-    return UniformWritingNTM(
-        units, write_interval or optimal_interval(steps, memory_slots), memory_slots=memory_slots,
-        slot_width=slot_width, read_heads=read_heads, write_heads=write_heads, shift_range=shift_range,
-        memory_init=memory_init, memory_horizon=memory_horizon or steps or 100, dropout=dropout,
-        return_sequences=return_sequences, jit_compile=jit_compile, seed=seed)
+    return UniformWritingNTM.for_steps(steps, write_interval=write_interval, **options)
 
 
 @costs.checked

@@ -2,7 +2,8 @@
 
 A signature says it all: name, type, bounds and default; the docstring's `Args:` has a text for each. An
 annotation is of `int`, `float`, `bool`, `str`, `None`, `|`, `Literal[...]` and `Annotated[int, "[0, inf)"]`,
-whose interval holds the bounds. A plain `int` is at least 1. Defaults are literals.
+whose interval holds the bounds. A plain `int` is at least 1. Defaults are literals. A function with
+`**options: ntm.make` also takes the options of `make` in `ntm`, a module beside its own.
 """
 
 import ast
@@ -86,7 +87,8 @@ class Option:
 def read(where):
     """The options of a function or a class, `{name: Option}`.
 
-    Of a function those are the arguments with a default, up to the `*`; of a class its fields.
+    Of a function those are the arguments with a default, up to the `*`, after what it takes from another one;
+    of a class its fields.
 
     Args:
       where: `module:name`.
@@ -97,6 +99,7 @@ def read(where):
     module, name = where.split(":")
     with open(importlib.util.find_spec(module).origin, encoding="utf-8") as file:
         found = next(node for node in ast.parse(file.read()).body if getattr(node, "name", None) == name)
+    others = {}
     if isinstance(found, ast.ClassDef):
         fields = [(node.target.id, node.annotation, node.value) for node in found.body
                   if isinstance(node, ast.AnnAssign)]
@@ -104,9 +107,13 @@ def read(where):
         count = len(found.args.defaults)
         fields = [(argument.arg, argument.annotation, default) for argument, default
                   in zip(found.args.args[-count:] if count else [], found.args.defaults, strict=True)]
+        if found.args.kwarg and found.args.kwarg.annotation:
+            beside, other = ast.unparse(found.args.kwarg.annotation).split(".")
+            others = read(f"{module.rpartition('.')[0]}.{beside}:{other}")
     texts = _described(ast.get_docstring(found) or "")
-    return {name: _option(name, eval(ast.unparse(annotation), dict(GRAMMAR)), ast.literal_eval(default),
-                          texts.get(name, "")) for name, annotation, default in fields}
+    return others | {name: _option(name, eval(ast.unparse(annotation), dict(GRAMMAR)),
+                                   ast.literal_eval(default), texts.get(name, ""))
+                     for name, annotation, default in fields}
 
 
 def _option(name, annotation, default, text):

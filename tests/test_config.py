@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import inspect
 import re
 import subprocess
 import sys
@@ -29,7 +28,7 @@ def parse(*argv):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_what_is_read_from_a_source_is_the_signature(name):
     module, function = FUNCTIONS[name].split(":")
-    parameters = inspect.signature(getattr(importlib.import_module(module), function)).parameters.values()
+    parameters = baselines.parameters(getattr(importlib.import_module(module), function)).values()
     expected = {p.name: p for p in parameters
                 if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty}
     found = read(FUNCTIONS[name])

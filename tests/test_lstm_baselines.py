@@ -21,7 +21,7 @@ def built(make, x, return_sequences=True, **changes):
     """The layer in float64, with random weights."""
     tf.keras.backend.set_floatx("float64")
     try:
-        layer = make(UNITS, return_sequences=return_sequences, jit_compile=False, seed=0, **changes)
+        layer = make(units=UNITS, return_sequences=return_sequences, jit_compile=False, seed=0, **changes)
         layer(x)
     finally:
         tf.keras.backend.set_floatx("float32")
@@ -85,7 +85,7 @@ def test_the_bias_without_chrono_is_that_of_keras():
 
 @pytest.mark.parametrize("make", [lstm.make, pytest.param(lnlstm.make, marks=needs_addons)])
 def test_chrono_gates_remember_up_to_the_horizon(make):
-    layer = make(300, memory_horizon=101)
+    layer = make(units=300, memory_horizon=101)
     layer(tf.zeros([1, 1, 1]))
     i, f, g, o = np.split(layer.layers[0].cell.bias.numpy(), 4)
     np.testing.assert_allclose(i, -f)
@@ -128,7 +128,7 @@ def test_without_addons_one_line_says_so(monkeypatch):
 
     monkeypatch.setattr(compat, "addons", missing)
     with pytest.raises(ArgumentError, match="^model=lnlstm: tensorflow-addons is not installed") as error:
-        lnlstm.make(UNITS)
+        lnlstm.make(units=UNITS)
     assert "\n" not in str(error.value)
 
 

@@ -11,20 +11,36 @@ import tensorflow as tf
 
 import baselines
 from santm_tf.errors import ArgumentError
+from tasks.options import read
 
 CONTEXT = {"steps", "return_sequences", "stateful", "seed", "jit_compile"}
 each = pytest.mark.parametrize("name", baselines.NAMES)
 
 
 def options(name):
-    return [p for p in inspect.signature(baselines.load(name).make).parameters.values()
-            if p.kind is not p.KEYWORD_ONLY]
+    return [p for p in taken(baselines.load(name).make) if p.kind is not p.KEYWORD_ONLY]
+
+
+def taken(make):
+    """The parameters of a `make`, those that it takes from another first."""
+    own = list(inspect.signature(make).parameters.values())
+    if own[-1].kind is not own[-1].VAR_KEYWORD:
+        return own
+    names = [p.name for p in own]
+    return [p for p in taken(own[-1].annotation) if p.name not in names] + own[:-1]
+
+
+def described(make):
+    """The names that `Args:` has a text of, those that it takes from another first."""
+    *_, last = inspect.signature(make).parameters.values()
+    others = described(last.annotation) if last.kind is last.VAR_KEYWORD else []
+    text = inspect.getdoc(make).partition("Args:\n")[2].split("\n\n")[0]
+    return others + re.findall(r"^  (\w+): \S", text, re.MULTILINE)
 
 
 @each
 def test_an_option_has_a_type_a_text_and_a_default_within_its_bounds(name):
-    described = inspect.getdoc(baselines.load(name).make).split("Args:\n")[1].split("\n\n")[0]
-    assert re.findall(r"^  (\w+): \S", described, re.MULTILINE) == [p.name for p in options(name)]
+    assert described(baselines.load(name).make) == [p.name for p in options(name)]
     for option in options(name):
         kinds = typing.get_args(option.annotation) or (option.annotation,)
         if typing.get_origin(option.annotation) is typing.Annotated:
@@ -41,9 +57,22 @@ def test_an_option_has_a_type_a_text_and_a_default_within_its_bounds(name):
 
 @each
 def test_what_is_no_option_comes_by_keyword(name):
-    parameters = inspect.signature(baselines.load(name).make).parameters.values()
-    context = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    context = {p.name for p in taken(baselines.load(name).make) if p.kind is p.KEYWORD_ONLY}
     assert "return_sequences" in context and context <= CONTEXT
+
+
+@each
+def test_options_taken_from_another_model_are_among_its_own(name):
+    make = baselines.load(name).make
+    assert baselines.options(name) == [p.name for p in options(name)]
+    assert sorted(baselines.parameters(make)) == sorted(p.name for p in taken(make))
+
+
+@each
+def test_what_the_flags_are_read_from_is_what_make_takes(name):
+    found = read(f"{baselines.MODELS[name]}:make")
+    assert [(o.name, o.default) for o in found.values()] == [(p.name, p.default) for p in options(name)]
+    assert all(o.help for o in found.values())
 
 
 @each
