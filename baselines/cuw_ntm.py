@@ -1,7 +1,5 @@
 """The Neural Turing Machine that attends to a cache of its controller's states at each write."""
 
-import functools
-
 import tensorflow as tf
 
 from baselines import uw_ntm
@@ -19,9 +17,9 @@ class CachedUniformWritingCell(uw_ntm.UniformWritingCell):
     `a_t = sum_j alpha_tj d_j`                                               equation 10
     `s_t = NTM(x_t, s_{t-1})` with a_t in the place of h_{t-1}               algorithm 1
 
-    Le, Tran and Venkatesh 2019 (arXiv 1901.01347), section 2.2.2. The cache is the block's own, so every
-    block starts with an empty one. Our choice: W, U and V map to H numbers; a_t replaces the controller's
-    h alone, its cell c_{t-1} stays. Arguments, input, output and state as of `UniformWritingCell`.
+    Le, Tran and Venkatesh 2019 (arXiv 1901.01347), section 2.2.2. Every block starts with an empty cache.
+    Our choices: W, U and V map to H numbers; a_t replaces the controller's h alone, its cell stays.
+    Arguments, input, output and state: see `UniformWritingCell`.
 
     >>> import tensorflow as tf
     >>> from baselines.cuw_ntm import CachedUniformWritingCell
@@ -33,11 +31,10 @@ class CachedUniformWritingCell(uw_ntm.UniformWritingCell):
     """
 
     def build(self, input_shape):
-        add = functools.partial(self.add_weight, initializer="glorot_uniform")
-        self.state_kernel = add("state_kernel", [self.units, self.units])
-        self.cache_kernel = add("cache_kernel", [self.units, self.units])
-        self.read_kernel = add("read_kernel", [self.read_heads * self.slot_width, self.units])
-        self.score_kernel = add("score_kernel", [self.units, 1])
+        self.state_kernel = self.add_weight("state_kernel", [self.units, self.units])
+        self.cache_kernel = self.add_weight("cache_kernel", [self.units, self.units])
+        self.read_kernel = self.add_weight("read_kernel", [self.read_heads * self.slot_width, self.units])
+        self.score_kernel = self.add_weight("score_kernel", [self.units, 1])
         super().build(input_shape)
 
     def _previous(self, hidden, read):
@@ -50,10 +47,10 @@ class CachedUniformWritingCell(uw_ntm.UniformWritingCell):
 class CachedUniformWritingNTM(uw_ntm.UniformWritingNTM):
     """An NTM with Cached Uniform Writing (Le, Tran and Venkatesh, ICLR 2019, arXiv 1901.01347).
 
-    As `UniformWritingNTM`, but at a write the controller goes on from what an attention over its states
-    of the interval picks (`CachedUniformWritingCell` has the equations). The paper takes intervals up to
-    the optimal one, so that the model has to learn to overwrite; the default is the optimal one.
-    Arguments, input, output and errors as of `UniformWritingNTM`.
+    It is a `UniformWritingNTM` whose controller goes on at a write from what an attention over its states
+    of the interval picks (`CachedUniformWritingCell` has the equations). The paper also takes intervals
+    below the optimal one, the default, so that the model has to learn to overwrite.
+    Arguments, input, output and errors: see `UniformWritingNTM`.
 
     >>> import tensorflow as tf
     >>> from baselines.cuw_ntm import CachedUniformWritingNTM
@@ -75,7 +72,7 @@ def cost(features, units, steps, write_interval=None, memory_slots=32, slot_widt
          write_heads=1, shift_range=1, return_sequences=False):
     """`uw_ntm + D (2 H^2 (L + 1) + 2 R W H + (5 L + 1) H + 5 L)` FLOPs.
 
-    At each of the D writes there is an attention over the L states of the controller since the last one.
+    Each of the D writes attends to the L states that the controller passed since the last one.
 
     >>> cost(1, 32, steps=784).accesses == uw_ntm.cost(1, 32, steps=784).accesses
     True

@@ -17,14 +17,7 @@ from santm_tf.errors import ArgumentError
 def interleaved(x, dilation):
     """The sequences of every d-th step: `y[b d + r, n] = x[b, n d + r]`.
 
-    Those that end early are filled up with a zero (or False).
-
-    Args:
-      x: `[B, T, ...]`.
-      dilation: d.
-
-    Returns:
-      `[B d, ceil(T / d), ...]`.
+    From `[B, T, ...]` to `[B d, ceil(T / d), ...]`. A zero (or False) ends those that are shorter.
 
     >>> import tensorflow as tf
     >>> from baselines.dilated_lstm import interleaved
@@ -37,7 +30,7 @@ def interleaved(x, dilation):
     return tf.reshape(_transposed(tf.reshape(x, [-1, length, dilation, *rest])), [-1, length, *rest])
 
 
-def joined(y, dilation, steps):
+def in_time_order(y, dilation, steps):
     """`interleaved` undone: `[B d, ceil(T / d), ...]` to `[B, T, ...]`."""
     length, rest = steps_of(y), y.shape[2:]
     x = _transposed(tf.reshape(y, [-1, dilation, length, *rest]))
@@ -45,21 +38,17 @@ def joined(y, dilation, steps):
 
 
 def dilated(layer, x, dilation, mask=None):
-    """Runs a recurrent layer so that the state follows from that of d steps before.
+    """Runs a recurrent layer so that each state follows from the one d steps before.
 
     `y_t, s_t = cell(x_t, s_{t-d})`   (Chang et al. 2017, arXiv 1710.02224, section 2.1)
 
-    The d interleaved sequences do not depend on each other: they run side by side as one batch, in
+    The d interleaved sequences do not depend on each other. They run side by side as one batch, in
     `ceil(T / d)` steps.
 
     Args:
-      layer: a `Recurrent` with `return_sequences`.
-      x: `[B, T, d_in]`.
+      layer: a `Recurrent` with `return_sequences`, from x `[B, T, d_in]` to `[B, T, units]`.
       dilation: d.
       mask: optional bool `[B, T]`.
-
-    Returns:
-      `[B, T, units]`.
 
     >>> import tensorflow as tf
     >>> from baselines.dilated_lstm import dilated
@@ -70,7 +59,7 @@ def dilated(layer, x, dilation, mask=None):
     """
     if mask is not None:
         mask = interleaved(mask, dilation)
-    return joined(layer(interleaved(x, dilation), mask=mask), dilation, steps_of(x))
+    return in_time_order(layer(interleaved(x, dilation), mask=mask), dilation, steps_of(x))
 
 
 @tf.keras.utils.register_keras_serializable("baselines")
@@ -80,20 +69,17 @@ class DilatedLSTM(SequenceLayer):
     `h^l_t, c^l_t = LSTM^l(h^{l-1}_t; h^l_{t-d_l}, c^l_{t-d_l})`,  `h^0 = x`,  `d_l = 1, 2, 4, ...`
     `y_t = h^L_t`, or where the first dilation is above 1 `y_t = sum_{j<d_1} W_j h^L_{t-j} + b`
 
-    Chang et al., "Dilated recurrent neural networks", NeurIPS 2017, arXiv 1710.02224, section 2. A
-    first dilation above 1 leaves steps that no layer connects; the convolution over the last d_1
-    outputs joins them.
+    Chang et al., "Dilated recurrent neural networks", NeurIPS 2017, arXiv 1710.02224, section 2. Where
+    the first dilation is above 1, no layer connects all steps; a convolution over the last d_1 outputs
+    does.
 
     Args:
       units: H, of every layer.
       dilations: d_l from the first layer to the last.
-      memory_horizon: the longest memory wanted, in steps of the input; a layer of dilation d then wants
-        `memory_horizon / d` of its own (`gate_bias`).
-      return_sequences: an output at every step, or at the last valid one.
+      memory_horizon: see `gate_bias`, in steps of the input; a layer has `memory_horizon / d_l` of its own.
       jit_compile: see `Recurrent`.
 
-    Input `[B, T, d_in]` for any T, and an optional mask `[B, T]` of padding at the end; output
-    `[B, T, H]` or `[B, H]`. Outputs at padded steps mean nothing.
+    Input and output: see `SequenceLayer`. Padding is at the end; outputs there mean nothing.
 
     Raises:
       ArgumentError: no dilation, or one below 1.
@@ -113,22 +99,19 @@ class DilatedLSTM(SequenceLayer):
             raise ArgumentError(f"DilatedLSTM: dilations={dilations}; give one or more, each at least 1")
         self.dilations = dilations
         policy = self.dtype_policy
-        self.stack = [
-            Recurrent(
-                tf.keras.layers.LSTMCell(
-                    units, unit_forget_bias=False, dtype=policy,
-                    bias_initializer=gate_bias(units, memory_horizon and math.ceil(memory_horizon / d))),
-                return_sequences=True, jit_compile=jit_compile, name=f"layer_{n}", dtype=policy)
-            for n, d in enumerate(dilations, 1)]
-        self.fusion = None
-        if dilations[0] > 1:
-            self.fusion = tf.keras.layers.Conv1D(units, dilations[0], padding="causal", name="fusion",
-                                                 dtype=policy)
+        biases = [gate_bias(units, memory_horizon and math.ceil(memory_horizon / d)) for d in dilations]
+        cells = [tf.keras.layers.LSTMCell(units, unit_forget_bias=False, bias_initializer=bias, dtype=policy)
+                 for bias in biases]
+        self.stack = [Recurrent(cell, return_sequences=True, jit_compile=jit_compile, name=f"layer_{n}",
+                                dtype=policy) for n, cell in enumerate(cells, 1)]
+        self.fusion = None if dilations[0] == 1 else tf.keras.layers.Conv1D(
+            units, dilations[0], padding="causal", name="fusion", dtype=policy)
 
     def build(self, input_shape):
         features = input_shape[-1]
-        for layer in [*self.stack, *([self.fusion] if self.fusion is not None else [])]:
-            built(layer, features)
+        for layer in [*self.stack, self.fusion]:
+            if layer is not None:
+                built(layer, features)
             features = self.units
         super().build(input_shape)
 
@@ -139,6 +122,7 @@ class DilatedLSTM(SequenceLayer):
         if self.fusion is not None:
             y = self.fusion(y)
         return y if self.return_sequences else last_valid(y, mask)
+
 
 def make(units: int = 32, layers: int = 3, memory_horizon: int | None = None,
          dropout: Annotated[float, "[0, 1)"] = 0.0, *, return_sequences=False, seed=None, jit_compile=True):

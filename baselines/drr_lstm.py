@@ -19,23 +19,20 @@ def sparse_simplex(scores, count):
     """The nearest point of the simplex with at most n entries above zero.
 
     `g = argmin_g ||g - e||^2  subject to  g >= 0, sum(g) = 1, ||g||_0 <= n`
-    The projection on the simplex of the n largest scores (Kyrillidis et al. 2013, arXiv 1206.1529,
-    theorem 1); with n = k sparsemax (Martins and Astudillo 2016, arXiv 1602.02068). At a tie the first
-    come first. The gradient is the projection's own, and zero outside the entries above zero.
+    It projects the n largest scores on the simplex (Kyrillidis et al. 2013, arXiv 1206.1529, theorem 1).
+    With n = k it is sparsemax (Martins and Astudillo 2016, arXiv 1602.02068). At a tie the first come
+    first. The gradient is the projection's own: zero outside the entries above zero.
 
     Args:
-      scores: e, `[..., k]`.
+      scores: e, `[..., k]`; the result has this shape.
       count: n.
-
-    Returns:
-      `[..., k]`.
 
     >>> import tensorflow as tf
     >>> from baselines.drr_lstm import sparse_simplex
     >>> sparse_simplex(tf.constant([1.0, 1.5, 0.9, -3.0]), 2).numpy().tolist()
     [0.25, 0.75, 0.0, 0.0]
     """
-    # Without the largest, which the projection does not see, huge scores would swallow the 1.
+    # The projection does not depend on this shift. Without it huge scores would swallow the 1.
     scores -= tf.stop_gradient(tf.reduce_max(scores, -1, keepdims=True))
     lead = scores[..., :, None] - scores[..., None, :]  # of i over j
     earlier = np.triu(np.ones([scores.shape[-1]] * 2, bool), 1)
@@ -58,22 +55,17 @@ class DRRLSTMCell(Configured):
     `loss += lambda / 2 (||P_x||^2 + ||P_h||^2 + ||Q||^2)`
 
     After Shan et al., "DRRNets: dynamic recurrent routing via low-rank regularization in recurrent
-    neural networks", IEEE TNNLS 34(4), 2023, whose equations are not openly available: the parts
-    (routes allocated dynamically, low-rank fully connected maps, a projection to sparsity) are the
-    paper's, these equations are ours.
+    neural networks", IEEE TNNLS 34(4), 2023, whose equations are not openly available. The parts are the
+    paper's: dynamic routes, low-rank maps, a projection to sparsity. These equations are ours.
 
-    States before the first step are zero. A route of j goes j steps back at once, so what lies s steps
-    back can be `ceil(s / k)` moves away. Over all factors of `W = [P_x; P_h] Q` the least penalty is
-    lambda times the nuclear norm of W, the convex stand-in for its rank (Srebro et al. 2004).
+    States before the first step are zero. What lies s steps back can be `ceil(s / k)` routes away. Over
+    all factors of `W = [P_x; P_h] Q` the least penalty is lambda times the nuclear norm of W, the convex
+    stand-in for its rank (Srebro et al. 2004).
 
     Args:
-      units: H.
-      routes: k.
-      rank: r (default `H / 2`).
-      active_routes: n >= 2, the most that one step takes. (From a single one the router would learn
-        nothing.)
-      low_rank_penalty: lambda.
-      memory_horizon: the longest memory wanted, in steps (`gate_bias`).
+      units: H. routes: k. rank: r (default `H / 2`). low_rank_penalty: lambda.
+      active_routes: n >= 2, the most that one step takes; of a single one the router would learn nothing.
+      memory_horizon: see `gate_bias`.
 
     Input `[B, d]`; output h, `[B, H]`; state `[B, k, 2 H]`, `(h, c)` of the last k steps, newest first.
 
@@ -103,23 +95,19 @@ class DRRLSTMCell(Configured):
 
     def build(self, input_shape):
         features, units = input_shape[-1], self.units
-        factor = {"initializer": "glorot_uniform",
-                  "regularizer": tf.keras.regularizers.L2(self.low_rank_penalty / 2)}
+        factor = {"regularizer": tf.keras.regularizers.L2(self.low_rank_penalty / 2)}
         self.kernel = self.add_weight("kernel", [features, self.rank], **factor)  # P_x
         self.recurrent_kernel = self.add_weight("recurrent_kernel", [units, self.rank], **factor)  # P_h
         self.gate_kernel = self.add_weight("gate_kernel", [self.rank, 4 * units], **factor)  # Q
         self.bias = self.add_weight("bias", [4 * units], initializer=self.bias_initializer)
-        self.route_kernel = self.add_weight("route_kernel", [features, self.routes],
-                                            initializer="glorot_uniform")
-        self.route_recurrent_kernel = self.add_weight(
-            "route_recurrent_kernel", [units, self.routes], initializer="glorot_uniform")
+        self.route_kernel = self.add_weight("route_kernel", [features, self.routes])
+        self.route_recurrent_kernel = self.add_weight("route_recurrent_kernel", [units, self.routes])
         self.route_bias = self.add_weight("route_bias", [self.routes], initializer="zeros")
         super().build(input_shape)
 
     def project(self, inputs):
         """`(x P_x, x R_x + b_r)` for any leading axes: what depends on the input alone."""
-        return (product(inputs, self.kernel),
-                product(inputs, self.route_kernel) + self.route_bias)
+        return product(inputs, self.kernel), product(inputs, self.route_kernel) + self.route_bias
 
     def call(self, inputs, states, projected=False):
         low, score = inputs if projected else self.project(inputs)
@@ -127,8 +115,7 @@ class DRRLSTMCell(Configured):
         h = recent[:, 0, :self.units]
         route = sparse_simplex(score + h @ self.route_recurrent_kernel, self.active_routes)
         h, c = tf.split(tf.reduce_sum(route[:, :, None] * recent, 1), 2, -1)
-        z = (low + h @ self.recurrent_kernel) @ self.gate_kernel + self.bias
-        h, c = lstm(z, c)
+        h, c = lstm((low + h @ self.recurrent_kernel) @ self.gate_kernel + self.bias, c)
         newest = tf.concat([h, c], -1)[:, None]
         return h, [tf.concat([newest, recent[:, :-1]], 1)]
 
@@ -153,7 +140,7 @@ def make(units: int = 32, routes: int = 4, rank: int | None = None, memory_horiz
 def cost(features, units, steps, routes=4, rank=None):
     """`T (2 k (d + H) + 2 k + 6 k^2 + (4 k - 2) H + 2 r (d + H) + r + 8 r H + 24 H)` FLOPs.
 
-    The router and its projection, the k states summed, the factors `P_x, P_h` and Q, the gates.
+    In this order: the router and its projection, the sum of k states, `P_x, P_h` and Q, the gates.
 
     >>> cost(1, 32, steps=1).flops < costs.lstm(1, 32).flops
     True

@@ -6,12 +6,7 @@ from santm_tf.saving import OldNames
 
 
 class Configured(OldNames, tf.keras.layers.Layer):
-    """A layer whose configuration is the arguments it was made with.
-
-    Args:
-      config: those arguments, `{name: value}`.
-      **kwargs: see `tf.keras.layers.Layer`.
-    """
+    """A layer whose `config` is the arguments it was made with, `{name: value}`."""
 
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
@@ -22,11 +17,10 @@ class Configured(OldNames, tf.keras.layers.Layer):
 
 
 class SequenceLayer(Configured):
-    """A layer from `[B, T, d]` to `[B, T, units]` with `return_sequences`, else to `[B, units]`.
+    """A layer over `[B, T, d]`, with an optional mask `[B, T]` that is False at padded steps.
 
-    Args:
-      config: see `Configured`; `units` and `return_sequences` are among them.
-      **kwargs: see `tf.keras.layers.Layer`.
+    Its output is `[B, T, units]` with `return_sequences`, and `[B, units]` without, at the last valid step.
+    Both are in its `config`.
     """
 
     def __init__(self, config, **kwargs):
@@ -56,4 +50,4 @@ def steps_of(x):
 
 def only_valid(x, mask):
     """`[B, T, d]` with zeros where the mask `[B, T]` is False; None for no mask."""
-    return x if mask is None else tf.where(mask[..., None], x, tf.zeros_like(x))
+    return x if mask is None else tf.where(tf.cast(mask, tf.bool)[..., None], x, tf.zeros_like(x))

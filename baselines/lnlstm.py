@@ -28,8 +28,8 @@ def make(**options: lstm.make):
 def cost(features, units, steps=1):
     """`T (lstm + 65 H)` FLOPs: `LN(x W)` and `LN(h U)` on 4 H numbers and `LN(c)` on H, each 9 a number.
 
-    16 H less than `lstm` for gates by one sigmoid operation, which counts nothing. Where Keras runs a norm as
-    one fused operation the profiler sees only its scale and offset.
+    The gates are one sigmoid operation, which counts nothing, and so 16 H less than in `lstm`. Where Keras
+    fuses a norm, the profiler sees only its scale and offset.
 
     >>> cost(1, 32).flops - costs.lstm(1, 32).flops == 65 * 32
     True

@@ -14,12 +14,8 @@ from santm_tf.lstm import ChronoBias, forget_one
 def gate_bias(units, memory_horizon=None):
     """Initialiser of an LSTM's bias `[4H]`, gates in the order i, f, g, o.
 
-    `b_f = log U(1, memory_horizon - 1), b_i = -b_f` (`ChronoBias`; Tallec and Ollivier 2018, equation 16),
-    or without a horizon `b_f = 1` (Gers et al. 2000; Jozefowicz et al. 2015). The rest is zero.
-
-    Args:
-      units: H.
-      memory_horizon: the longest memory wanted, in steps; None for the plain bias.
+    `b_f = log U(1, memory_horizon - 1), b_i = -b_f` (`ChronoBias`; Tallec and Ollivier 2018, equation 16), or
+    without the longest memory wanted, in steps, `b_f = 1` (`forget_one`). The rest is zero.
 
     Raises:
       ArgumentError: a `memory_horizon` below 1.

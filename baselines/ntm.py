@@ -16,21 +16,14 @@ class NTM(SequenceLayer):
 
     `h_t, r_t = NTMCell(x_t)`,   `y_t = W_y [h_t ; r_t] + b_y`
 
-    The cell is SANTM's memory without its access mask (`santm_tf.NTMCell` has the equations). The
-    memory starts at a constant 1e-6, the initialisation that Collier and Beel 2018 (arXiv 1807.08518,
-    section 4) found the most stable; first read vectors and head weights are learned. The output
-    feeds nothing back, so the readout is computed outside the time loop.
+    The cell is SANTM's memory without its access mask (`santm_tf.NTMCell` has the equations). Here the
+    memory starts constant. The output feeds nothing back, so the readout is outside the time loop.
 
     Args:
-      units, memory_slots, slot_width, read_heads, write_heads, shift_range, memory_init, memory_horizon: see
-        `NTMCell`.
-      dropout: share of `[h ; r]` dropped while training.
-      return_sequences: an output at every step, or at the last valid one.
-      jit_compile: compile the loop with XLA and run slices of the batch on all cores. See `Recurrent`.
-      seed: of the dropout.
+      dropout: share of `[h ; r]` dropped while training. seed: of the dropout.
+      jit_compile: see `Recurrent`. return_sequences: see `SequenceLayer`. The others: see `NTMCell`.
 
-    Input `[B, T, d]`, and an optional mask `[B, T]`: a masked step holds the state. Output
-    `[B, T, units]` or `[B, units]`.
+    Input and output: see `SequenceLayer`. A masked step holds the state.
 
     Raises:
       ValueError: a size that cannot work.
@@ -41,7 +34,7 @@ class NTM(SequenceLayer):
     [2, 8]
     """
 
-    cell_class = NTMCell
+    cell_class, every_step = NTMCell, False  # every_step: the loop's outputs are those of all steps
 
     def __init__(self, units, memory_slots=32, slot_width=32, read_heads=1, write_heads=1,
                  shift_range=1, memory_init="constant", memory_horizon=100, dropout=0.0,
@@ -52,8 +45,8 @@ class NTM(SequenceLayer):
                               jit_compile=jit_compile, memory_horizon=memory_horizon, **sizes), **kwargs)
         policy = {"dtype": self.dtype_policy}
         cell = self.cell_class(units, memory_horizon=memory_horizon, name="cell", **sizes, **policy)
-        self.recurrent = Recurrent(cell, return_sequences=self._every_step(), jit_compile=jit_compile,
-                                   name="recurrent", **policy)
+        self.recurrent = Recurrent(cell, return_sequences=return_sequences or self.every_step,
+                                   jit_compile=jit_compile, name="recurrent", **policy)
         self.dropout = tf.keras.layers.Dropout(dropout, seed=seed, **policy)
         self.readout = tf.keras.layers.Dense(units, name="readout", **policy)
 
@@ -64,9 +57,8 @@ class NTM(SequenceLayer):
 
     def build(self, input_shape):
         cell = self.recurrent.cell
-        features = cell.units + cell.read_heads * cell.slot_width
         built(self.recurrent, self._loop_shape(input_shape))
-        built(self.readout, [input_shape[0], features])
+        built(self.readout, [input_shape[0], cell.units + cell.read_heads * cell.slot_width])
         super().build(input_shape)
 
     def memory_needed(self, steps):
@@ -83,10 +75,6 @@ class NTM(SequenceLayer):
     def _features(self, inputs, mask):
         """`[h ; r]`, `[B, T, H + R W]` or `[B, H + R W]`."""
         return self.recurrent(inputs, mask=mask)
-
-    def _every_step(self):
-        """Whether the loop gives an output for every step."""
-        return self.return_sequences
 
 
 def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32,
@@ -119,7 +107,7 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32,
 @costs.checked
 def cost(features, units, steps, memory_slots=32, slot_width=32, read_heads=1, write_heads=1, shift_range=1,
          return_sequences=False):
-    """`T ntm_step + 2 (H + R W) H + H` FLOPs (`santm_tf.analysis.cost`); the readout T times with sequences.
+    """`T ntm_step + readout` FLOPs; `readout = 2 (H + R W) H + H`, T times that with sequences.
 
     >>> cost(1, 32, steps=784).accesses == 784 * 2 * 32
     True

@@ -16,7 +16,7 @@ from santm_tf.ops import mean, product, sigmoid, straight_through
 
 @tf.keras.utils.register_keras_serializable("baselines")
 class SkipLSTMCell(Configured):
-    """An LSTM whose steps are skipped until enough probability of an update has come together.
+    """An LSTM that skips steps until enough probability of an update has added up.
 
     `u_t = round(u~_t)`                                                  (straight-through)
     `s_t = u_t LSTM(x_t, s_{t-1}) + (1 - u_t) s_{t-1}`,  `s = (h, c)`
@@ -24,13 +24,10 @@ class SkipLSTMCell(Configured):
     `u~_{t+1} = u_t delta_t + (1 - u_t) (u~_t + min(delta_t, 1 - u~_t))`,  `u~_1 = 1`
 
     Campos et al., "Skip RNN: learning to skip state updates in recurrent neural networks", ICLR 2018,
-    arXiv 1708.06834, section 3. A skipped step holds c, and with it delta.
+    arXiv 1708.06834, section 3. A skipped step holds c, and with it delta. `gate_bias` explains the
+    arguments.
 
-    Args:
-      units: H.
-      memory_horizon: the longest memory wanted, in steps (`gate_bias`).
-
-    Input `[B, d]`; output `(h, u)`, `[B, H]` and `[B, 1]`; state `[h, c, u~]`, u~ in the weights'
+    Input `[B, d]`; output `(h, u)`, `[B, H]` and `[B, 1]`; state `[h, c, u~]`. u~ has the weights'
     precision, in which small probabilities still add up.
 
     Raises:
@@ -54,12 +51,11 @@ class SkipLSTMCell(Configured):
 
     def build(self, input_shape):
         units = self.units
-        self.kernel = self.add_weight("kernel", [input_shape[-1], 4 * units],
-                                      initializer="glorot_uniform")
+        self.kernel = self.add_weight("kernel", [input_shape[-1], 4 * units])
         self.recurrent_kernel = self.add_weight("recurrent_kernel", [units, 4 * units],
                                                 initializer="orthogonal")
         self.bias = self.add_weight("bias", [4 * units], initializer=self.bias_initializer)
-        self.update_kernel = self.add_weight("update_kernel", [units, 1], initializer="glorot_uniform")
+        self.update_kernel = self.add_weight("update_kernel", [units, 1])
         self.update_bias = self.add_weight("update_bias", [1], initializer="ones")
         super().build(input_shape)
 
@@ -91,18 +87,14 @@ class SkipLSTM(SequenceLayer):
 
     `loss += cost_per_sample * mean_batch(sum_t u_t)`   (Campos et al. 2018, section 3.2)
 
-    A batch computes skipped steps too and throws them away: `update_rate` is the share of the steps
-    that one sequence alone would need.
+    Adds the metric `update_rate`, the share of valid steps that update: one sequence alone would need no
+    others. A batch computes skipped steps too and throws them away.
 
     Args:
-      units: H.
       cost_per_sample: lambda, the price of an update. The paper takes 1e-6 to 1e-3.
-      memory_horizon: the longest memory wanted, in steps (`gate_bias`).
-      return_sequences: an output at every step, or at the last valid one.
-      jit_compile: see `Recurrent`.
+      memory_horizon: see `gate_bias`. jit_compile: see `Recurrent`.
 
-    Input `[B, T, d]` and an optional mask `[B, T]`; output `[B, T, H]` or `[B, H]`. Adds the metric
-    `update_rate`, the share of valid steps that update. Masked steps cost nothing.
+    Input and output: see `SequenceLayer`. Masked steps cost nothing.
 
     Raises:
       ArgumentError: a size below 1, or a negative price.
@@ -119,9 +111,9 @@ class SkipLSTM(SequenceLayer):
                               return_sequences=return_sequences, jit_compile=jit_compile), **kwargs)
         at_least("SkipLSTM", 0, cost_per_sample=cost_per_sample)
         self.cost_per_sample = cost_per_sample
-        self.recurrent = Recurrent(SkipLSTMCell(units, memory_horizon, dtype=self.dtype_policy),
-                                   return_sequences=True, jit_compile=jit_compile,
-                                   dtype=self.dtype_policy)
+        policy = self.dtype_policy
+        self.recurrent = Recurrent(SkipLSTMCell(units, memory_horizon, dtype=policy), return_sequences=True,
+                                   jit_compile=jit_compile, dtype=policy)
 
     def build(self, input_shape):
         built(self.recurrent, input_shape)

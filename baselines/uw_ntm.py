@@ -17,8 +17,8 @@ from santm_tf.scan import scan, swap_time
 def optimal_interval(steps, memory_slots):
     """`L = max(1, floor(T / (N + 1)))`, the interval that keeps the most of T steps in N slots.
 
-    Le, Tran and Venkatesh 2019 (arXiv 1901.01347), theorem 3 and equation 8: N writes cut the sequence
-    into N + 1 pieces, and the bound on what is remembered is greatest where they are equal.
+    Le, Tran and Venkatesh 2019 (arXiv 1901.01347), theorem 3 and equation 8. N writes cut the sequence
+    into N + 1 pieces. The bound on what is remembered is greatest where the pieces are equal.
 
     >>> from baselines.uw_ntm import optimal_interval
     >>> optimal_interval(784, 15)
@@ -37,11 +37,11 @@ class UniformWritingCell(NTMCell):
     `h_t, c_t = LSTM([x_t ; r_{t-1}]; h_{t-1}, c_{t-1})`,  `r_t, M_t = r_{t-1}, M_{t-1}`   between
     `s_t = NTM(x_t, s_{t-1})`                                                              at the write
 
-    Le, Tran and Venkatesh 2019 (arXiv 1901.01347), equation 8 and algorithm 1. The loop over blocks has
-    the loop over a block's steps inside it, where r is constant, and so the memory costs T / L steps.
-    Arguments as of `NTMCell`.
+    Le, Tran and Venkatesh 2019 (arXiv 1901.01347), equation 8 and algorithm 1. A loop over the block's
+    steps, where r is constant, runs inside the loop over blocks. So the memory costs T / L steps.
 
-    Input `[B, L, d]`; output `[h_t ; r_t]` for the block's steps, `[B, L, H + R W]`; state `MemoryState`.
+    Arguments and state: see `NTMCell`. Input `[B, L, d]`; output `[h_t ; r_t]` of the block's steps,
+    `[B, L, H + R W]`.
 
     >>> import tensorflow as tf
     >>> from baselines.uw_ntm import UniformWritingCell
@@ -89,23 +89,20 @@ class UniformWritingCell(NTMCell):
 class UniformWritingNTM(ntm.NTM):
     """An NTM with Uniform Writing (Le, Tran and Venkatesh, ICLR 2019, arXiv 1901.01347).
 
-    At the steps t = L, 2L, ... it is an NTM; between them only its controller moves, with the vectors
-    last read (`UniformWritingCell` has the equations). Output as of `NTM`. With `write_interval=1` it is
-    the NTM.
+    At the steps t = L, 2L, ... it is an NTM. Between them only its controller moves, with the vectors
+    last read (`UniformWritingCell` has the equations). With `write_interval=1` it is the NTM.
 
-    From the paper: equation 8, and from algorithm 1 that reads keep the writes' interval. Our choice:
-    a read sees the memory before the write of its step, as the paper's equation 1 and `NTMCell` have it
-    (algorithm 1 lists the write first); NTM for the paper's DNC; the steps counted are the valid ones, so
-    that padding, wherever it is, leaves no trace.
+    From the paper: equation 8, and that reads happen at the writes' steps (algorithm 1). Our choices: an
+    NTM in place of the paper's DNC; a read sees the memory before the write of its step, as in the
+    paper's equation 1 (algorithm 1 lists the write first); only valid steps count, so that padding
+    leaves no trace wherever it is.
 
     Args:
-      units: H, of the controller and of the output.
       write_interval: L, in steps (default: `optimal_interval` of the length of the sequences, which must
         then be known; a built layer keeps it).
-      **kwargs: as of `NTM`.
+      The others: see `NTM`.
 
-    Input `[B, T, d]`, T of any multiple or none of L, and an optional mask `[B, T]`. Output
-    `[B, T, units]` or `[B, units]`.
+    Input and output: see `SequenceLayer`. T need not be a multiple of L.
 
     Raises:
       ValueError: a size that cannot work, or no write_interval where T is unknown.
@@ -117,7 +114,7 @@ class UniformWritingNTM(ntm.NTM):
     ([2, 8], 4)
     """
 
-    cell_class = UniformWritingCell
+    cell_class, every_step = UniformWritingCell, True
 
     def __init__(self, units, write_interval=None, **kwargs):
         super().__init__(units, **kwargs)
@@ -135,22 +132,19 @@ class UniformWritingNTM(ntm.NTM):
         return [batch, None, self.write_interval, features]
 
     def _features(self, inputs, mask):
-        length = self.write_interval
-        steps = steps_of(inputs)
+        length, steps = self.write_interval, steps_of(inputs)
+        blocks = -(-steps // length)
         if mask is not None:
             order, place = pack(tf.cast(mask, tf.bool))
             inputs = at_steps(inputs, order)
-        # What follows the last valid step, be it repeated or padded, moves only states that nobody sees.
+        # Steps after the last valid one, repeated or padded, move only states that no output sees.
         inputs = tf.pad(inputs, [[0, 0], [0, -steps % length], [0, 0]])
-        outputs = self.recurrent(tf.reshape(inputs, [-1, -(-steps // length), length, inputs.shape[-1]]))
-        outputs = tf.reshape(outputs, [-1, -(-steps // length) * length, outputs.shape[-1]])
+        outputs = self.recurrent(tf.reshape(inputs, [-1, blocks, length, inputs.shape[-1]]))
+        outputs = tf.reshape(outputs, [-1, blocks * length, outputs.shape[-1]])
         if mask is None:
             return outputs[:, :steps] if self.return_sequences else outputs[:, steps - 1]
         outputs = tf.pad(outputs, [[0, 0], [1, 0], [0, 0]])  # zeros, before the first valid step
         return at_steps(outputs, place) if self.return_sequences else at_steps(outputs, place[:, -1:])[:, 0]
-
-    def _every_step(self):
-        return True
 
     @classmethod
     def for_steps(cls, steps, **options):
@@ -177,7 +171,7 @@ def cost(features, units, steps, write_interval=None, memory_slots=32, slot_widt
          write_heads=1, shift_range=1, return_sequences=False):
     """`D ntm_step + (T - D) (lstm(d, H) + 4 H) + D 8 R W H + readout` FLOPs, D = floor(T / L) writes.
 
-    Between them the controller alone moves, and what it takes from the vectors read is computed once.
+    Between writes the controller alone moves. What it takes from the vectors read is computed once.
 
     >>> cost(1, 32, steps=784, write_interval=1) == ntm.cost(1, 32, steps=784)
     True
@@ -185,10 +179,10 @@ def cost(features, units, steps, write_interval=None, memory_slots=32, slot_widt
     sizes = memory_slots, slot_width, read_heads, write_heads, shift_range
     writes = steps // (write_interval or optimal_interval(steps, memory_slots))
     between = steps - writes
-    taken = costs.dense(read_heads * slot_width, 4 * units, bias=False)
+    from_read = costs.dense(read_heads * slot_width, 4 * units, bias=False)
     return (writes * costs.ntm_step(features, units, *sizes)
             + between * (costs.lstm(features, units) + costs.Cost(4 * units))
-            + (writes if between else 0) * taken
+            + (writes if between else 0) * from_read
             + (steps if return_sequences else 1) * costs.dense(units + read_heads * slot_width, units))
 
 

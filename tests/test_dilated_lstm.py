@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baselines import dilated_lstm
-from baselines.dilated_lstm import DilatedLSTM, dilated, interleaved, joined
+from baselines.dilated_lstm import DilatedLSTM, dilated, in_time_order, interleaved
 from santm_tf import Recurrent
 from santm_tf.errors import ArgumentError
 from tests.helpers import draw
@@ -58,7 +58,7 @@ def test_interleaving_is_its_formula_and_can_be_undone(steps, dilation, rest):
     for b, r, n in np.ndindex(3, dilation, length):
         t = n * dilation + r
         np.testing.assert_array_equal(y[b * dilation + r, n], x[b, t] if t < steps else 0)
-    np.testing.assert_array_equal(joined(tf.constant(y), dilation, steps), x)
+    np.testing.assert_array_equal(in_time_order(tf.constant(y), dilation, steps), x)
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 3, 4])

@@ -265,11 +265,11 @@ def test_make_takes_the_options(module, layer):
     assert type(made) is layer and made.return_sequences
     cell = made.recurrent.cell
     assert (cell.units, cell.memory_slots, cell.slot_width, cell.read_heads) == (4, 6, 3, 2)
-    assert cell.memory_init == "constant" and cell.max_steps == 28
+    assert cell.memory_init == "constant" and cell.memory_horizon == 28
     assert getattr(made, "write_interval", 4) == 4
     interval = {} if layer is NTM else {"write_interval": 5}
     made = module.make(**OPTIONS, memory_init="learned", memory_horizon=9, **interval)
-    assert made.recurrent.cell.memory_init == "learned" and made.recurrent.cell.max_steps == 9
+    assert made.recurrent.cell.memory_init == "learned" and made.recurrent.cell.memory_horizon == 9
     assert getattr(made, "write_interval", 5) == 5
     if layer is not NTM:
         with pytest.raises(ValueError, match="write_interval=None"):
