@@ -10,7 +10,8 @@ from tasks.options import read
 
 __all__ = ["NAMES", "TASKS", "TaskError", "load", "options"]
 
-TASKS = {  # by name the function that loads it
+# By name the function that loads it. In --help an option without a text has the first one of its name.
+TASKS = {
     "copy": "tasks.copy:load",
     "repeat_copy": "tasks.repeat_copy:load",
     "associative_recall": "tasks.associative_recall:load",

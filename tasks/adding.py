@@ -18,9 +18,7 @@ def sequences(count, length, key):
     step where there are fewer than 20), the other in the second half.
 
     Args:
-      count: sequences, B.
-      length: T, int, at least 2.
-      key: int `[2]`, the random key.
+      count: sequences, B. length: T, int, at least 2. key: int `[2]`, the random key.
 
     Returns:
       x `[B, T, 2]`, value and marker, 1 at the two marked steps and 0 elsewhere; y `[B, 1]`.
@@ -43,11 +41,10 @@ def load(batch_size, seed, length: Annotated[int, "[2, inf)"] = 50, steps_per_ep
     """Adding two marked values out of `length`, one output, mean squared error.
 
     The mean predictor's error is the target's variance, 1/6. Campos et al. take the task as solved
-    two orders of magnitude below it. The metric `mse` is the loss without what a model adds to it.
+    two orders of magnitude below it.
 
     Args:
       length: steps of a sequence, T; 50 in the paper.
-      steps_per_epoch: batches in an epoch.
 
     >>> load(batch_size=4, seed=0, length=200).train.element_spec[0].shape
     TensorShape([4, 200, 2])

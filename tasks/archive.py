@@ -26,8 +26,7 @@ class Archive:
       path: the folder or the zip, as `--data_dir` names it.
 
     Attributes:
-      names: paths of the files, with slashes, in order.
-      folders: paths of the folders, in order.
+      names, folders: paths of the files and of the folders, with slashes, in order.
 
     Raises:
       TaskError: there is no such folder or zip, the zip is damaged, or a path in it climbs out of it.
@@ -69,7 +68,7 @@ class Archive:
             raise TaskError(f"{self.path}: {name} cannot be read ({error})") from error
 
     def hint(self):
-        """Names the zips in it, one of which the user may have meant."""
+        """The end of an error: the zips in it, since the user may have meant one of them."""
         zips = ", ".join(name for name in self.names if name.lower().endswith(".zip"))
         return f"; name the zip itself if you mean one of {zips}" if zips else ""
 
@@ -127,15 +126,12 @@ def digest(content):
 def split(labels, digests, names, *, test=True):
     """The fixed split: a tenth of each class for validation, a tenth for the test, the rest to train.
 
-    Within a class examples are put in the order of their contents' SHA-256, and the first tenths are
-    taken. So it depends neither on names nor on the order of reading, and equal examples are on the
-    same side.
+    They are the first tenths in the order of the contents' SHA-256. So neither names nor the order of
+    reading matter, and equal examples are on the same side.
 
     Args:
-      labels: of each example, ints `[n]`, every class at least once.
-      digests: of each example, `[n]`.
-      names: of the classes, for errors.
-      test: False where the data has a test split of its own.
+      labels: of each example, ints `[n]`, every class at least once. digests: of each example, `[n]`.
+      names: of the classes, for errors. test: False where the data has a test split of its own.
 
     Returns:
       `TRAIN`, `VALIDATION` or `TEST` for each example, `[n]`.

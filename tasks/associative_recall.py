@@ -1,11 +1,12 @@
 """The associative recall task of Graves et al. 2014, arXiv 1410.5401, section 4.3."""
 
+import functools
 from typing import Annotated
 
 import tensorflow as tf
 
 from tasks import generated
-from tasks.generated import PADDING, exactly, of_lengths, pick, random_bits
+from tasks.generated import PADDING, pick, random_bits
 from tasks.task import Scale
 
 
@@ -23,14 +24,11 @@ def sequences(items, max_items, bits, key, item_vectors=3):
     Args:
       items: n of each sequence, int32 `[B]`, from 2 to `max_items`.
       max_items: int; sets T = (v + 1) (max_items + 2).
-      bits: width of a vector.
-      key: int `[2]`, the random key that decides the bits and the query.
+      bits, key: see `copy.sequences`.
       item_vectors: v, how many vectors an item has.
 
     Returns:
-      x `[B, T, bits + 2]`, the last two channels the items' and the query's delimiter, `PADDING` in
-      padded steps; y `[B, T, bits]`, 0 where nothing is asked; and the weight `[B, T]`, 1 at recall
-      steps and 0 elsewhere.
+      As in `copy.sequences`; the last two channels of x are the items' and the query's delimiter.
 
     >>> x, y, weight = sequences([2, 3], max_items=3, bits=6, key=[0, 0])
     >>> x.shape, y.shape
@@ -75,22 +73,21 @@ def load(batch_size, seed, min_items: Annotated[int, "[2, inf)"] = 2,
          curriculum: bool = False, curriculum_epochs: int = 10):
     """Recalling the item that followed: 2 to 6 items in training and validation, as in the paper.
 
-    The loss is that of `generated.bit_task`: guessing scores log(2) v / ((v + 1) (n + 2)) with v vectors
-    in each of n items, the padding being masked.
+    Guessing scores log(2) v / ((v + 1) (n + 2)) by the loss of `generated.bit_task`, n items having v
+    vectors each.
 
     Args:
-      min_items: fewest items in a sequence, in training and validation; at least 2.
+      min_items: fewest items in a sequence, in training and validation.
       max_items: most items in a sequence there. Counts are uniform between the two.
       test_items: items in every test sequence, `max_items` by default.
       test_sequences: sequences in the test split.
       item_vectors: vectors of an item.
-      bits: width of a vector.
-      steps_per_epoch: batches in an epoch.
       curriculum: whether the most items in training rise, see `generated.Lengths`.
       curriculum_epochs: epochs until they are `max_items`.
+      The others are those of `copy.load`.
 
     Raises:
-      TaskError: a count or width that cannot work.
+      TaskError: `max_items` is below `min_items`.
 
     >>> task = load(batch_size=4, seed=0, test_items=10)
     >>> [part.element_spec[0].shape for part in (task.train, task.test)]
@@ -98,14 +95,10 @@ def load(batch_size, seed, min_items: Annotated[int, "[2, inf)"] = 2,
     >>> load(batch_size=4, seed=0, item_vectors=1, bits=24).train.element_spec[0].shape
     TensorShape([4, 16, 26])
     """
-    test_items = max_items if test_items is None else test_items
-
-    def make(drawn, most, key):
-        return sequences(drawn, most, bits, key, item_vectors)
-
     items = generated.lengths("items", min_items, max_items, curriculum, curriculum_epochs)
-    return generated.bit_task("associative_recall", of_lengths(items, make),
-                              of_lengths(exactly(test_items), make), batch_size, seed, steps_per_epoch,
+    return generated.bit_task("associative_recall",
+                              functools.partial(sequences, bits=bits, item_vectors=item_vectors),
+                              [items], [test_items or max_items], batch_size, seed, steps_per_epoch,
                               test_sequences=test_sequences,
                               at_once=16,  # one sequence of 10,000 items takes 2 MB, with 24 bits 4 to 8
                               features=bits + 2, bits=bits, asked=item_vectors,

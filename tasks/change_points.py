@@ -20,9 +20,7 @@ def sequences(count, length, key):
     so 10 steps on average. The last one lasts as long as the sequence does.
 
     Args:
-      count: sequences, B.
-      length: T, int.
-      key: int `[2]`, the random key.
+      count: sequences, B. length: T, int. key: int `[2]`, the random key.
 
     Returns:
       x `[B, T, 4]`; y `[B, 1]`; changes bool `[B, T]`, True at the first step of each level but the first.
@@ -65,12 +63,7 @@ def load(batch_size, seed, length: int = 100, steps_per_epoch: int = 200):
     """The sum of the levels that a sequence goes through, one output, mean squared error.
 
     The mean predictor's error is the target's variance, `expected_levels(T) / 3`: the levels are independent
-    of each other and of how many there are, of mean 0 and variance 1/3. The metric `mse` is the loss
-    without what a model adds to it.
-
-    Args:
-      length: steps of a sequence, T.
-      steps_per_epoch: batches in an epoch.
+    of each other and of how many there are, of mean 0 and variance 1/3.
 
     >>> load(batch_size=4, seed=0, length=60).train.element_spec[0].shape
     TensorShape([4, 60, 4])

@@ -1,9 +1,11 @@
 """The copy task of Graves et al. 2014, "Neural Turing Machines", arXiv 1410.5401, section 4.1."""
 
+import functools
+
 import tensorflow as tf
 
 from tasks import generated
-from tasks.generated import PADDING, exactly, of_lengths, pick, random_bits
+from tasks.generated import PADDING, pick, random_bits
 from tasks.task import Scale
 
 
@@ -20,9 +22,8 @@ def sequences(lengths, max_length, bits, key):
       key: int `[2]`, the random key that decides the bits.
 
     Returns:
-      x `[B, T, bits + 2]`, the last two channels the start and the end mark, `PADDING` in padded
-      steps; y `[B, T, bits]`, 0 where nothing is asked; and the weight `[B, T]`, 1 at recall steps
-      and 0 elsewhere.
+      x `[B, T, bits + 2]`, the last two channels the start and the end mark, `PADDING` in padded steps;
+      y `[B, T, bits]`, 0 where nothing is asked; the weight `[B, T]`, 1 at recall steps, else 0.
 
     >>> x, y, weight = sequences([1, 2], max_length=2, bits=3, key=[0, 0])
     >>> x.shape, y.shape
@@ -35,26 +36,23 @@ def sequences(lengths, max_length, bits, key):
     step = tf.range(2 * max_length + 2)[None]
     vectors = random_bits([tf.shape(length)[0], max_length, bits], key)
 
-    def show(first):
-        """The vectors from step `first` on, and where they stand."""
-        index = step - first
+    def show(index):
+        """The vectors by index, and where they stand."""
         shown = (index >= 0) & (index < length)
         return pick(vectors, index, shown), tf.cast(shown, tf.float32)
 
-    read, _ = show(tf.ones_like(length))
-    target, weight = show(length + 2)
+    read, _ = show(step - tf.ones_like(length))
+    target, weight = show(step - length - 2)
     start, end = (tf.cast(step == mark, tf.float32) for mark in (tf.zeros_like(length), length + 1))
     x = tf.concat([read, start[..., None], end[..., None]], -1)
     return tf.where((step < 2 * length + 2)[..., None], x, PADDING), target, weight
 
 
 def load(batch_size, seed, min_length: int = 1, max_length: int = 20, test_length: int | None = None,
-         bits: int = 8, steps_per_epoch: int = 200, curriculum: bool = False,
-         curriculum_epochs: int = 10):
+         bits: int = 8, steps_per_epoch: int = 200, curriculum: bool = False, curriculum_epochs: int = 10):
     """Copying random bits: lengths from a range in training and validation, one length in the test.
 
-    The loss is that of `generated.bit_task`: guessing scores log(2) L / (2 L + 2), just under 0.35,
-    with the padding masked.
+    Guessing scores log(2) L / (2 L + 2) by the loss of `generated.bit_task`, just under 0.35.
 
     Args:
       min_length: fewest vectors in a sequence, in training and validation.
@@ -66,18 +64,14 @@ def load(batch_size, seed, min_length: int = 1, max_length: int = 20, test_lengt
       curriculum_epochs: epochs until it is `max_length`.
 
     Raises:
-      TaskError: a length, width or count that cannot work.
+      TaskError: `max_length` is below `min_length`.
 
     >>> task = load(batch_size=4, seed=0, test_length=40)
     >>> [part.element_spec[0].shape for part in (task.train, task.test)]
     [TensorShape([4, 42, 10]), TensorShape([4, 82, 10])]
     """
-    test_length = max_length if test_length is None else test_length
-
-    def make(drawn, longest, key):
-        return sequences(drawn, longest, bits, key)
-
     lengths = generated.lengths("length", min_length, max_length, curriculum, curriculum_epochs)
-    return generated.bit_task("copy", of_lengths(lengths, make), of_lengths(exactly(test_length), make),
+    test_length = test_length or max_length
+    return generated.bit_task("copy", functools.partial(sequences, bits=bits), [lengths], [test_length],
                               batch_size, seed, steps_per_epoch, features=bits + 2, bits=bits,
                               asked=test_length, scales=(Scale("test_length", "length", max_length),))

@@ -29,21 +29,13 @@ class Part(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """The tokens of one split.
+    """The tokens of one split."""
 
-    Attributes:
-      path: a file of numbers.
-      dtype: of a number.
-      first: bytes before the first one.
-      length: how many.
-      table: from numbers to ids.
-    """
-
-    path: str
-    dtype: type
-    first: int
-    length: int
-    table: np.ndarray
+    path: str  # a file of numbers
+    dtype: type  # of a number
+    first: int  # bytes before the first one
+    length: int  # how many
+    table: np.ndarray  # from numbers to ids
 
     def read(self, index):
         """The ids at places `index`, int32 of its shape; beyond the end, the last one.
@@ -58,8 +50,7 @@ def parts(data_dir, at_words):
     """The training, validation and test `Part` of a text.
 
     Args:
-      data_dir: a text file, which is cut into 90, 5 and 5 %; or a folder of that file alone, or of
-        three files that have train, valid and test in their names.
+      data_dir: see `language.load_words`; or a folder of a single file.
       at_words: cut at white space only, after the byte where the share ends.
 
     Raises:
@@ -119,13 +110,7 @@ def pieces(part, at_words=False):
 
 
 def numbered_words(text):
-    """The words of a text as numbers, in files of a cache.
-
-    A word is what white space separates; the end of a line is the word `<eos>`. Number 0 is `<unk>`.
-    Memory grows with the number of different words, and not with the text.
-
-    Args:
-      text: its training, validation and test `Part`.
+    """The words of a text, its three `Part`, as numbers in files of a cache. Number 0 is `<unk>`.
 
     Returns:
       The paths of three files of int32, and how often each number is in each, int64 `[3, numbers]`.

@@ -23,9 +23,7 @@ def splits():
     x, y = load_digits(return_X_y=True)
     x, y = (x / 16).astype("float32")[..., None], y.astype("int32")
     x, test_x, y, test_y = train_test_split(x, y, test_size=360, stratify=y, random_state=0)
-    x, validation_x, y, validation_y = train_test_split(
-        x, y, test_size=180, stratify=y, random_state=0
-    )
+    x, validation_x, y, validation_y = train_test_split(x, y, test_size=180, stratify=y, random_state=0)
     return (x, y), (validation_x, validation_y), (test_x, test_y)
 
 
@@ -36,8 +34,7 @@ def distorted(x, key):
     way, s up to 10 % either way, k up to 0.1, moves up to one pixel along each axis.
 
     Args:
-      x: `[n, 64, 1]`.
-      key: int `[2]`, the random key that decides the distortions.
+      x: `[n, 64, 1]`. key: int `[2]`, the random key that decides the distortions.
 
     Returns:
       `[n, 64, 1]`.
@@ -66,8 +63,7 @@ def load(batch_size, seed, augment: bool = False):
 
     Args:
       seed: decides the order of the training images in each epoch, and how they are distorted.
-      augment: whether the training images are `distorted` anew in each epoch; validation and test images
-        are always the originals.
+      augment: whether the training images are `distorted` anew in each epoch.
 
     >>> task = load(batch_size=32, seed=0)
     >>> task.train.element_spec[0].shape
@@ -81,11 +77,5 @@ def load(batch_size, seed, augment: bool = False):
         images = x if key is None or not augment else distorted(xs[0], key)
         return lambda index: (tf.gather(images, index), tf.gather(y, index))
 
-    return Task(
-        name="digits",
-        **stored.splits("digits", show, *map(np.arange, ends, ends[1:]), seed=seed, batch_size=batch_size),
-        features=1,
-        length=64,
-        side=8,
-        **classification(10, chance=0.1),
-    )
+    data = stored.splits("digits", show, *map(np.arange, ends, ends[1:]), seed=seed, batch_size=batch_size)
+    return Task(name="digits", **data, features=1, length=64, side=8, **classification(10, chance=0.1))

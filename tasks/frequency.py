@@ -21,9 +21,7 @@ def sequences(count, sampling_period, key):
     are one in 2,000 of class 0.
 
     Args:
-      count: sequences, B.
-      sampling_period: time between two steps in ms.
-      key: int `[2]`, the random key.
+      count: sequences, B. sampling_period: time between two steps in ms. key: int `[2]`, the random key.
 
     Returns:
       x `[B, T, 1]` in [-1, 1], T = 100 // sampling_period; y int32 `[B]`, 0 or 1.
@@ -48,10 +46,9 @@ def load(batch_size, seed, sampling_period: float = 1.0, steps_per_epoch: int = 
 
     Args:
       sampling_period: time between two steps in ms; 1 and 0.5 in the paper, for 100 and 200 steps.
-      steps_per_epoch: batches in an epoch.
 
     Raises:
-      TaskError: a sampling period or count that cannot work.
+      TaskError: a sampling period that cannot work.
 
     >>> load(batch_size=4, seed=0, sampling_period=0.5).train.element_spec[0].shape
     TensorShape([4, 200, 1])

@@ -42,13 +42,7 @@ class Lengths:
 
     def draw(self, count, key, epoch):
         """`count` lengths, int32 `[count]`."""
-        return tf.random.stateless_uniform(
-            [count], key, self.shortest, self.limit(epoch) + 1, tf.int32)
-
-
-def exactly(length):
-    """`Lengths` that are all the same."""
-    return Lengths(length, length)
+        return tf.random.stateless_uniform([count], key, self.shortest, self.limit(epoch) + 1, tf.int32)
 
 
 def lengths(noun, shortest, longest, curriculum, curriculum_epochs):
@@ -67,19 +61,17 @@ def splits(draw, draw_test, batch_size, seed, steps_per_epoch, *, sequences=SEQU
     """Training batches drawn anew in each epoch, and fixed sequences for validation and test.
 
     Args:
-      draw: from a count, a random key int64 `[2]` and the epoch (None in validation) to the tensors
-        of a batch of so many sequences.
-      draw_test: the same for the test split, where the epoch is always None.
-      batch_size: sequences per batch.
+      draw: from a count, a random key int64 `[2]` and the epoch to the tensors of a batch of so many
+        sequences. The epoch is None outside training.
+      draw_test: the same for the test split.
+      batch_size: sequences per batch. steps_per_epoch: batches in an epoch.
       seed: decides the training batches, with the epoch; the other splits are always the same.
-      steps_per_epoch: batches in an epoch.
-      sequences: in the validation and in the test split.
-      test_sequences: in the test split, `sequences` by default. Fewer are the first of more.
-      at_once: how many of those are in memory, which decides what they are, too.
+      sequences: in the validation split. test_sequences: in the test split, by default as many. Fewer are
+        the first of more.
+      at_once: how many of these are drawn at a time. Another number draws other sequences.
 
     Returns:
-      A dictionary of the fields `train`, `validation`, `test`, `epoch` and `steps_per_epoch` of a
-      `Task`.
+      The fields of `by_epoch`.
 
     >>> def draw(count, key, epoch):
     ...     return tf.random.stateless_uniform([count, 5], key), tf.ones([count])
@@ -102,11 +94,8 @@ def splits(draw, draw_test, batch_size, seed, steps_per_epoch, *, sequences=SEQU
         # Without a cardinality Keras begins one batch too many, and `WrongBits` counts it.
         return parts.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
 
-    train, epoch = by_epoch(batches, steps_per_epoch)
-    test_sequences = sequences if test_sequences is None else test_sequences
-    return {"train": train.prefetch(2), "validation": fixed(draw, VALIDATION, sequences),
-            "test": fixed(draw_test, TEST, test_sequences), "epoch": epoch,
-            "steps_per_epoch": steps_per_epoch}
+    return by_epoch(batches, steps_per_epoch, fixed(draw, VALIDATION, sequences),
+                    fixed(draw_test, TEST, test_sequences or sequences))
 
 
 def always(name, draw, batch_size, seed, steps_per_epoch, **fields):
@@ -114,7 +103,7 @@ def always(name, draw, batch_size, seed, steps_per_epoch, **fields):
 
     Args:
       draw: from a count and a random key to a batch of so many sequences.
-      **fields: the other fields of the `Task`.
+      batch_size, seed, steps_per_epoch: see `splits`. name, **fields: the other fields of the `Task`.
     """
     def in_any_epoch(count, key, epoch):
         return draw(count, key)
@@ -123,16 +112,17 @@ def always(name, draw, batch_size, seed, steps_per_epoch, **fields):
     return Task(name=name, **data, **fields)
 
 
-def of_lengths(lengths, make):
+def of_lengths(make, *ranges):
     """A `draw` for `splits`: random lengths, and the sequences that are made of them.
 
     Args:
-      lengths: `Lengths`.
-      make: from the lengths int32 `[B]`, the longest possible one and a random key to a batch.
+      make: from lengths int32 `[B]` of each range, the longest ones and `key=`, a random key, to a batch.
+      *ranges: of `Lengths`.
     """
     def draw(count, key, epoch):
-        length_key, key = tf.unstack(tf.random.split(key))
-        return make(lengths.draw(count, length_key, epoch), lengths.longest, key)
+        *keys, key = tf.unstack(tf.random.split(key, len(ranges) + 1))
+        drawn = [some.draw(count, own, epoch) for some, own in zip(ranges, keys, strict=True)]
+        return make(*drawn, *(some.longest for some in ranges), key=key)
 
     return draw
 
@@ -161,7 +151,7 @@ def pick(vectors, index, shown):
     return tf.gather(vectors, index, batch_dims=1) * tf.cast(shown, vectors.dtype)[..., None]
 
 
-def bit_task(name, draw, draw_test, batch_size, seed, steps_per_epoch, *, features, bits, asked, scales,
+def bit_task(name, make, ranges, tested, batch_size, seed, steps_per_epoch, *, features, bits, asked, scales,
              **options):
     """A `Task` that answers with bits at the steps of weight 1, sequences being padded.
 
@@ -170,35 +160,27 @@ def bit_task(name, draw, draw_test, batch_size, seed, steps_per_epoch, *, featur
     since weights scale the sum and not the count.
 
     Args:
-      name: the task's name.
-      draw, draw_test, batch_size, seed, steps_per_epoch, **options: see `splits`; a batch is x
-        `[B, T, features]`, `PADDING` in padded steps, y `[B, T, bits]` and the weight `[B, T]`.
-      features: width of x.
-      bits: width of y.
+      make, ranges: see `of_lengths`; a batch is x `[B, T, features]`, `PADDING` in padded steps, y
+        `[B, T, bits]` and the weight `[B, T]`.
+      tested: the lengths of every test sequence, one for each range.
+      batch_size, seed, steps_per_epoch, **options: see `splits`.
       asked: steps of weight 1 in a test sequence.
-      scales: of `Task`.
+      name, scales: see `Task`.
     """
-    return Task(
-        name=name,
-        **splits(draw, draw_test, batch_size, seed, steps_per_epoch, **options),
-        features=features,
-        outputs=bits,
-        return_sequences=True,
-        padding=PADDING,
-        loss=tf.keras.losses.BinaryCrossentropy(from_logits=True),
-        weighted_metrics=[tf.keras.metrics.BinaryAccuracy("accuracy", threshold=0.0), WrongBits()],
-        monitor="val_wrong_bits",
-        chance={"accuracy": 0.5, "wrong_bits": bits * asked / 2},
-        scales=scales,
-    )
+    draw, draw_test = of_lengths(make, *ranges), of_lengths(make, *(Lengths(n, n) for n in tested))
+    return Task(name=name, **splits(draw, draw_test, batch_size, seed, steps_per_epoch, **options),
+                features=features, outputs=bits, return_sequences=True, padding=PADDING, scales=scales,
+                loss=tf.keras.losses.BinaryCrossentropy(from_logits=True),
+                weighted_metrics=[tf.keras.metrics.BinaryAccuracy("accuracy", threshold=0.0), WrongBits()],
+                monitor="val_wrong_bits", chance={"accuracy": 0.5, "wrong_bits": bits * asked / 2})
 
 
 @tf.keras.utils.register_keras_serializable("tasks")
 class WrongBits(tf.keras.metrics.Metric):
-    """Error in bits per sequence: the wrong bits at steps of weight 1, per sequence.
+    """How many bits are wrong at the steps of weight 1, mean over sequences.
 
     A bit is read as 1 where its logit is above 0. `update_state` takes y `[B, T, bits]`, logits of
-    the same shape and the weight `[B, T]`, without which every step counts.
+    the same shape and the weight `[B, T]`. Without a weight every step counts.
 
     >>> metric = WrongBits()
     >>> metric.update_state([[[0.0, 1.0], [1.0, 1.0]]], [[[9.0, 9.0], [-9.0, 9.0]]], [[0.0, 1.0]])
@@ -213,8 +195,7 @@ class WrongBits(tf.keras.metrics.Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
-        wrong = tf.cast((y_true > 0.5) != (y_pred > 0), self.dtype)
-        wrong = tf.reduce_sum(wrong, -1)
+        wrong = tf.reduce_sum(tf.cast((y_true > 0.5) != (y_pred > 0), self.dtype), -1)
         if sample_weight is not None:
             wrong *= tf.cast(sample_weight, self.dtype)
         self.wrong.assign_add(tf.reduce_sum(wrong))

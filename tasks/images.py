@@ -29,10 +29,9 @@ PATIENCE = 10  # seconds that a server may keep a download waiting
 
 
 def permutation():
-    """The order of `pmnist`'s pixels: `numpy.random.RandomState(0).permutation(784)`.
+    """The order of `pmnist`'s pixels: step t shows pixel order[t], counted row by row.
 
-    Step t shows pixel order[t], counted row by row. NumPy promises that `RandomState`'s streams never
-    change, and does not for `default_rng`.
+    NumPy promises that the streams of `RandomState` never change. Those of `default_rng` may.
 
     >>> permutation()[:5]
     array([693,  85, 647, 392, 765])
@@ -98,8 +97,7 @@ def _from_file(dataset, data_dir):
             found = {key: npz[key] for key in KEYS if key in npz}
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds at a damaged file
         raise TaskError(f"{path}: not a whole .npz file ({' '.join(str(error).split())})") from error
-    missing = [key for key in KEYS if key not in found]
-    if missing:
+    if missing := [key for key in KEYS if key not in found]:
         raise TaskError(f"{path}: no array {', '.join(missing)}; it must have {', '.join(KEYS)}")
     return path, found
 
@@ -114,8 +112,12 @@ def _advice(dataset):
 def split(y, where):
     """Training and validation images: 5,000 for validation, stratified by class, always the same.
 
-    Takes the classes of the published training part, int `[n]`, and whose they are, for the
-    `TaskError` where they are too few; returns indices of training images, shuffled, and validation.
+    Args:
+      y: the classes of the published training part, int `[n]`. where: their name in a `TaskError`, if they
+        are too few.
+
+    Returns:
+      Indices of the training images, shuffled, and of those for validation.
 
     >>> train, validation = split(np.arange(60000) % 10, "mnist")
     >>> len(train), np.bincount(validation % 10)
@@ -194,15 +196,12 @@ def cifar10(batch_size, seed, data_dir: str | None = None, side: int = 32, pixel
 
 
 def load(name, batch_size, seed, data_dir, pixels_per_step, train_size, side=None, order=None):
-    """Ten classes, from the pixels in their order.
-
-    Images stay uint8 in memory; a batch is made float32 as it is asked for.
+    """Ten classes, from the pixels in their order. Images stay uint8 in memory; a batch is float32.
 
     Args:
       name: mnist, pmnist, fashion_mnist or cifar10.
-      batch_size, seed, data_dir, pixels_per_step, train_size: see `mnist`.
+      data_dir, pixels_per_step, train_size: see `mnist`. order: see `steps`.
       side: height and width of what is shown; None for those of the images.
-      order: see `steps`.
 
     Raises:
       TaskError: data or an option that cannot work.
@@ -223,11 +222,8 @@ def load(name, batch_size, seed, data_dir, pixels_per_step, train_size, side=Non
     def show(key):
         return lambda i: (steps(tf.gather(x, i), side, pixels_per_step, order), tf.gather(y, i))
 
-    return Task(
-        name=name,
-        **stored.splits(name, show, train, validation, tested, seed=seed, batch_size=batch_size),
-        features=pixels_per_step * x.shape[-1],
-        length=side * side // pixels_per_step,
-        side=side if order is None and pixels_per_step == 1 else None,
-        **classification(CLASSES, chance=1 / CLASSES),
-    )
+    data = stored.splits(name, show, train, validation, tested, seed=seed, batch_size=batch_size)
+    return Task(name=name, **data, features=pixels_per_step * x.shape[-1],
+                length=side * side // pixels_per_step,
+                side=side if order is None and pixels_per_step == 1 else None,
+                **classification(CLASSES, chance=1 / CLASSES))

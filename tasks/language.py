@@ -50,11 +50,11 @@ def load_words(batch_size, seed, data_dir: str | None = None, window: int = 64,
                vocabulary_size: Annotated[int, "[2, inf)"] = 10_000):
     """The next word of a text, as `_task` gives it, by perplexity.
 
-    Words are what white space separates, in any encoding that contains ASCII; the end of a line is a
-    word, `<eos>`. The `vocabulary_size` most frequent of the training split are kept, `<unk>` counted,
-    which stands for all others. The first load writes the words' numbers to a cache
-    (`$SANTM_CACHE`, `$XDG_CACHE_HOME/santm_tf` or `~/.cache/santm_tf`, else the folder for temporary
-    files), four bytes a word; memory grows with the number of different words and not with the text.
+    White space separates words, in any encoding that contains ASCII. The end of a line is the word `<eos>`.
+    The `vocabulary_size` most frequent words of the training split are kept. `<unk>` is one of them and
+    stands for all others. The first load writes the words' numbers to a cache (`$SANTM_CACHE`,
+    `$XDG_CACHE_HOME/santm_tf` or `~/.cache/santm_tf`, else the folder for temporary files), four bytes a
+    word. Memory grows with the number of different words, not with the text.
 
     Args:
       batch_size: tracks that the text is cut into, B.
@@ -65,7 +65,7 @@ def load_words(batch_size, seed, data_dir: str | None = None, window: int = 64,
       vocabulary_size: ids at most, `<unk>` counted.
 
     Raises:
-      TaskError: a text that is missing or too short, or an option that cannot work.
+      TaskError: a text that is missing or too short.
     """
     _check("words", data_dir, "Penn Treebank or WikiText, https://huggingface.co/datasets/Salesforce/wikitext")
     text = parts(data_dir, at_words=True)
@@ -86,18 +86,13 @@ def load_words(batch_size, seed, data_dir: str | None = None, window: int = 64,
 def load_chars(batch_size, seed, data_dir: str | None = None, window: int = 128):
     """The next character of a text, as `_task` gives it, in bits per character.
 
-    A character is a byte, as is usual for enwik8 and text8; it is read from the text file itself.
-    Bytes that the training split does not have are one unknown character; a warning counts them.
+    A character is a byte, as is usual for enwik8 and text8. It is read from the text file itself.
+    Bytes that the training split does not have are one unknown character. A warning counts them.
 
     Args:
-      batch_size: tracks that the text is cut into, B.
-      seed: decides with the epoch where the training tracks begin.
       data_dir: a text file, or a folder of three whose names have train, valid and test in them. A
         single file is cut into 90, 5 and 5 %, as is usual for enwik8 and text8.
-      window: steps of a batch, T.
-
-    Raises:
-      TaskError: a text that is missing or too short, or an option that cannot work.
+      The others are those of `load_words`, and so is the error.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile() as file:
@@ -128,38 +123,28 @@ def load_chars(batch_size, seed, data_dir: str | None = None, window: int = 128)
 def _task(name, streams, counts, batch_size, seed, window, metric, score, lexicon):
     """A language model's task: x int32 `[B, T]`, and y the same one token later.
 
-    `chance` is the score of the training split's frequencies (each count plus one), which need no
-    context; a uniform guess scores `outputs` in perplexity, log2 of it in bits.
+    `chance` is the score of the training split's frequencies, each count plus one, without context.
+    A uniform guess scores `outputs` in perplexity, log2 of it in bits.
     """
     table = streams[0].table
     width = vocabulary.width(table)
     seen, _, tested = (np.bincount(table, row, width)[vocabulary.UNKNOWN:] for row in counts)
     share = (seen + 1) / (seen + 1).sum()
-    return Task(
-        name=name,
-        **_windows(name, streams, batch_size, seed, window),
-        length=window,
-        outputs=width,
-        return_sequences=True,
-        loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        weighted_metrics=[metric],
-        monitor=f"val_{metric.name}",
-        chance={metric.name: float(score(-(tested * np.log(share)).sum() / tested.sum()))},
-        vocabulary=width,
-        stateful=True,
-        lexicon=lexicon,
-    )
+    chance = {metric.name: float(score(-(tested * np.log(share)).sum() / tested.sum()))}
+    return Task(name=name, **_windows(name, streams, batch_size, seed, window), length=window, stateful=True,
+                vocabulary=width, lexicon=lexicon, outputs=width, return_sequences=True, chance=chance,
+                loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                weighted_metrics=[metric], monitor=f"val_{metric.name}")
 
 
 def _windows(name, streams, batch_size, seed, window):
-    """The fields `train`, `validation`, `test`, `epoch` and `steps_per_epoch` of a language model's `Task`.
+    """The fields of `by_epoch`.
 
     A split is cut into B contiguous tracks. Row i of a batch is a window of track i, and the next
-    batch goes on with the next window: the state is carried (`stateful`). Training takes whole windows
-    only; an epoch's tracks begin after an offset drawn from the seed and the epoch, which is at most
-    what whole windows leave over. Validation and test score every token but the first exactly once,
-    whatever B and T: y past a track's end is padding, of weight 0. B still decides where the B - 1
-    later tracks begin without a state, which matters the less the longer the tracks are.
+    batch goes on with the next window: the state is carried (`stateful`). Training uses whole windows
+    only. Its tracks begin after an offset drawn from the seed and the epoch, at most what whole windows
+    leave over. Validation and test score every token but the first exactly once, whatever B and T: y past a
+    track's end is padding, of weight 0. Each track begins without a state; in long tracks it matters little.
     """
     for stream, split in zip(streams, SPLITS, strict=True):
         if stream.length < 2:
@@ -195,9 +180,7 @@ def _windows(name, streams, batch_size, seed, window):
 
         return windows(stream, ends[:-1], -(-longest // window)).map(padded).prefetch(2)
 
-    train, epoch = by_epoch(drawn, steps)
-    return {"train": train.prefetch(2), "validation": fixed(streams[1]), "test": fixed(streams[2]),
-            "epoch": epoch, "steps_per_epoch": steps}
+    return by_epoch(drawn, steps, fixed(streams[1]), fixed(streams[2]))
 
 
 def _bytes(text):

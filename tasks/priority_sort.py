@@ -1,9 +1,11 @@
 """The priority sort task of Graves et al. 2014, arXiv 1410.5401, section 4.5."""
 
+import functools
+
 import tensorflow as tf
 
 from tasks import generated
-from tasks.generated import PADDING, exactly, of_lengths, pick, random_bits
+from tasks.generated import PADDING, pick, random_bits
 from tasks.task import Scale
 
 
@@ -15,16 +17,12 @@ def sequences(lengths, max_length, sorted, bits, key):
     the highest priorities are the target, the highest first. What follows is padding.
 
     Args:
-      lengths: L of each sequence, int32 `[B]`, at most `max_length`.
+      lengths, bits, key: see `copy.sequences`.
       max_length: int; sets T = max_length + 1 + min(sorted, max_length).
       sorted: how many vectors to give back.
-      bits: width of a vector.
-      key: int `[2]`, the random key that decides bits and priorities.
 
     Returns:
-      x `[B, T, bits + 2]`, the last two channels the priority and the end mark, `PADDING` in padded
-      steps; y `[B, T, bits]`, 0 where nothing is asked; and the weight `[B, T]`, 1 at the steps to
-      answer and 0 elsewhere.
+      As in `copy.sequences`; the last two channels of x are the priority and the end mark.
 
     >>> x, y, weight = sequences([1, 3], max_length=3, sorted=2, bits=5, key=[0, 0])
     >>> x.shape, y.shape
@@ -59,36 +57,21 @@ def load(batch_size, seed, min_length: int | None = None, max_length: int = 20,
          curriculum: bool = False, curriculum_epochs: int = 10):
     """Sorting random bits by priority: 20 vectors in and the 16 highest out, as in the paper.
 
-    The loss is that of `generated.bit_task`: guessing scores log(2) s / (L + 1 + s) with
-    s = min(sorted, L), with the padding masked.
+    Guessing scores log(2) s / (L + 1 + s) by the loss of `generated.bit_task`, s = min(sorted, L).
 
     Args:
-      min_length: fewest vectors in a sequence, in training and validation; by default `max_length`,
-        and 1 with a curriculum.
-      max_length: most vectors in a sequence there. Lengths are uniform between the two.
-      test_length: vectors in every test sequence, `max_length` by default.
+      min_length: by default `max_length`, and 1 with a curriculum.
       sorted: how many vectors to give back; all of them where there are fewer.
-      bits: width of a vector.
-      steps_per_epoch: batches in an epoch.
-      curriculum: whether the longest length in training rises, see `generated.Lengths`.
-      curriculum_epochs: epochs until it is `max_length`.
-
-    Raises:
-      TaskError: a length, width or count that cannot work.
+      The others are those of `copy.load`, and so is the error.
 
     >>> task = load(batch_size=4, seed=0, test_length=40)
     >>> [part.element_spec[0].shape for part in (task.train, task.test)]
     [TensorShape([4, 37, 10]), TensorShape([4, 57, 10])]
     """
-    if min_length is None:
-        min_length = 1 if curriculum else max_length
-    test_length = max_length if test_length is None else test_length
-
-    def make(drawn, longest, key):
-        return sequences(drawn, longest, sorted, bits, key)
-
+    min_length = min_length or (1 if curriculum else max_length)
     lengths = generated.lengths("length", min_length, max_length, curriculum, curriculum_epochs)
-    return generated.bit_task("priority_sort", of_lengths(lengths, make),
-                              of_lengths(exactly(test_length), make), batch_size, seed, steps_per_epoch,
+    test_length = test_length or max_length
+    return generated.bit_task("priority_sort", functools.partial(sequences, sorted=sorted, bits=bits),
+                              [lengths], [test_length], batch_size, seed, steps_per_epoch,
                               features=bits + 2, bits=bits, asked=min(sorted, test_length),
                               scales=(Scale("test_length", "length", max_length),))

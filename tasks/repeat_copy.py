@@ -1,11 +1,12 @@
 """The repeat copy task of Graves et al. 2014, arXiv 1410.5401, section 4.2."""
 
+import functools
 import math
 
 import tensorflow as tf
 
 from tasks import generated
-from tasks.generated import PADDING, Lengths, exactly, pick, random_bits
+from tasks.generated import PADDING, Lengths, pick, random_bits
 from tasks.task import Scale
 
 
@@ -20,18 +21,14 @@ def sequences(lengths, repeats, max_length, max_repeats, bits, key, known_repeat
     end mark beside it is our choice: a count at the mean is 0 and would leave its step blank.
 
     Args:
-      lengths: L of each sequence, int32 `[B]`, at most `max_length`.
+      lengths, bits, key: see `copy.sequences`.
       repeats: n of each sequence, int32 `[B]`, at most `max_repeats`.
       max_length, max_repeats: ints; they set T = max_length (max_repeats + 1) + 3.
-      bits: width of a vector.
-      key: int `[2]`, the random key that decides the bits.
-      known_repeats: the count is normalised as uniform on 1 ... known_repeats; `max_repeats` by
-        default.
+      known_repeats: the count is normalised as uniform on 1 ... known_repeats; `max_repeats` by default.
 
     Returns:
-      x `[B, T, bits + 3]`, the last three channels the start mark, the end mark and the count,
-      `PADDING` in padded steps; y `[B, T, bits + 1]`, the last channel the end marker, 0 where
-      nothing is asked; and the weight `[B, T]`, 1 at the steps to answer and 0 elsewhere.
+      As in `copy.sequences`, but x `[B, T, bits + 3]`, whose last three channels are the start mark, the
+      end mark and the count, and y `[B, T, bits + 1]`, whose last channel is the end marker.
 
     >>> x, y, weight = sequences([1, 2], [2, 1], max_length=2, max_repeats=2, bits=3, key=[0, 0])
     >>> x.shape, y.shape
@@ -42,7 +39,7 @@ def sequences(lengths, repeats, max_length, max_repeats, bits, key, known_repeat
     >>> print(x[0, :, -1].numpy(), y[0, :, -1].numpy())
     [ 0.  0.  1.  0.  0.  0. -1. -1. -1.] [0. 0. 0. 0. 0. 1. 0. 0. 0.]
     """
-    known_repeats = max_repeats if known_repeats is None else known_repeats
+    known_repeats = known_repeats or max_repeats
     length, count = (tf.convert_to_tensor(n, tf.int32)[:, None] for n in (lengths, repeats))
     step = tf.range(max_length * (max_repeats + 1) + 3)[None]
     vectors = random_bits([tf.shape(length)[0], max_length, bits], key)
@@ -67,45 +64,27 @@ def load(batch_size, seed, min_length: int = 1, max_length: int = 10, test_lengt
          steps_per_epoch: int = 200, curriculum: bool = False, curriculum_epochs: int = 10):
     """Repeating random bits: lengths and counts uniform from ranges, as in the paper.
 
-    The loss is that of `generated.bit_task`: guessing scores log(2) (L n + 1) / (L (n + 1) + 3), with
-    the padding masked.
+    Guessing scores log(2) (L n + 1) / (L (n + 1) + 3) by the loss of `generated.bit_task`.
 
     Args:
-      min_length: fewest vectors in a sequence, in training and validation.
-      max_length: most vectors in a sequence there.
-      test_length: vectors in every test sequence, `max_length` by default.
       max_repeats: most repeats in training and validation, where the fewest are 1.
       test_repeats: repeats in every test sequence, `max_repeats` by default. The paper tests on 20,
         where the normalised count is larger than any in training.
-      bits: width of a vector.
-      steps_per_epoch: batches in an epoch.
       curriculum: whether the longest length and the most repeats in training rise, see
         `generated.Lengths`.
       curriculum_epochs: epochs until they are `max_length` and `max_repeats`.
-
-    Raises:
-      TaskError: a length, width or count that cannot work.
+      The others are those of `copy.load`, and so is the error.
 
     >>> task = load(batch_size=4, seed=0, test_repeats=20)
     >>> [part.element_spec[0].shape for part in (task.train, task.test)]
     [TensorShape([4, 113, 11]), TensorShape([4, 213, 11])]
     """
-    test_length = max_length if test_length is None else test_length
-    test_repeats = max_repeats if test_repeats is None else test_repeats
-
-    def drawn_from(lengths, repeats):
-        def draw(count, key, epoch):
-            length_key, repeat_key, bit_key = tf.unstack(tf.random.split(key, 3))
-            return sequences(lengths.draw(count, length_key, epoch),
-                             repeats.draw(count, repeat_key, epoch),
-                             lengths.longest, repeats.longest, bits, bit_key, max_repeats)
-
-        return draw
-
     lengths = generated.lengths("length", min_length, max_length, curriculum, curriculum_epochs)
-    return generated.bit_task("repeat_copy", drawn_from(lengths, Lengths(1, max_repeats, lengths.epochs)),
-                              drawn_from(exactly(test_length), exactly(test_repeats)),
+    tested = test_length or max_length, test_repeats or max_repeats
+    return generated.bit_task("repeat_copy",
+                              functools.partial(sequences, bits=bits, known_repeats=max_repeats),
+                              [lengths, Lengths(1, max_repeats, lengths.epochs)], tested,
                               batch_size, seed, steps_per_epoch, features=bits + 3, bits=bits + 1,
-                              asked=test_length * test_repeats + 1,
+                              asked=math.prod(tested) + 1,
                               scales=(Scale("test_length", "length", max_length),
                                       Scale("test_repeats", "number of repeats", max_repeats)))

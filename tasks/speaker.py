@@ -25,8 +25,7 @@ def log_mel(samples, rate):
     """`log(1e-6 + mel |STFT|)`: 40 mels from 125 Hz to half the rate, Hann windows of 25 ms each 10 ms.
 
     Args:
-      samples: `[n]` float32 in [-1, 1].
-      rate: samples a second.
+      samples: `[n]` float32 in [-1, 1]. rate: samples a second.
 
     Returns:
       `[frames, 40]` float32; no frame where the samples are shorter than a window.
@@ -40,14 +39,13 @@ def log_mel(samples, rate):
 
 
 def random_groups(speakers, utterances, key):
-    """Recordings of one speaker put together at random, each at most once.
+    """Groups of a speaker's recordings, drawn at random. No recording is in two groups.
 
-    What is left over of a speaker, fewer than `utterances`, is another rest with each key.
+    Fewer than `utterances` of a speaker are left over; which ones depends on the key.
 
     Args:
       speakers: of each recording, ints `[n]` in ascending order.
-      utterances: recordings in a sequence, k.
-      key: int `[2]`, the random key.
+      utterances: recordings in a sequence, k. key: int `[2]`, the random key.
 
     Returns:
       int64 `[m, k]`, the recordings of each sequence. m follows from the speakers alone.
@@ -73,25 +71,24 @@ def load(batch_size, seed, data_dir: str | None = None, utterances: int = 4,
 
     x is float32 `[B, T, 40]`, `log_mel` less the training frames' mean and divided by their deviation
     (per mel), kept within 10 either way and followed by `PADDING`; y int32 `[B]`, the speaker's place
-    in the order of names. T is the longest sequence that can be joined, or `max_length`.
+    in the order of names. T is the longest possible sequence, or `max_length`.
 
-    Recordings are split per speaker before they are joined. The free spoken digit dataset has a
-    convention, names `digit_speaker_index.wav` with index 0 to 4 for the test; where all names are so,
-    5 to 9 are for validation. Otherwise a tenth of each is, by `archive.split`. Validation and test
-    hold as many rounds of fixed joins as there are utterances in one, so about one per recording.
+    Each speaker's recordings are split first, then put together. Where all are named
+    `digit_speaker_index.wav`, as in the free spoken digit dataset, index 0 to 4 is for the test and 5 to 9
+    for validation. Otherwise `archive.split` splits them. Validation and test go through the recordings
+    `utterances` times, in other groups each time, so they have about one sequence per recording.
 
     Recordings that are damaged, or shorter than a window, are left out, and a warning counts them.
 
     Args:
-      seed: decides what is joined in each training epoch, and its order.
+      seed: decides the groups and the order of each training epoch.
       data_dir: folder or zip of 16-bit wav files at one sample rate, in one folder per speaker, or
         all in one folder and named as above or `speaker_anything.wav`.
       utterances: recordings of one speaker in a sequence.
       max_length: frames of a sequence at most; what is beyond is cut off.
 
     Raises:
-      TaskError: data that are missing, of several sample rates, or too few; an option that cannot
-        work.
+      TaskError: data that are missing, of several sample rates, or too few.
     """
     if data_dir is None:
         raise TaskError("--data_dir: --task=speaker needs a folder or zip of wav files, for instance the "
@@ -103,21 +100,15 @@ def load(batch_size, seed, data_dir: str | None = None, utterances: int = 4,
     steps = min(steps, max_length or steps)
     flat = _normalised(np.concatenate(frames), np.repeat(parts == TRAIN, lengths))
     tested = np.bincount(y[parts == TEST]) // utterances
-    return Task(
-        name="speaker",
-        **_sequences(flat, lengths, y, parts, steps, utterances, batch_size, seed),
-        features=MELS,
-        padding=PADDING,
-        **classification(len(classes), chance=float(tested.max() / tested.sum())),
-        classes=classes.tolist(),
-    )
+    return Task(name="speaker", **_sequences(flat, lengths, y, parts, steps, utterances, batch_size, seed),
+                features=MELS, padding=PADDING, classes=classes.tolist(),
+                **classification(len(classes), chance=float(tested.max() / tested.sum())))
 
 
 def _sequences(flat, lengths, y, parts, steps, utterances, batch_size, seed):
-    """The fields `train`, `validation`, `test`, `epoch` and `steps_per_epoch` of the `Task`."""
+    """The fields of `by_epoch`."""
     with tf.device("CPU:0"):  # where tf.data runs
-        rows = tf.RaggedTensor.from_row_lengths(flat, lengths)
-        y_of = tf.constant(y)
+        rows, y_of = tf.RaggedTensor.from_row_lengths(flat, lengths), tf.constant(y)
 
     def batches(part, keys, **options):
         own = np.flatnonzero(parts == part)
@@ -138,9 +129,7 @@ def _sequences(flat, lengths, y, parts, steps, utterances, batch_size, seed):
 
     sequences = int(sum(np.bincount(y[parts == TRAIN]) // utterances))
     stored.enough("speaker", batch_size, sequences)
-    train, epoch = by_epoch(drawn, sequences // batch_size)
-    return {"train": train.prefetch(2), "validation": fixed(VALIDATION), "test": fixed(TEST), "epoch": epoch,
-            "steps_per_epoch": sequences // batch_size}
+    return by_epoch(drawn, sequences // batch_size, fixed(VALIDATION), fixed(TEST))
 
 
 def _split(archive, utterances):
@@ -163,7 +152,7 @@ def _split(archive, utterances):
 
 
 def _normalised(flat, training):
-    """Frames less the training frames' mean, divided by their deviation, within `LIMIT`; in place."""
+    """Normalises frames in place, by the mean and deviation of those in training."""
     seen = flat[training]
     flat -= seen.mean(0, np.float64).astype(np.float32)
     flat /= np.maximum(seen.std(0, dtype=np.float64), 1e-3).astype(np.float32)
@@ -210,8 +199,7 @@ def _recordings(archive, names, speakers):
         name = next(name for name, rate in rates.items() if rate != usual)
         raise TaskError(f"{archive.path}: {name} has {rates[name]} Hz and most others {usual} Hz; resample "
                         "them to one rate")
-    lost = sorted(set(speakers) - {speaker for _, speaker, *_ in found})
-    if lost:
+    if lost := sorted(set(speakers) - {speaker for _, speaker, *_ in found}):
         raise TaskError(f"{archive.path}: no recording of {lost[0]} can be used, the first is {damaged[0]}")
     report(damaged, len(names), "recordings", "cannot be used and are left out")
     return zip(*found, strict=True)

@@ -11,13 +11,13 @@ def splits(name, show, train, validation, test, *, seed, batch_size, noun="seque
 
     Args:
       name: the task's, for errors; noun: what an example is.
-      show: from an epoch's key int64 `[2]`, or None outside training, to a function that makes a batch of
-        examples' numbers `[b]`.
+      show: from an epoch's key int64 `[2]`, or None outside training, to a function from examples' numbers
+        `[b]` to their batch.
       train, validation, test: numbers of examples.
       seed: decides the order, with the epoch. batch_size: examples in a batch.
 
     Returns:
-      The fields `train`, `validation`, `test`, `epoch` and `steps_per_epoch` of a `Task`.
+      The fields of `by_epoch`.
 
     Raises:
       TaskError: a batch takes more than there are.
@@ -36,10 +36,8 @@ def splits(name, show, train, validation, test, *, seed, batch_size, noun="seque
         return batches(tf.random.experimental.stateless_shuffle(tf.constant(train), key), key,
                        drop_remainder=True)
 
-    steps = len(train) // batch_size
-    data, epoch = by_epoch(shuffled, steps)
-    return {"train": data.prefetch(2), "validation": batches(validation).prefetch(2),
-            "test": batches(test).prefetch(2), "epoch": epoch, "steps_per_epoch": steps}
+    return by_epoch(shuffled, len(train) // batch_size, batches(validation).prefetch(2),
+                    batches(test).prefetch(2))
 
 
 def enough(name, batch_size, count, noun="sequences"):

@@ -23,16 +23,13 @@ class Scale(NamedTuple):
 class Task:
     """Data, loss and metrics of one task.
 
-    A batch is `(x, y)` or `(x, y, sample_weight)`: x `[B, T, features]`, or tokens `[B, T]`; y
-    whatever the loss takes beside logits `[B, outputs]`, or `[B, T, outputs]` with
-    `return_sequences`.
+    A batch is `(x, y)` or `(x, y, sample_weight)`: x `[B, T, features]`, or tokens `[B, T]`; y as the
+    loss takes it beside logits `[B, outputs]`, with `return_sequences` `[B, T, outputs]`.
 
     Attributes:
       name: the task's name in the registry.
-      train: one pass is one epoch. Every batch is full; each epoch's content follows from the seed
-        and `epoch` alone.
-      validation: for choosing the checkpoint. The last batch may be smaller.
-      test: never used for choosing. The last batch may be smaller.
+      train: one pass is one epoch. Every batch is full. The seed and `epoch` decide its content.
+      validation, test: for choosing the checkpoint, and for the score. The last batch may be smaller.
       epoch: counts the passes over `train` begun so far. Assign it to continue a run at that epoch.
       steps_per_epoch: batches in one pass over `train`.
       outputs: width of the output layer, which gives logits.
@@ -43,12 +40,11 @@ class Task:
       features: width of one input step, d; None for tokens.
       length: T where every sequence has the same length, else None.
       return_sequences: an output at each step, or one at the last valid step.
-      padding: value that fills x at padded steps, for `tf.keras.layers.Masking`; None if nothing is
-        padded.
+      padding: value that fills x at padded steps, for `tf.keras.layers.Masking`; None for no padding.
       vocabulary: how many tokens there are, where x is int32 `[B, T]`, token 0 being padding; else None.
       stateful: row i of a batch goes on where row i of the batch before it ended.
-      classes: the classes' names in their order, where there are names.
-      lexicon: of tokens that are parts of a text, function that gives a `vocabulary.Lexicon`.
+      classes: the classes' names in their order, or None.
+      lexicon: function that gives the `vocabulary.Lexicon` of tokens that are parts of a text, or None.
       side: of the square image whose pixels are the steps, row by row; else None.
       scales: in what the test sequences may be longer than those in training.
     """
@@ -82,10 +78,9 @@ def classification(classes, chance, monitor="val_loss"):
     """The fields of a `Task` that names one class a sequence: outputs, loss, metrics, what to monitor.
 
     Args:
-      classes: how many.
-      chance: the accuracy of guessing.
-      monitor: "val_loss", or "val_accuracy" where so few sequences validate that the loss picks an early
-        epoch, unsure of everything.
+      classes: how many. chance: the accuracy of guessing.
+      monitor: "val_loss"; or "val_accuracy" where few sequences validate. Their loss is lowest at an early
+        epoch, which is unsure of everything.
 
     >>> classification(10, chance=0.1)["chance"]
     {'accuracy': 0.1}
@@ -115,8 +110,8 @@ def regression(chance):
             "metrics": [tf.keras.metrics.MeanSquaredError("mse")], "chance": {"mse": chance}}
 
 
-def by_epoch(make, steps):
-    """A dataset whose n-th pass is `make(n)`, and the variable that counts the passes begun.
+def by_epoch(make, steps, validation, test):
+    """The five fields of a `Task` that are its data. The n-th pass over `train` is `make(n)`.
 
     `Dataset.shuffle` depends on the global seed and forgets its place when a run is resumed. Here
     an epoch is a pure function of its number.
@@ -124,11 +119,10 @@ def by_epoch(make, steps):
     Args:
       make: from an int64 scalar, the epoch from 0, to a dataset.
       steps: elements in each of those datasets.
+      validation, test: datasets, always the same.
 
-    Returns:
-      The dataset and an int64 `tf.Variable`.
-
-    >>> data, epoch = by_epoch(lambda n: tf.data.Dataset.from_tensors(10 * n), steps=1)
+    >>> fields = by_epoch(lambda n: tf.data.Dataset.from_tensors(10 * n), 1, None, None)
+    >>> data, epoch = fields["train"], fields["epoch"]
     >>> [int(next(iter(data))) for _ in range(3)], int(epoch)
     ([0, 10, 20], 3)
     >>> epoch.assign(7); int(next(iter(data)))  # doctest: +ELLIPSIS
@@ -138,4 +132,5 @@ def by_epoch(make, steps):
     with tf.device("CPU:0"):  # where tf.data runs
         epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
     data = tf.data.Dataset.from_tensors(0).flat_map(lambda _: make(epoch.assign_add(1) - 1))
-    return data.apply(tf.data.experimental.assert_cardinality(steps)), epoch
+    train = data.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)
+    return {"train": train, "validation": validation, "test": test, "epoch": epoch, "steps_per_epoch": steps}

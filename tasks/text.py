@@ -21,19 +21,12 @@ WORD = re.compile(r"\w+(?:'\w+)*")
 
 
 class Document(NamedTuple):
-    """One document as its source has it.
+    """One document as its source has it."""
 
-    Attributes:
-      where: what to call it in an error: its file, or its file and line.
-      label: its class's name.
-      content: bytes of UTF-8, or the int32 numbers of its words.
-      test: whether it is of a test split that the source has.
-    """
-
-    where: str
-    label: str
-    content: bytes | np.ndarray
-    test: bool = False
+    where: str  # its name in an error: its file, or its file and line
+    label: str  # its class's name
+    content: bytes | np.ndarray  # UTF-8, or the int32 numbers of its words
+    test: bool = False  # whether it is of a test split that the source has
 
 
 def load(batch_size, seed, data_dir: str | None = None, level: Literal["word", "char"] = "word",
@@ -42,12 +35,12 @@ def load(batch_size, seed, data_dir: str | None = None, level: Literal["word", "
 
     x is int32 `[B, T]`, T being `max_length` or the longest document if that is shorter, and y int32
     `[B]`, the class's place in the order of the classes' names. Words are runs of letters, digits and
-    inner apostrophes, in small letters; characters are taken as they are. Ids come from the training
-    split: 0 is padding, 1 an unknown token, the rest are the most frequent ones.
+    inner apostrophes, in small letters. Characters stay as they are. Ids come from the training split:
+    0 is padding, 1 an unknown token, the rest are the most frequent ones.
 
-    A tenth of each class is for validation and a tenth for the test, by `archive.split`; where there is
-    a test split (IMDB, test.csv), a tenth of the training documents is for validation. Documents
-    without a token are left out and bytes that are not UTF-8 are read as U+FFFD; a warning counts both.
+    `archive.split` gives a tenth of each class to validation and a tenth to the test. Where the source has
+    a test split (IMDB, test.csv), it gives a tenth of the training documents to validation. Documents
+    without a token are left out. Bytes that are not UTF-8 are read as U+FFFD. A warning counts both.
 
     Args:
       data_dir: a folder or zip with one folder per class, such as NLTK's movie_reviews; a CSV file of
@@ -86,16 +79,12 @@ def load(batch_size, seed, data_dir: str | None = None, level: Literal["word", "
             lambda text: _tokens(text.decode("utf-8-sig", "replace"), level)[:max_length], numbers, table)
 
     tested = np.bincount(y[parts == TEST])
-    return Task(
-        name="text",
-        **stored.splits("text", lambda key: batch, *(np.flatnonzero(parts == part) for part in range(3)),
-                        seed=seed, batch_size=batch_size, noun="documents"),
-        padding=vocabulary.PADDING,
-        **classification(len(classes), chance=float(tested.max() / tested.sum()), monitor="val_accuracy"),
-        vocabulary=vocabulary.width(table),
-        classes=classes,
-        lexicon=lexicon if numbers else None,
-    )
+    data = stored.splits("text", lambda key: batch, *(np.flatnonzero(parts == part) for part in range(3)),
+                         seed=seed, batch_size=batch_size, noun="documents")
+    guess = float(tested.max() / tested.sum())
+    return Task(name="text", **data, padding=vocabulary.PADDING, vocabulary=vocabulary.width(table),
+                classes=classes, lexicon=lexicon if numbers else None,
+                **classification(len(classes), chance=guess, monitor="val_accuracy"))
 
 
 def _labelled(found, data_dir):
@@ -115,9 +104,9 @@ def _labelled(found, data_dir):
 
 
 def _tokenised(documents, level, max_length):
-    """`(where, label, digest, test)` of each document that has a token, its tokens' numbers, and of which.
+    """Of each document that has a token `(where, label, digest, test)`, and its tokens' numbers.
 
-    What comes last is `{token: number}`, empty where a source has numbers alone.
+    Third comes `{token: number}`, empty where the source has numbers alone.
     """
     numbers, found, tokens, mended, empty, labels = vocabulary.numbering(), [], [], [], [], []
     for where, label, content, test in documents:
@@ -190,7 +179,7 @@ def _rows(path, test=False):
 
 
 def _imdb(path):
-    """The documents of imdb.npz: lists of words' numbers, and two splits."""
+    """The documents of imdb.npz: words' numbers, in two splits."""
     try:
         with np.load(path, allow_pickle=True) as file:
             parts = [(part, file[f"x_{part}"], file[f"y_{part}"]) for part in ("train", "test")]

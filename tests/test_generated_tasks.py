@@ -233,9 +233,9 @@ def test_ten_thousand_items(vectors, bits):
 def test_the_test_split_is_as_long_as_asked_and_drawn_16_at_a_time(count, monkeypatch):
     drawn, sequences = set(), associative_recall.sequences
 
-    def spy(items, *rest):
+    def spy(items, *rest, **options):
         drawn.add(items.shape[0])
-        return sequences(items, *rest)
+        return sequences(items, *rest, **options)
 
     monkeypatch.setattr(associative_recall, "sequences", spy)
     task, whole = short("associative_recall", test_sequences=count), short("associative_recall")
