@@ -2,22 +2,20 @@
 
 import tensorflow as tf
 
+from baselines.layer import steps_of
 from santm_tf.scan import scan, swap_time
 
 
 def linear_recurrence(a, b):
     """`h_t = a_t h_{t-1} + b_t`, `h_{-1} = 0`, for all t in `ceil(log2 T)` rounds.
 
-    Steps compose associatively, `(a', b') o (a, b) = (a' a, a' b + b')`; round k composes each with the
+    Steps compose associatively, `(a', b') o (a, b) = (a' a, a' b + b')`. Round k composes each with the
     one `2^k` before it (Hillis and Steele, "Data parallel algorithms", 1986): T log T products. The
-    gradient is the same recurrence backwards, and nothing but a and h is kept for it:
+    gradient is the same recurrence backwards, and keeps only a and h:
     `g_t = dh_t + a_{t+1} g_{t+1}`, `da_t = g_t h_{t-1}`, `db_t = g_t`.
 
     Args:
-      a, b: `[B, T, ...]`, the same shape, T >= 1. Products of a must stay finite: meant for `|a| <= 1`.
-
-    Returns:
-      h, `[B, T, ...]`.
+      a, b: `[B, T, ...]`, the shape of h, T >= 1. Products of a must stay finite: meant for `|a| <= 1`.
 
     >>> import tensorflow as tf
     >>> from baselines.associative_scan import linear_recurrence
@@ -67,21 +65,17 @@ def selective_scan(x, delta, a, b, c, chunk_length=None):
     authors' code. A is diagonal: each feature of x has N states of its own. A step with
     `delta_t = 0` holds the state exactly.
 
-    With a chunk_length L, time is cut into chunks that run side by side, twice: from a state of zero,
-    for what each chunk adds to the state (of what enters it, it keeps `exp(A sum delta)`); then from
-    the state that enters it, which is a `linear_recurrence` over the chunks. That is twice the work
-    and `2 L + log2(T / L)` steps one after the other instead of T. Where T is known and at most 2 L,
-    it is one chunk. Of the size `[B, T, N, E]` only the states are kept for the gradient, one copy a pass.
+    Chunks of L steps run side by side, twice. The first pass starts from zero and gives what a chunk adds
+    to the state; a chunk keeps `exp(A sum delta)` of the state that enters it. A `linear_recurrence` over
+    the chunks gives the states that enter, and the second pass starts from them. That is twice the work,
+    in `2 L + log2(T / L)` steps one after the other instead of T. A known T of at most 2 L is one chunk.
+    The gradient keeps the states, `[B, T, N, E]`, once a pass.
 
     Args:
-      x: `[B, T, E]`.
-      delta: step sizes `[B, T, E]`, not negative.
+      x, delta: `[B, T, E]`, the result's shape. Step sizes delta are not negative.
       a: A, `[N, E]`, not positive.
       b, c: `[B, T, N]`.
-      chunk_length: L; None for the recurrence as it stands, step by step.
-
-    Returns:
-      y, `[B, T, E]`.
+      chunk_length: L; None for all steps one after the other.
 
     >>> import tensorflow as tf
     >>> from baselines.associative_scan import selective_scan
@@ -89,9 +83,8 @@ def selective_scan(x, delta, a, b, c, chunk_length=None):
     >>> selective_scan(one, one, tf.zeros([1, 1]), one, one).numpy().ravel().tolist()
     [1.0, 2.0, 3.0]
     """
-    known = x.shape[1] is not None
-    rows, steps = tf.shape(x)[0], x.shape[1] if known else tf.shape(x)[1]
-    single = chunk_length is None or (known and steps <= 2 * chunk_length)
+    rows, steps = tf.shape(x)[0], steps_of(x)
+    single = chunk_length is None or (isinstance(steps, int) and steps <= 2 * chunk_length)
     chunks = 1 if single else -(-steps // chunk_length)
     length = -(-steps // chunks)
     states, features = a.shape

@@ -14,8 +14,6 @@ from santm_tf.errors import at_least
 from santm_tf.ops import product
 from santm_tf.shards import Sharded
 
-_STEP_SIZES = 1e-3, 1e-1  # of the first step sizes, log-uniform
-
 
 @tf.keras.utils.register_keras_serializable("baselines")
 class MambaBlock(Configured):
@@ -28,17 +26,14 @@ class MambaBlock(Configured):
 
     Gu and Dao 2023, arXiv 2312.00752, algorithm 2 and figure 3. x and z have E = expand * W features,
     d has ceil(W / 16). First values are the paper's (section 3.6): `A = -(1 .. N)` for each feature,
-    kept as its log; `D = 1`; b_delta such that `softplus(b_delta)` is log-uniform in [0.001, 0.1].
-    The state space runs in float32 whatever the policy. A masked step holds the state, and enters the
-    convolution as zero.
+    kept as its log; `D = 1`; `softplus(b_delta)` log-uniform in [0.001, 0.1]. The state space runs in
+    float32 whatever the policy. A masked step holds the state, and enters the convolution as zero.
 
     Args:
       state_size, conv_width, expand: see `make`.
       dropout: share of the block's output dropped before the residual.
-      chunk_length: steps that run one after the other, chunks running side by side; None for the
-        whole sequence, step by step. The same up to rounding (`selective_scan`). Where a step fills
-        the machine by itself, step by step does less work: 2 cores under XLA at B=16, T=1024
-        (benchmarks/mamba.py).
+      chunk_length: see `selective_scan`. None does less work where one step fills the machine: 2 cores
+        under XLA at B=16, T=1024 (benchmarks/mamba.py).
       jit_compile: compile the state space with XLA and run it on slices of the batch side by side.
 
     Input `[B, T, W]` and a mask `[B, T]`; output `[B, T, W]`.
@@ -65,35 +60,27 @@ class MambaBlock(Configured):
         taps = self._config["conv_width"]
         weight, uniform = self.add_weight, tf.keras.initializers.RandomUniform
         self.scale = weight("scale", [width], initializer="ones")
-        self.input_kernel = weight("input_kernel", [width, 2 * inner], initializer="glorot_uniform")
-        self.conv_kernel = weight("conv_kernel", [taps, inner], initializer=uniform(
-            -taps ** -0.5, taps ** -0.5))
+        self.input_kernel = weight("input_kernel", [width, 2 * inner])
+        self.conv_kernel = weight("conv_kernel", [taps, inner], initializer=uniform(-taps**-0.5, taps**-0.5))
         self.conv_bias = weight("conv_bias", [inner], initializer="zeros")
-        self.select_kernel = weight("select_kernel", [inner, rank + 2 * states],
-                                    initializer="glorot_uniform")
-        self.step_kernel = weight("step_kernel", [rank, inner],
-                                  initializer=uniform(-rank ** -0.5, rank ** -0.5))
+        self.select_kernel = weight("select_kernel", [inner, rank + 2 * states])
+        self.step_kernel = weight("step_kernel", [rank, inner], initializer=uniform(-rank**-0.5, rank**-0.5))
         # Read in float32 under half precision too: a small step size would be lost.
         self.step_bias = weight("step_bias", [inner], initializer=_step_bias, experimental_autocast=False)
         self.log_a = weight("log_a", [states, inner], initializer=_log_a, experimental_autocast=False)
         self.skip = weight("skip", [inner], initializer="ones")
-        self.output_kernel = weight("output_kernel", [inner, width], initializer="glorot_uniform")
+        self.output_kernel = weight("output_kernel", [inner, width])
         super().build(input_shape)
 
     def call(self, inputs, mask=None, training=None):
         states, rank = self._config["state_size"], self.step_kernel.shape[0]
         x, z = tf.split(product(rms_norm(inputs, self.scale), self.input_kernel), 2, -1)
-        if mask is not None:
-            x *= tf.cast(mask, x.dtype)[..., None]
-        x = tf.nn.silu(self._convolve(x))
+        x = tf.nn.silu(self._convolve(only_valid(x, mask)))
         d, b, c = tf.split(product(x, self.select_kernel), [rank, states, states], -1)
         delta = tf.nn.softplus(tf.cast(product(d, self.step_kernel), self.step_bias.dtype) + self.step_bias)
-        if mask is not None:
-            delta *= tf.cast(mask, delta.dtype)[..., None]
-        batched = tuple(tf.cast(v, delta.dtype) for v in (x, delta, b, c))
+        batched = tuple(tf.cast(v, delta.dtype) for v in (x, only_valid(delta, mask), b, c))
         y = self._scan(batched, -tf.exp(self.log_a), self._config["chunk_length"])
-        y = tf.cast(y, x.dtype) + self.skip * x
-        y = product(y * tf.nn.silu(z), self.output_kernel)
+        y = product((tf.cast(y, x.dtype) + self.skip * x) * tf.nn.silu(z), self.output_kernel)
         return inputs + self._dropout(y, training=training)
 
     def _convolve(self, x):
@@ -106,15 +93,12 @@ class MambaBlock(Configured):
 class Mamba(SequenceLayer):
     """`rms(block_L(... block_1(x W + b)))`: a stack of `MambaBlock`s of one width.
 
-    Gu and Dao 2023, arXiv 2312.00752; the dense layer in front takes the place of an embedding.
+    Gu and Dao 2023, arXiv 2312.00752. The dense layer in front takes the place of an embedding.
 
     Args:
-      units, layers: see `make`.
-      state_size, conv_width, expand, dropout, chunk_length, jit_compile: the blocks'.
-      return_sequences: an output at each step, or at the last valid one.
+      units, layers: see `make`. The others: see `MambaBlock`.
 
-    Input `[B, T, d]`; output `[B, T, W]` or `[B, W]`. A mask `[B, T]` leaves out padding before or
-    after the sequence; outputs at masked steps mean nothing.
+    Input and output: see `SequenceLayer`. Padding is before or after; outputs there mean nothing.
 
     Raises:
       ArgumentError: a size below 1.
@@ -183,12 +167,8 @@ def cost(features, units, steps, layers=2, state_size=16, conv_width=4, expand=2
     `6 W E + 2 E (r + 2 N) + 2 r E`   maps in and out, to the step size, B and C, and back
     `6 N E`                           `h = exp(delta A) h + delta B x`, `y = C h`
     `(2 J + 10) E + 5 W`              a convolution over J steps, gates; norm and residual
-    In C = ceil(T / chunk_length) chunks side by side, where that is more than two, `4 N E` a step more and
-    `3 N E C ceil(log2 C)`. Then `(2 d + 1) T W` for the embedding and 4 W for the last norm. The state is
-    a block's N E.
-
-    Args:
-      chunk_length: None for step by step.
+    C = ceil(T / chunk_length) chunks, where C > 2, add `4 N E` a step and `3 N E C ceil(log2 C)`. There are
+    `(2 d + 1) T W` for the embedding and 4 W for the last norm. The state is a block's N E.
 
     >>> cost(1, 32, 784).flops > cost(1, 32, 784, chunk_length=None).flops
     True
@@ -216,8 +196,7 @@ def _scan_slice(batched, a, chunk_length):
 
 
 def _step_bias(shape, dtype=None, **_):
-    low, high = (math.log(v) for v in _STEP_SIZES)
-    delta = tf.exp(tf.keras.initializers.RandomUniform(low, high)(shape, dtype))
+    delta = tf.exp(tf.keras.initializers.RandomUniform(math.log(1e-3), math.log(1e-1))(shape, dtype))
     return tf.math.log(tf.math.expm1(delta))  # the inverse of softplus
 
 

@@ -9,12 +9,7 @@ from santm_tf.packing import at_steps
 def last_valid(outputs, mask=None):
     """The output at each sequence's last valid step; zeros where no step is valid.
 
-    Args:
-      outputs: `[B, T, H]`.
-      mask: bool `[B, T]`, True where a step is valid; None where all are.
-
-    Returns:
-      `[B, H]`.
+    From `[B, T, H]` to `[B, H]`, by a bool mask `[B, T]`, True where a step is valid; None where all are.
 
     >>> import tensorflow as tf
     >>> from baselines.pooling import last_valid
@@ -29,9 +24,7 @@ def last_valid(outputs, mask=None):
 
 
 def mean_valid(outputs, mask=None):
-    """The mean of each sequence's outputs over its valid steps; zeros where no step is valid.
-
-    Arguments and result as of `last_valid`.
+    """The mean of each sequence's outputs over its valid steps. Arguments and shapes: see `last_valid`.
 
     >>> import tensorflow as tf
     >>> from baselines.pooling import mean_valid

@@ -11,8 +11,6 @@ from baselines.pooling import last_valid, mean_valid
 from santm_tf.analysis import cost as costs
 from santm_tf.errors import ArgumentError, at_least
 
-_POSITIONS = "learned", "sinusoidal"
-
 
 @tf.keras.utils.register_keras_serializable("baselines")
 class EncoderBlock(Configured):
@@ -25,12 +23,11 @@ class EncoderBlock(Configured):
     each part instead of after (Xiong et al. 2020, arXiv 2002.04745), which needs no warm-up.
 
     Args:
-      attention_heads: A; divides the width.
-      feed_forward: the hidden width (default 4 W).
+      attention_heads, feed_forward: see `make`.
       dropout: share of each part's output dropped before the residual.
 
-    Input `[B, T, W]` and `allowed`, bool, broadcast to `[B, A, T, T]`: whether a query (second to last
-    axis) may see a key (last), None for all. Output `[B, T, W]`.
+    Input and output `[B, T, W]`. `allowed`, bool, broadcast to `[B, A, T, T]`, says whether a query (second
+    to last axis) may see a key (last); None for all.
 
     >>> import tensorflow as tf
     >>> from baselines.transformer import EncoderBlock
@@ -60,8 +57,7 @@ class EncoderBlock(Configured):
         super().build(input_shape)
 
     def call(self, inputs, allowed=None, training=None):
-        z = self._attend(self.attention_norm(inputs), allowed)
-        z = inputs + self._dropout(z, training=training)
+        z = inputs + self._dropout(self._attend(self.attention_norm(inputs), allowed), training=training)
         return z + self._dropout(self.feed(self.hidden(self.feed_norm(z))), training=training)
 
     def _attend(self, x, allowed):
@@ -81,23 +77,22 @@ class EncoderBlock(Configured):
 class Transformer(SequenceLayer):
     """`norm(block_L(... block_1(dropout(x W + b + positions))))`: a pre-norm encoder of `EncoderBlock`s.
 
-    Vaswani et al. 2017, arXiv 1706.03762; positions "sinusoidal" are its section 3.5. With
-    `patch > 1` so many consecutive steps are joined into one token, `[B, T, d]` to `[B, T/patch, patch d]`
-    (as Dosovitskiy et al. 2020, arXiv 2010.11929, do with images), the last one filled up with zeros.
+    Vaswani et al. 2017, arXiv 1706.03762; positions "sinusoidal" are its section 3.5. A token is `patch`
+    consecutive steps, `[B, T, d]` to `[B, T/patch, patch d]`, the last one filled up with zeros
+    (Dosovitskiy et al. 2020, arXiv 2010.11929, do so with images).
 
-    With `return_sequences=False` the output is the last valid token's if `causal`, since that is the
-    only one that has seen everything; else the mean over valid tokens.
+    Without `return_sequences` the output is the mean over valid tokens. If `causal` it is the last valid
+    token's, since no other has seen everything.
 
     Args:
       units, layers, attention_heads, feed_forward, positions, causal: see `make`.
       max_length: the longest sequence in steps; learned positions need it.
-      patch: steps a token. More than 1 goes with `return_sequences=False` only: a token has one
-        output, and it has seen the token's later steps.
+      patch: steps a token. More than 1 goes without `return_sequences` only: a token has one output,
+        which has seen the token's later steps.
       dropout: share dropped in the blocks, and of the sum of embeddings and positions.
-      return_sequences: an output at each step, or one.
 
-    Input `[B, T, d]`; output `[B, T, W]` or `[B, W]`. A mask `[B, T]` leaves steps out as keys and
-    from the mean; outputs at masked steps mean nothing.
+    Input and output: see `SequenceLayer`. Masked steps are left out as keys and from the mean; outputs
+    there mean nothing.
 
     Raises:
       ArgumentError: sizes below 1, heads that do not divide W, unknown positions, learned positions
@@ -118,7 +113,8 @@ class Transformer(SequenceLayer):
         at_least("Transformer", 1, units=units, layers=layers, attention_heads=attention_heads, patch=patch)
         _require(units % attention_heads == 0,
                  f"attention_heads={attention_heads}; it must divide units={units}")
-        _require(positions in _POSITIONS, f"positions={positions!r}; use 'learned' or 'sinusoidal'")
+        _require(positions in ("learned", "sinusoidal"),
+                 f"positions={positions!r}; use 'learned' or 'sinusoidal'")
         _require(positions == "sinusoidal" or max_length, "positions='learned' needs max_length, the longest "
                  "sequence in steps; sequences of unknown length go with 'sinusoidal'")
         _require(patch == 1 or not return_sequences,
@@ -160,10 +156,10 @@ class Transformer(SequenceLayer):
             return x, mask
         steps, batch = steps_of(x), tf.shape(x)[0]
         tokens = -(-steps // patch)
-        x = tf.pad(x, [[0, 0], [0, tokens * patch - steps], [0, 0]])
+        missing = [0, tokens * patch - steps]
+        x = tf.pad(x, [[0, 0], missing, [0, 0]])
         if mask is not None:
-            mask = tf.pad(mask, [[0, 0], [0, tokens * patch - steps]])
-            mask = tf.reduce_any(tf.reshape(mask, [batch, tokens, patch]), -1)
+            mask = tf.reduce_any(tf.reshape(tf.pad(mask, [[0, 0], missing]), [batch, tokens, patch]), -1)
         return tf.reshape(x, [batch, tokens, patch * x.shape[-1]]), mask
 
     def _positions(self, x):
@@ -171,8 +167,8 @@ class Transformer(SequenceLayer):
         if self._config["positions"] == "sinusoidal":
             return tf.cast(sinusoids(tokens, self.units), x.dtype)
         table, longest = self.position_table, self._config["max_length"]
-        message = f"a sequence is longer than max_length={longest}, and positions='learned' end there; " \
-            "use 'sinusoidal'"
+        message = (f"a sequence is longer than max_length={longest}, and positions='learned' end there; "
+                   "use 'sinusoidal'")
         if isinstance(tokens, int):
             _require(tokens <= table.shape[0], message)
             return table[:tokens]
@@ -230,8 +226,8 @@ def cost(features, units, steps, layers=6, attention_heads=4, feed_forward=None,
     `8 S W^2 + 4 S W F`        Q, K, V and the output; the feed-forward part
     `4 S^2 W + 5 A S^2`        scores, softmax, values
     `22 S W + S F`             two norms, the queries' scale, residuals, biases
-    and there are `(2 patch d + 12) S W` for the embedding with positions, the last norm and the mean. The
-    state is a layer's keys and values. A causal encoder costs the same.
+    The embedding with positions, the last norm and the mean take `(2 patch d + 12) S W`. The state is a
+    layer's keys and values. A causal encoder costs the same.
 
     >>> round(cost(1, 32, 784).flops / cost(1, 32, 392).flops, 2)
     3.39
