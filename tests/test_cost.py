@@ -114,7 +114,7 @@ def countable(monkeypatch):
     """Layers by operations that the profiler knows: no loops over time, and no Einsum."""
     monkeypatch.setattr(sys.modules["santm_tf.sparse.cell"], "scan_rows", unrolled_rows)
     monkeypatch.setattr(Recency, "_refilled", lambda self: self)  # a loop over whole numbers
-    for module in ("santm_tf.santm", "santm_tf.top", "santm_tf.recurrent", "baselines.uw_ntm",
+    for module in ("santm_tf.levels", "santm_tf.memory", "santm_tf.recurrent", "baselines.uw_ntm",
                    "baselines.associative_scan"):
         monkeypatch.setattr(sys.modules[module], "scan", unrolled)
     # Over so few chunks it is small; as it stands it is a loop.

@@ -5,10 +5,9 @@ flops_registry.py`): a product `[m, k] [k, n]` is `2 m k n`; arithmetic on n num
 a softmax 5 n, a reciprocal root 2 n; exp, tanh, log-softmax and what only moves numbers are nothing.
 What the profiler counts in the layers' own graphs is within 5 % of these formulas (tests/test_cost.py).
 
-A level that is held costs nothing: it is one sequence that is counted, and not a batch in which others
-may move. Symbols and defaults are the layers': d features, H units, N slots, W slot width, R read heads,
-T steps. A level's function is one step; a model's is a sequence. Those of the baselines are in their files,
-as `cost`.
+One sequence is counted: a level that is held costs nothing. Symbols, arguments and defaults are the layers':
+d features, H units, N slots, W slot width, R read and V write heads, h both, s the furthest shift, T steps.
+A level's function is one step; a model's is a sequence. Each baseline's file has its own, `cost`.
 """
 
 import dataclasses
@@ -30,11 +29,11 @@ class Cost:
     Args:
       flops: floating-point operations.
       accesses: slots of an external memory that heads read or write. A dense head touches all N at
-        each step that accesses the memory; the recall, which is outside the recurrence, is no access.
-      bytes: what the steps that act move as float32, nothing cached from one step to the next: each
-        weight read once; each number of the state, the external memory among it, read once and
-        written once. Inputs, outputs and what lives within a step are left out. What is computed for
-        all steps at once reads its weights once.
+        each step that accesses the memory; the recall, outside the recurrence, is no access.
+      bytes: what the steps that act move as float32, with no cache between steps: each weight read once;
+        each number of the state, the external memory among it, read once and written once. Inputs,
+        outputs and what lives within a step do not count. What is computed for all steps at once reads
+        its weights once.
 
     >>> 3 * Cost(flops=10, accesses=1, bytes=4) + Cost(flops=1)
     Cost(flops=31, accesses=3, bytes=12)
@@ -121,7 +120,7 @@ def cascade_lstm(features, units):
 def ntm_step(features, units, memory_slots=32, slot_width=32, read_heads=1, write_heads=1, shift_range=1):
     """A step of a Neural Turing Machine (Graves et al. 2014). See `NTMCell`.
 
-    With h = R + V heads, V of them write heads, and E = h (W + 2 s + 4) + 2 V W numbers for them:
+    With E = h (W + 2 s + 4) + 2 V W numbers for the heads:
     `lstm(d + R W, H)`    controller
     `2 H E + 3 E`         heads, clipped
     `(2 h + 3) N W`       `K[k, M_i]`: a product a head, and the slots' norms
@@ -146,7 +145,7 @@ def ntm_step(features, units, memory_slots=32, slot_width=32, read_heads=1, writ
 def memory_step(features, units, memory_slots=32, slot_width=32, read_heads=1, write_heads=1, shift_range=1):
     """An accessed step of the top level, `ntm_step + 3 (2 H + R W + h N) + V N` FLOPs: its state is gated.
 
-    Arguments as of `ntm_step`. See `MemoryCell`.
+    See `MemoryCell`.
 
     >>> memory_step(32, 32).accesses
     64
@@ -161,18 +160,14 @@ def sparse_memory_step(features, units, steps, memory_slots=32, slot_width=32, r
                        shift_range=1, top_k=4, allocate=True, memory_init="constant", search="auto"):
     """One of S accessed steps over a memory of which a head touches k slots. See `SparseMemoryCell`.
 
-    With h = R + V heads that reach P = 2 k (2 s + 1) places, and m = V (k + 1) rows written (V k without
-    `allocate`), the slots are chosen first and used then, each time by
+    A head reaches P = 2 k (2 s + 1) places; m = V (k + 1) rows are written, V k without `allocate`.
+    The slots are chosen first and used then, each time by
     `lstm(d + R W, H) + 2 H E + 3 E`          controller; E = h (W + 2 s + 4) + 2 V W + V numbers for heads
     `h (4 P^2 + 7 P + (4 W + 13) k + 2 W)`    logits at the places reached
     Then there are
     `(5 V W + 4 W + 3 V k + 2 m) m`           rows erased and written, and their sum
     `2 R k W + 3 (2 H + R W + h k) + h k (P + 5 + 6 k)`   vectors read, the gated state, its weights
-    and the search, see `slot_search`. Numbers of slots and rows are not counted, beside those in logits.
-
-    Args:
-      steps: S.
-      The rest as in `SparseMemoryCell`.
+    and the search, see `slot_search`. Arithmetic on indices counts in the logits only.
 
     >>> sparse_memory_step(32, 32, 100, memory_slots=10**6).accesses
     9
@@ -193,8 +188,8 @@ def sparse_memory_step(features, units, steps, memory_slots=32, slot_width=32, r
 
 
 def slot_search(steps, memory_slots, slot_width, read_heads, write_heads, top_k, allocate, memory_init,
-                  search):
-    """What a step's search for similar slots costs, n rows being looked at; arguments as the step's.
+                search):
+    """What a step of `sparse_memory_step` costs to find similar slots, where it looks at n rows.
 
     `h (2 W + 1) n + n`                        of a constant memory the n = S m + 1 rows that are written
     `h (2 W + 2 + 2 k) n + 16 r W^2 (h + m)`   hashed: those of 2^r buckets of 8 tables, by r rotations
@@ -224,10 +219,10 @@ def cheb_attention(memory_slots, slot_width, attention_heads=4, cheb_order=3, lo
                    wanted=None):
     """The recall's attention over N slots: A heads, order K, hidden width F. See `ChebAttention`.
 
-    `8 N W^2 + 2 K N W^2 / A + 4 N W F`   the maps Q, K_, V, W_o; Theta; the feed-forward block
-    `2 K N^2 W + 4 A N^2`                 S, and A^ x for each order above 0 (nothing for K = 1)
+    `8 N W^2 + 2 K N W^2 / A + 4 N W F`   the maps Q, K_, V_, W_o; Theta; the feed-forward block
+    `2 K N^2 W + 4 A N^2`                 E, and G x for each order above 0 (nothing for K = 1)
     `(4 K + 1) N W + N F`                 Chebyshev terms, residuals, biases
-    The banded form has `4 K w N W + 3 A w N` in place of the second line.
+    The banded form has `4 K l N W + 3 A l N` in place of the second line, l the locality.
 
     Args:
       wanted: of how many slots the output is wanted, by the banded form (default: all).
@@ -264,12 +259,11 @@ def santm(features, units, steps, access_rate, boundary_rate=0.25, memory_slots=
 
     `recall = cheb_attention + 2 R N W + N W`, `readout = 2 (2 H + (R + 1) W) H + H`; S = S_y = 1, or with
     return_sequences S = 1 + rho T (the memory at first and after each access) and S_y = T. A sparse memory
-    has `sparse_memory_step`, and a recall of R k slots from what is within its reach of each.
+    has `sparse_memory_step`, and recalls R k slots, each from those within its reach.
 
     Args:
       access_rate: rho, the share of steps that access the memory.
       boundary_rate: beta, the share of steps that end a segment.
-      Sizes as of `SANTM`.
 
     Raises:
       ArgumentError: a size below 1, a rate outside [0, 1], attention heads that do not divide W.
