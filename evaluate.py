@@ -18,19 +18,19 @@ def main(argv):
         if getattr(session, name):
             raise UsageError(f"--{name}: is for train.py alone; leave it out")
     paths = [session.workdir] if os.path.isdir(session.workdir) else session.workdir.split(",")
-    if len(paths) > 1 and not session.plots:
+    if len(paths) == 1:
+        from training import scores  # here: TensorFlow takes seconds, and a wrong flag needs none of it
+
+        scores.evaluate(config)
+        return
+    if not session.plots:
         raise UsageError(f"--workdir={session.workdir}: several runs are compared with --plots; add it, or "
                          "name one folder")
-    if len(paths) > 1:
-        from training import comparison  # here: TensorFlow takes seconds, and a wrong flag needs none of it
+    from training import comparison
 
-        where, figures = comparison.write(paths)
-        print(f"see {where}", file=sys.stderr)
-        print(json.dumps(figures))
-        return
-    from training import scores
-
-    scores.evaluate(config)
+    where, figures = comparison.write(paths)
+    print(f"see {where}", file=sys.stderr)
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

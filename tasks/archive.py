@@ -152,8 +152,7 @@ def split(labels, digests, names, *, test=True):
                             f"it takes {least} to have one in each split")
         tenth = max(1, round(len(unique) / 10))
         rank = np.searchsorted(unique, digests[mine])
-        parts[mine] = np.where(rank < tenth, VALIDATION,
-                               np.where(test & (rank < 2 * tenth), TEST, TRAIN))
+        parts[mine] = np.where(rank < tenth, VALIDATION, np.where(test & (rank < 2 * tenth), TEST, TRAIN))
     return parts
 
 

@@ -17,9 +17,8 @@ def sequences(items, max_items, bits, key, item_vectors=3):
     the queried item's v vectors between two delimiters of another kind; v blank steps at which the
     vectors of the item that followed the queried one are the target. What follows is padding.
 
-    The query is uniform over all items but the last, and it is never ambiguous: where an item
-    happens to equal the queried one, its bits are inverted (at 6 items of 18 bits in one of 52,000
-    sequences; at 10,000 items in one of 26).
+    The query is uniform over all items but the last. It is never ambiguous: an item that equals the queried
+    one is inverted (with 6 items of 18 bits in one of 52,000 sequences; with 10,000 items in one of 26).
 
     Args:
       items: n of each sequence, int32 `[B]`, from 2 to `max_items`.

@@ -15,10 +15,10 @@ FROM, TO = 5.0, 6.0  # those of class 1
 def sequences(count, sampling_period, key):
     """Sine waves of 100 ms; the class is 1 where the period is between 5 and 6 ms.
 
-    Half the periods are uniform over (5, 6) ms, class 1, and half over (1, 5) and (6, 100) ms, class
-    0, in turn, so that every batch is stratified. The phase is uniform over the period, so the first
-    sample tells nothing. At 1 ms the periods of 1.20 to 1.25 ms alias onto those of class 1; they
-    are one in 2,000 of class 0.
+    Half the periods are uniform over (5, 6) ms, class 1, and half over (1, 5) and (6, 100) ms, class 0. The
+    classes take turns, so every batch is stratified. The phase is uniform over the period, so the first
+    sample tells nothing. Sampled each 1 ms, periods of 1.20 to 1.25 ms alias onto those of class 1; they are
+    one in 2,000 of class 0.
 
     Args:
       count: sequences, B. sampling_period: time between two steps in ms. key: int `[2]`, the random key.

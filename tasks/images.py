@@ -73,7 +73,6 @@ def arrays(dataset, data_dir=None):
 
 
 def _downloaded(dataset):
-    """What `tf.keras.datasets` has."""
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)
     try:

@@ -1,4 +1,4 @@
-"""The options that a function or a dataclass takes, read from its source: nothing is imported for them.
+"""The options of a function or a dataclass, read from its source: nothing is imported for them.
 
 A signature says it all: name, type, bounds and default; the docstring's `Args:` has a text for each. An
 annotation is of `int`, `float`, `bool`, `str`, `None`, `|`, `Literal[...]` and `Annotated[int, "[0, inf)"]`,
@@ -25,8 +25,8 @@ class Option:
 
     Args:
       name: as in the signature. default: its value where none is given. help: its text.
-      kind: `int`, `float`, `str` or `bool`; None where only choices are.
-      choices: texts that it takes, beside what is of its kind.
+      kind: `int`, `float`, `str` or `bool`; None where there are only choices.
+      choices: texts that it may be, beside what is of its kind.
       bounds: the interval of a number, as in "[0, 1)"; empty for no bounds.
 
     >>> Option("units", 32, kind=int, bounds="[1, inf)").parse("0")
@@ -58,7 +58,7 @@ class Option:
         return value
 
     def need(self, value):
-        """What a value would have to be, as text; empty where it is right."""
+        """What a value must be, as text; empty where it is right."""
         if value is None or value in self.choices:
             return ""
         if not self.kind:

@@ -17,8 +17,8 @@ def sequences(lengths, repeats, max_length, max_repeats, bits, key, known_repeat
     step with the end mark and the count, n times L blank steps at which the vectors are the target,
     one blank step at which the target is the end marker. What follows is padding.
 
-    As in the paper the count is on a channel of its own, normalised to mean 0 and variance 1. The
-    end mark beside it is our choice: a count at the mean is 0 and would leave its step blank.
+    As in the paper the count has a channel of its own, normalised to mean 0 and variance 1. The end mark
+    beside it is our choice: a count at the mean is 0, and its step would be blank without the mark.
 
     Args:
       lengths, bits, key: see `copy.sequences`.
@@ -70,8 +70,7 @@ def load(batch_size, seed, min_length: int = 1, max_length: int = 10, test_lengt
       max_repeats: most repeats in training and validation, where the fewest are 1.
       test_repeats: repeats in every test sequence, `max_repeats` by default. The paper tests on 20,
         where the normalised count is larger than any in training.
-      curriculum: whether the longest length and the most repeats in training rise, see
-        `generated.Lengths`.
+      curriculum: whether the longest length and the most repeats in training rise, see `generated.Lengths`.
       curriculum_epochs: epochs until they are `max_length` and `max_repeats`.
       The others are those of `copy.load`, and so is the error.
 
@@ -81,10 +80,9 @@ def load(batch_size, seed, min_length: int = 1, max_length: int = 10, test_lengt
     """
     lengths = generated.lengths("length", min_length, max_length, curriculum, curriculum_epochs)
     tested = test_length or max_length, test_repeats or max_repeats
-    return generated.bit_task("repeat_copy",
-                              functools.partial(sequences, bits=bits, known_repeats=max_repeats),
-                              [lengths, Lengths(1, max_repeats, lengths.epochs)], tested,
-                              batch_size, seed, steps_per_epoch, features=bits + 3, bits=bits + 1,
-                              asked=math.prod(tested) + 1,
+    make = functools.partial(sequences, bits=bits, known_repeats=max_repeats)
+    ranges = lengths, Lengths(1, max_repeats, lengths.epochs)
+    return generated.bit_task("repeat_copy", make, ranges, tested, batch_size, seed, steps_per_epoch,
+                              features=bits + 3, bits=bits + 1, asked=math.prod(tested) + 1,
                               scales=(Scale("test_length", "length", max_length),
                                       Scale("test_repeats", "number of repeats", max_repeats)))

@@ -65,8 +65,7 @@ def random_groups(speakers, utterances, key):
     return tf.random.experimental.stateless_shuffle(tf.gather(order, groups), among)
 
 
-def load(batch_size, seed, data_dir: str | None = None, utterances: int = 4,
-         max_length: int | None = None):
+def load(batch_size, seed, data_dir: str | None = None, utterances: int = 4, max_length: int | None = None):
     """The speaker of a sequence of log-mel frames, whose length varies with what was said.
 
     x is float32 `[B, T, 40]`, `log_mel` less the training frames' mean and divided by their deviation
@@ -116,8 +115,7 @@ def _sequences(flat, lengths, y, parts, steps, utterances, batch_size, seed):
 
         def batch(recordings):
             x = tf.gather(rows, recordings).merge_dims(1, 2).to_tensor(PADDING, shape=[None, steps, MELS])
-            return (tf.ensure_shape(x, [recordings.shape[0], steps, MELS]),
-                    tf.gather(y_of, recordings[:, 0]))
+            return tf.ensure_shape(x, [recordings.shape[0], steps, MELS]), tf.gather(y_of, recordings[:, 0])
 
         return tf.data.Dataset.from_tensor_slices(sequences).batch(batch_size, **options).map(batch)
 

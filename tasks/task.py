@@ -85,14 +85,9 @@ def classification(classes, chance, monitor="val_loss"):
     >>> classification(10, chance=0.1)["chance"]
     {'accuracy': 0.1}
     """
-    return {
-        "outputs": classes,
-        "loss": tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        "metrics": [tf.keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        "monitor": monitor,
-        "monitor_mode": "min" if monitor == "val_loss" else "max",
-        "chance": {"accuracy": chance},
-    }
+    return {"outputs": classes, "loss": tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            "metrics": [tf.keras.metrics.SparseCategoricalAccuracy("accuracy")], "monitor": monitor,
+            "monitor_mode": "min" if monitor == "val_loss" else "max", "chance": {"accuracy": chance}}
 
 
 def regression(chance):

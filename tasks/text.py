@@ -141,7 +141,6 @@ def _tokens(text, level):
 
 
 def _documents(data_dir):
-    """Every `Document` of a source."""
     if data_dir is None:
         return _imdb(_downloaded())
     in_folder = {name: os.path.join(data_dir, name) for name in ("imdb.npz", "train.csv", "test.csv")}
@@ -157,7 +156,6 @@ def _documents(data_dir):
 
 
 def _rows(path, test=False):
-    """The documents of a CSV file, whose rows are label,text."""
     csv.field_size_limit(2 ** 31 - 1)
     try:
         file = open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")
@@ -179,7 +177,6 @@ def _rows(path, test=False):
 
 
 def _imdb(path):
-    """The documents of imdb.npz: words' numbers, in two splits."""
     try:
         with np.load(path, allow_pickle=True) as file:
             parts = [(part, file[f"x_{part}"], file[f"y_{part}"]) for part in ("train", "test")]

@@ -1,6 +1,6 @@
-"""Tokens as integers: first in the order in which they are met, then by how frequent they are.
+"""Tokens as integers: first numbers, in the order in which they are met; then ids, by frequency.
 
-Numbers need no vocabulary, so that text is split once; a table turns them into tokens' ids after.
+A text is split once, into numbers. Once they are counted, a table turns numbers into ids.
 """
 
 import collections
@@ -28,8 +28,7 @@ def lexicon(split, numbers, table):
     """A `Lexicon`.
 
     Args:
-      split: from a text's bytes to its tokens.
-      numbers: of the tokens. table: from numbers to ids.
+      split: from a text's bytes to its tokens. numbers: of the tokens. table: from numbers to ids.
 
     >>> words = lexicon(bytes.split, {b"to": 0, b"be": 1, b"or": 2}, ids([2, 2, 1], size=3))
     >>> words.encode(b"to be or not").tolist(), words.tokens
@@ -44,10 +43,7 @@ def lexicon(split, numbers, table):
 
 
 def numbering(known=()):
-    """A mapping that gives every new token the next number.
-
-    Args:
-      known: tokens that have the first numbers.
+    """A mapping that gives every new token the next number; the `known` ones have the first.
 
     >>> numbers = numbering()
     >>> [numbers[word] for word in "to be or not to be".split()]

@@ -13,12 +13,12 @@ from training.card import card, hparams
 from training.errors import UsageError
 from training.gradient_norm import GradientNorm
 
-# The heading of each figure's chart; others come under "figures".
+# The heading of each figure's chart; others are under "figures".
 HEADINGS = {"access_rate": "memory", "boundary_rate": "memory", "mean_segment_length": "memory",
             "gradient_norm": "optimiser", "learning_rate": "optimiser", "examples_per_second": "speed"}
 SECONDS = 10.0  # between figures within an epoch
-SHARE = 0.01  # of the time trained that views may take
-SHOWN = 2  # validation sequences of which there are views
+SHARE = 0.01  # of the time, at most, goes into views
+SHOWN = 2  # validation sequences have views
 
 
 class Board(tf.keras.callbacks.Callback):
@@ -28,15 +28,15 @@ class Board(tf.keras.callbacks.Callback):
       epoch began. With them the gradients' norm before clipping, the learning rate, the mean segment length
       (one over the boundary rate) and the examples trained on a second.
     - Views of the first validation sequences and of the memory (`training.layer_figures`), the access mask
-      over training, and histograms of the weights. They are dear: drawn after the first epoch, at the end,
-      and between as often as takes 1 % of the time.
+      over training, and histograms of the weights: after the first epoch, at the end, and in between as
+      long as they need less than 1 % of the time.
     - A card of the run, its hyperparameters, and the profile of `--profile_steps`.
 
     The x axis counts the optimiser's steps over the whole run. A run that goes on from a checkpoint first
-    takes away what was written after that. The masks are kept as numbers, too: `masks.npy`.
+    deletes what was written after it. The masks are kept as numbers, too: `masks.npy`.
 
     Args:
-      config: the run's. workdir: a `Workdir`. task: the run's `Task`. steps: of the whole run.
+      config, task: the run's. workdir: a `Workdir`. steps: of the whole run.
 
     Raises:
       UsageError: steps to profile that the run does not have.
@@ -82,7 +82,7 @@ class Board(tf.keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.step, self.now = self.step + 1, time.monotonic()
-        if self.profiling and self.step == self.profiled[1]:
+        if self.step == self.profiled[1]:
             self._stop_profile()
         if self.since is None:  # the step before may have been compiled first
             self.since = self.step, self.now
@@ -90,10 +90,9 @@ class Board(tf.keras.callbacks.Callback):
             _write(self.train, self.step, {**logs, **self._speed()})
 
     def on_epoch_end(self, epoch, logs=None):
-        validation = {name: value for name, value in logs.items() if name.startswith("val_")}
-        train = {name: value for name, value in logs.items() if name not in validation}
+        train = {name: value for name, value in logs.items() if not name.startswith("val_")}
         _write(self.train, self.step, {**train, **self._speed()})
-        _write(self.validation, self.step, {name[len("val_"):]: value for name, value in validation.items()})
+        _write(self.validation, self.step, _named(logs, "val_"))
         if self.masks:
             self.rows = mask_history.note(self.workdir.path, epoch, self.masks[0].openings().numpy() > 0)
         if self.drawn is None or self.spent + self.cost <= SHARE * (time.monotonic() - self.began):
@@ -101,8 +100,7 @@ class Board(tf.keras.callbacks.Callback):
         self._flush()
 
     def on_train_end(self, logs=None):
-        if self.profiling:
-            self._stop_profile()
+        self._stop_profile()
         if self.drawn != self.step:
             self._draw()
             self._flush()
@@ -112,8 +110,9 @@ class Board(tf.keras.callbacks.Callback):
             writer.flush()
 
     def _stop_profile(self):
-        tf.profiler.experimental.stop()
-        self.profiling = False
+        if self.profiling:
+            tf.profiler.experimental.stop()
+            self.profiling = False
 
     def _speed(self):
         """What the optimiser did since it was last asked."""
@@ -172,9 +171,13 @@ def write_result(workdir, step, result):
     folder = os.path.join(workdir.logs, "test")
     events.cut(folder, -1)
     writer = tf.summary.create_file_writer(folder)
-    _write(writer, step, {name[len("test_"):]: value for name, value in result.items()
-                          if name.startswith("test_")})
+    _write(writer, step, _named(result, "test_"))
     writer.close()
+
+
+def _named(figures, start):
+    """The figures whose names have this start, without it."""
+    return {name[len(start):]: value for name, value in figures.items() if name.startswith(start)}
 
 
 def _write(writer, step, figures):

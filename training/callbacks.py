@@ -16,14 +16,12 @@ from training.errors import Stopped
 
 
 class ProgressBar(tf.keras.callbacks.Callback):
-    """The figures so far and the time left, on standard error: a bar, or a line an epoch where no one looks.
+    """The figures so far and the time left, on standard error.
 
-    A bar on a terminal; a line for a file, a pipe or a terminal that is dumb. Neither has colours.
+    A terminal has a bar. A file, a pipe or a dumb terminal has a line an epoch. Neither has colours.
 
     Args:
-      steps: of the whole run.
-      epochs: of the whole run.
-      done: of the steps, how many an earlier session did.
+      steps, epochs: of the whole run. done: how many of the steps an earlier session did.
     """
 
     SHOWN = ("loss", "accuracy", "access_rate", "boundary_rate", "val_loss", "val_accuracy")
@@ -40,12 +38,10 @@ class ProgressBar(tf.keras.callbacks.Callback):
         self.done += 1
         if self.in_place:
             self._note(logs)
-            self.bar.set_postfix(self.latest, refresh=False)
             self.bar.update()
 
     def on_epoch_end(self, epoch, logs=None):
         self._note(logs)
-        self.bar.set_postfix(self.latest, refresh=False)
         if not self.in_place:
             seconds = time.monotonic() - self.started
             left = tqdm.format_interval(seconds * (self.bar.total - self.done) / (self.done - self.first))
@@ -58,6 +54,7 @@ class ProgressBar(tf.keras.callbacks.Callback):
 
     def _note(self, logs):
         self.latest.update({k: f"{v:.3f}" for k, v in (logs or {}).items() if k in self.SHOWN})
+        self.bar.set_postfix(self.latest, refresh=False)
 
 
 class StopWhenNotFinite(tf.keras.callbacks.Callback):
@@ -92,7 +89,7 @@ class StartSequences(tf.keras.callbacks.Callback):
     """Has a stateful model begin new sequences with every pass over a split.
 
     Args:
-      position: where a run is, which may go on within an epoch; None for a single pass.
+      position: the run's, which may go on within an epoch; None for a single pass.
     """
 
     def __init__(self, position=None):
@@ -123,8 +120,7 @@ class StopWithoutGain(tf.keras.callbacks.Callback):
     """Stops a run whose validation figure has not become better for so many epochs.
 
     Args:
-      position: the run's, which counts them.
-      patience: epochs, or None to wait for ever.
+      position: the run's, which counts them. patience: epochs, or None to wait for ever.
     """
 
     def __init__(self, position, patience):
@@ -142,10 +138,7 @@ class StopWithoutGain(tf.keras.callbacks.Callback):
 class StopOnSignal(tf.keras.callbacks.Callback):
     """Ends a run at Ctrl-C or SIGTERM, after the step that is under way and with its checkpoint written.
 
-    A second Ctrl-C ends it at once. A context manager: signals do what they did before once it is left.
-
-    Args:
-      checkpoints: the run's `Checkpoints`.
+    A second Ctrl-C ends it at once. It is a context manager: after it signals do what they did before.
 
     Raises:
       Stopped: says where the run is, and how to go on.

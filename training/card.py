@@ -15,13 +15,9 @@ COMPARED = ("model", "units", "access_rate", "segment_length", "memory_slots", "
 
 
 def card(config, model):
-    """The run as Markdown: its command, its weights and the versions.
-
-    Args:
-      config: the run's. model: compiled.
-    """
+    """The run as Markdown: its command, its weights and the versions."""
     command = " \\\n".join(["train.py", *(f"  {text}" for text in config.given().values())])
-    weights = [f"| {layer.name} | {type(layer).__name__} | {_size(layer):,} |" for layer in model.layers]
+    weights = [f"| {layer.name} | {type(layer).__name__} | {parameters(layer):,} |" for layer in model.layers]
     versions = {"Python": platform.python_version(), "TensorFlow": tf.__version__,
                 "Keras": tf_keras.__version__, "NumPy": np.__version__}
     return "\n".join([
@@ -37,7 +33,3 @@ def hparams(config):
     given = [option.name for option in config.given(MODEL, OPTIMISER, TASK) if option.name != "data_dir"]
     names = [name for name in dict.fromkeys([*COMPARED, *given]) if values.get(name) is not None]
     return {name: values[name] for name in names}
-
-
-def _size(layer):
-    return sum(weight.shape.num_elements() for weight in layer.trainable_weights)

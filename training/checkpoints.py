@@ -20,9 +20,9 @@ class Position(tf.train.experimental.PythonState):
     """How far a run is and what it counts: all that a checkpoint holds beside variables.
 
     Attributes:
-      epoch: epochs done. batch: batches done of the next one.
-      best: the best validation figure so far, with the sign that makes more better. waited: epochs since.
-      seconds: spent on those batches. sums: of the training metrics over them.
+      epoch: epochs done. batch: batches done of the next one. seconds: spent on those batches.
+      sums: what the training metrics have added up over them.
+      best: the best validation figure so far; its sign is such that more is better. waited: epochs since.
       plans: the size of each access mask's plan.
 
     >>> position = Position()
@@ -51,19 +51,19 @@ class Checkpoints(tf.keras.callbacks.Callback):
     """Saves a run after every epoch and now and then within one, and the best weights by one figure.
 
     A checkpoint holds the model, the states that it carries from batch to batch, the optimiser and the
-    `Position`. An epoch's data, order and random numbers follow from the seed and its number, those of a
-    layer from its variables: so a run that goes on from a checkpoint ends with the weights of one that
-    never stopped. TensorFlow writes a checkpoint under another name first; a stopped run leaves none
-    half written. The last `KEPT` stay. NaN or infinity is never saved: it ends the run.
+    `Position`. An epoch's data, order and random numbers follow from the seed and its number; a layer's
+    random numbers follow from its variables. So a run that goes on ends with the weights of one that never
+    stopped. TensorFlow renames a checkpoint once it is whole. The last `KEPT` stay. NaN or infinity is never
+    saved: it ends the run.
 
     Attributes:
       last_good: the path of the last checkpoint saved, or of the one restored, or None.
 
     Args:
       workdir: a `Workdir`.
-      task: the `Task`, of which the figure that names the best weights, and the steps of an epoch.
-      ready: of an epoch (from 0) whether its weights may become the best; those from before the
-        access mask is as sparse as asked may not.
+      task: the `Task`. It names the figure that tells the best weights, and the steps of an epoch.
+      ready: of an epoch (from 0) whether its weights may become the best. Those from before the access mask
+        is as sparse as asked may not.
       minutes: between two checkpoints at most.
     """
 
@@ -129,12 +129,9 @@ class Checkpoints(tf.keras.callbacks.Callback):
         self._save()
 
     def save(self):
-        """Saves the run within an epoch; where no two batches of it are left, that waits for its end.
+        """Saves the run within an epoch, unless fewer than two of its batches are left; says whether it did.
 
         Two, as the figures of the first step after going on lack those of the steps before.
-
-        Returns:
-          Whether it is saved.
         """
         if self.position.batch > self.steps - 2:
             return False
@@ -168,7 +165,7 @@ def best_weights(workdir, model):
 
 
 def is_finite(checkpoint):
-    """Whether a run can go on from what a checkpoint holds of its compiled model: finite numbers."""
+    """Whether all numbers that a checkpoint holds of its compiled model are finite."""
     model, carried = checkpoint.model, tf.nest.flatten(getattr(checkpoint, "carried", []))
     held = [*model.variables, *model.optimizer.variables, *carried]
     return bool(tf.reduce_all([tf.reduce_all(tf.math.is_finite(variable)) for variable in held
@@ -176,23 +173,21 @@ def is_finite(checkpoint):
 
 
 def diverged(where, last_good):
-    """The error that ends a run at NaN or infinity: where it was, and from where it can go on."""
+    """The error that ends a run at NaN or infinity."""
     return UsageError(f"{where}; the last good checkpoint is {last_good or 'none'}; "
                       "lower --learning_rate or --clip_norm")
 
 
 def saved(manager):
     """The checkpoints in a manager's folder, the last first, whatever its own list says."""
-    paths = glob.glob(os.path.join(glob.escape(manager.directory), "ckpt-*.index"))
-    return sorted((path.removesuffix(".index") for path in paths),
-                  key=lambda path: int(re.search(r"\d+$", path)[0]), reverse=True)
+    paths = [path.removesuffix(".index") for path in _files(manager.directory, "*.index")]
+    return sorted(paths, key=lambda path: int(re.search(r"\d+$", path)[0]), reverse=True)
 
 
 def restore(manager, workdir):
-    """Restores a manager's last checkpoint that is whole and finite; says what is wrong with those skipped.
+    """Restores a manager's last checkpoint that is whole and finite, and returns its path.
 
-    Returns:
-      Its path.
+    It warns of those that it skips.
 
     Raises:
       UsageError: none is.
@@ -218,9 +213,13 @@ def restore(manager, workdir):
 
 
 def _clear(folder):
-    """Takes away what a run that was killed while saving has left."""
-    for path in glob.glob(os.path.join(glob.escape(folder), "ckpt-*_temp")):
+    """Deletes what a run that was killed while saving has left."""
+    for path in _files(folder, "*_temp"):
         shutil.rmtree(path)
-    for path in glob.glob(os.path.join(glob.escape(folder), "ckpt-*.data-*")):
+    for path in _files(folder, "*.data-*"):
         if not os.path.exists(re.sub(r"\.data-.*$", ".index", path)):
             os.remove(path)
+
+
+def _files(folder, end):
+    return glob.glob(os.path.join(glob.escape(folder), f"ckpt-{end}"))

@@ -10,7 +10,7 @@ from training.errors import UsageError
 from training.page import Table, View
 from training.workdir import Workdir
 
-# Flags that no score depends on, but for the seed, over which a group's deviation is.
+# Flags that make no group: no score depends on them, and a group's deviation is over the seed.
 IGNORED = {"seed", "data_dir", "checkpoint_minutes", "jit_compile", "deterministic"}
 NOT_SCORES = {"test_loss", "test_boundary_rate"}
 
@@ -68,9 +68,9 @@ def write(paths):
 
 
 def grouped(runs):
-    """Runs by what sets them apart: `{label: runs}`, and the names of the flags that are not the same in all.
+    """Runs by what tells them apart: `{label: runs}`, and the names of the flags that differ.
 
-    A label has those flags that tell its group from others, in their order, until it is alone.
+    A label has as many of these flags, in their order, as it needs to be the only one.
     """
     names = dict.fromkeys(name for run in runs for name in run.flags if name not in IGNORED)
     differing = [name for name in names if len(_texts(name, runs)) > 1]
@@ -95,7 +95,7 @@ def _read(path):
 
 
 def _texts(name, runs):
-    """What a flag is in the runs whose model and task take it."""
+    """A flag's texts in the runs whose model and task have it."""
     return {run.flags[name] for run in runs if name in run.flags}
 
 
@@ -110,9 +110,8 @@ def _value(text):
 
 
 def _summary(values):
-    several = len(values) > 1
-    return {"mean": float(np.mean(values)),
-            "deviation": float(score_figures.deviation(np.array(values))) if several else None}
+    deviation = float(score_figures.deviation(np.array(values))) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "deviation": deviation}
 
 
 def _summaries(figures, names):

@@ -27,7 +27,7 @@ NEEDS = {"retention": ("access_rate", "auto"), "mask_surrogate": ("mask", "learn
 
 @dataclasses.dataclass(frozen=True)
 class Access:
-    """How the share of steps that may access the memory falls, of a model that has an access mask.
+    """How the share of steps that may access the memory falls, in a model with an access mask.
 
     Args:
       access_rate: Share of steps that may access the memory at the end of training; or auto: the optimum of
@@ -113,7 +113,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """What is of this process alone: a flag file that reproduces a run may be run elsewhere, and once.
+    """What concerns this process alone. The flag file that reproduces a run does not have it.
 
     Args:
       workdir: Folder of the run: checkpoints, logs, flags.cfg, metrics.json.
@@ -149,8 +149,9 @@ class Config:
     """One run: its model and task by name with their options, and the parts above.
 
     Args:
-      model, layer: the model's name, and its options but those of `access`, None for a model without an
-        access mask. task, data: the task's name, and its options.
+      model, layer: the model's name, and its options but those of `access`.
+      task, data: the task's name, and its options.
+      access: None for a model without an access mask.
 
     >>> config = configured({"model": "lstm", "task": "adding", "units": 8})
     >>> config.layer["units"], config.data["length"], config.run.epochs
@@ -185,7 +186,7 @@ class Config:
         return tuple(map(int, found.groups())) if found else (0, 0) if text else None
 
     def values(self, *groups):
-        """The options of groups that may reproduce the run, `{Option: value}`, in their order."""
+        """The options that reproduce the run, `{Option: value}`, in order; of these groups or of all."""
         held = {"model": self.model, "task": self.task, **self.layer, **self.data}
         for part in PARTS:
             held |= vars(getattr(self, part) or types.SimpleNamespace())
@@ -194,7 +195,7 @@ class Config:
                 if option.name not in read(_where(Session))}
 
     def texts(self, *groups):
-        """The same as a flag file has it, `{name: text}`."""
+        """The same as in a flag file, `{name: text}`."""
         return {option.name: option.text(value) for option, value in self.values(*groups).items()}
 
     def given(self, *groups):
@@ -218,7 +219,7 @@ def options(model, task, group):
 
 @functools.cache
 def known(group):
-    """All options of a group by name and by who takes them, `{name: {owner: Option}}`."""
+    """All options of a group, by name and by the model or task that has them: `{name: {owner: Option}}`."""
     found = {}
     for owner in {MODEL: baselines.NAMES, TASK: tasks.NAMES}.get(group, ("",)):
         for name, option in options(owner, owner, group).items():

@@ -19,9 +19,9 @@ def description(config, model, task):
         f"steps of a sequence: {steps:,}" + " (of the first batch)" * (steps_of(task) is None),
         f"FLOPs of a sequence's forward pass: {_flops(config, model, task, steps)}",
         f"memory for weights, gradients and optimiser: {_mib(4 * (2 * weights + optimiser))}"]
-    if external := config.run.batch_size * _external(model, steps):
+    if external := sum(made.memory_needed(steps) for made in model.layers if hasattr(made, "memory_needed")):
         lines.append("memory for what backward needs of the external memory and its heads, a batch of "
-                     f"{config.run.batch_size}: {_mib(external)}")
+                     f"{config.run.batch_size}: {_mib(config.run.batch_size * external)}")
     lines.append(f"training: {config.run.epochs} epochs of {task.steps_per_epoch:,} steps")
     return "\n".join(lines)
 
@@ -37,11 +37,6 @@ def _flops(config, model, task, steps):
              if given.get(name) is not None}
     head = 2 * model.layers[-1].count_params() * (steps if task.return_sequences else 1)
     return f"{formula(**sizes).flops + head:,.0f}"
-
-
-def _external(model, steps):
-    """Bytes a sequence."""
-    return sum(layer.memory_needed(steps) for layer in model.layers if hasattr(layer, "memory_needed"))
 
 
 def _mib(count):

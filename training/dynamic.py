@@ -11,10 +11,10 @@ def dynamic_evaluation(model, text, rate, clip_norm=1.0):
     `theta_{l+1} = theta_l - rate g_l / (sqrt(v_l) + eps)`, `g_l = grad L_l(theta_l)`,
     `v_l = 0.99 v_{l-1} + 0.01 g_l^2`, bias-corrected: L_l is window l's loss and is part of the score.
     Krause et al. 2018 (arXiv 1709.07432, section 4), but v starts with the text and not from the
-    training data, and nothing pulls theta back to what was learned. What comes later in a text is
-    foretold from what came earlier: names, style. No token is learned from before it is scored.
+    training data, and nothing pulls theta back to what was learned. A text's earlier part foretells its
+    later one: names, style. No token is learned from before it is scored.
 
-    It is one epoch of `fit` with nothing dropped, as Keras takes a step's metrics before its update.
+    It is one epoch of `fit` without dropout, since Keras computes a step's metrics before its update.
 
     Args:
       model: compiled and stateful, for one text a batch. Its weights change.

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, of which a run that goes on keeps what it had reached."""
+"""TensorBoard's event files: a run that goes on from a checkpoint keeps what is up to there."""
 
 import glob
 import os
@@ -7,9 +7,9 @@ import tensorflow as tf
 
 
 def cut(folder, last):
-    """Takes from a folder's event files all that was written after step `last`: -1 for everything.
+    """Deletes from a folder's event files all that is of a step after `last`; -1 deletes everything.
 
-    A file whose end is damaged, as one is that was being written when a run was killed, loses that end.
+    A run that was killed while it wrote leaves a file with a damaged end. The file loses that end.
     Each file is replaced whole.
     """
     for path in glob.glob(os.path.join(glob.escape(folder), "events.out.tfevents.*")):

@@ -7,8 +7,8 @@ import tensorflow as tf
 class GradientNorm:
     """Mean over steps of the gradients' global norm before clipping, `sqrt(sum_i ||g_i||^2)`.
 
-    Notes it where the optimiser is handed the gradients, so that it takes no second backward pass. Neither
-    the optimiser's class nor what it saves changes.
+    It is noted where the optimiser is handed the gradients, without a second backward pass. The optimiser's
+    class and what it saves stay the same.
 
     Args:
       optimizer: a compiled model's, of any Keras kind; what is traced afterwards notes the norm. In a

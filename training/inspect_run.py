@@ -73,7 +73,7 @@ def show(workdir, path, out=None, flags=()):
 
     Args:
       workdir: the run's folder. path: of the sequence, see `read_input`.
-      out: folder for figures. flags: of the run that are to be others, such as "--data_dir=elsewhere".
+      out: folder for figures. flags: override the run's, such as "--data_dir=elsewhere".
 
     Raises:
       ValueError: a sequence that the model cannot read, or a model that has no SANTM layer.

@@ -17,7 +17,7 @@ MOST = 64  # slots in a heat map
 
 
 def figure(title, width=8.0, height=4.0):
-    """A figure of some inches, with a canvas of its own and no state shared with others."""
+    """A figure of so many inches, with a canvas of its own: it shares no state with others."""
     made = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(made)
     made.suptitle(title)
@@ -34,11 +34,7 @@ def png(figure, dpi=100):
 
 
 def mask_over_training(masks):
-    """The access mask, epoch by epoch.
-
-    Args:
-      masks: bool `[E, P]`, which steps of a period were open after each epoch.
-    """
+    """The access mask, epoch by epoch: bool `[E, P]`, which steps of a period were open after each."""
     masks = np.asarray(masks, bool)
     epochs, period = masks.shape
     made = figure("When the memory may be accessed, over training", height=4.5)
@@ -59,7 +55,7 @@ def addressing(trace, row, kind):
     """
     happened = trace.gates[row] > 0
     steps, slots = trace.steps[happened], _slots(trace, row, kind)
-    title = f"Where {'content was read from' if kind == 'read' else 'content was written to'}"
+    title = f"Where content was {'read from' if kind == 'read' else 'written to'}"
     if not len(steps) or not len(slots):
         return _nothing(title, "the memory was not accessed")
     weights = trace.over(kind, row, slots)[happened]
@@ -70,9 +66,9 @@ def addressing(trace, row, kind):
                             origin="lower")
         made.colorbar(image, ax=axes, label="weight")
         axes.set(ylabel="slot" if heads == 1 else f"slot, head {head + 1}")
-        _ticks(axes.yaxis, slots, 10)
+        ticks(axes.yaxis, slots, 10)
     axes.set(xlabel="access, by the step at which it happened")
-    _ticks(axes.xaxis, steps, 14)
+    ticks(axes.xaxis, steps, 14)
     return made
 
 
@@ -81,7 +77,7 @@ def segments(inputs, trace, row, side=None, words=None):
 
     Args:
       inputs: the batch that was traced: tokens, int `[B, T]`, or features `[B, T, d]`.
-      trace, row: as of `addressing`.
+      trace, row: see `addressing`.
       side: of images that were read pixel by pixel; without it they are drawn as a line.
       words: of tokens, function from an id to its text.
     """
@@ -94,7 +90,7 @@ def segments(inputs, trace, row, side=None, words=None):
     ends = np.flatnonzero(trace.boundaries[row, :length])
     accesses = np.flatnonzero(trace.accesses[:length])
     if x.ndim == 1 and words is not None:
-        return _written(title, [words(token) for token in x], ends, accesses)
+        return _written(title, list(map(words, x)), ends, accesses)
     if side is not None and length == side * side:
         return _drawn(title, x.reshape(side, side, -1), ends, accesses)
     made = figure(title, width=10.0)
@@ -128,7 +124,7 @@ def _strip(axes, length, ends, accesses):
 
 
 def _drawn(title, image, ends, accesses):
-    """An image of `[side, side, channels]` that was read row by row."""
+    """The image, `[side, side, channels]`, that was read row by row."""
     made, side = figure(title, width=6.0, height=6.4), len(image)
     axes = made.subplots()
     axes.imshow(image.squeeze(), cmap="Greys", interpolation="nearest")
@@ -171,14 +167,14 @@ def usage(trace):
     slots = np.unique(np.concatenate([_slots(trace, row, kind) for row in range(batch)
                                       for kind in ("read", "write")]))
     made = figure("How much each slot of the memory is used")
-    for axes, kind, colour in zip(made.subplots(2, 1, sharex=True), ("write", "read"), (RED, BLUE),
-                                  strict=True):
+    kinds = ("write", "written", RED), ("read", "read", BLUE)
+    for axes, (kind, done, colour) in zip(made.subplots(2, 1, sharex=True), kinds, strict=True):
         total = np.zeros(0) if not len(slots) else np.mean(
             [trace.over(kind, row, slots).sum((0, 1)) for row in range(batch)], 0)
         axes.bar(np.arange(len(slots)), total, color=colour, width=0.9)
-        axes.set(ylabel=f"{'written' if kind == 'write' else 'read'}, total weight")
+        axes.set(ylabel=f"{done}, total weight")
     axes.set(xlabel="slot")
-    _ticks(axes.xaxis, slots, 16)
+    ticks(axes.xaxis, slots, 16)
     return made
 
 
@@ -186,7 +182,7 @@ def attention_band(layer, trace, row):
     """How much each slot attends to its neighbours in the last memory, a panel per attention head.
 
     Args:
-      layer: a `SANTM` that recalls by attention. trace, row: as of `addressing`.
+      layer: a `SANTM` that recalls by attention. trace, row: see `addressing`.
     """
     attention, memory = layer.recall, trace.memory[row:row + 1]
     banded, heads = 2 * attention.locality < attention.slots, attention.heads
@@ -208,7 +204,7 @@ def attention_band(layer, trace, row):
         image = axes.imshow(weights[head].T, aspect="auto", cmap=HEAT, interpolation="nearest", vmin=0,
                             vmax=np.nanmax(weights), origin="lower", extent=extent)
         axes.set_title(f"head {head + 1}", fontsize="medium")
-        _ticks(axes.xaxis, slots, 8)
+        ticks(axes.xaxis, slots, 8)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     made.colorbar(image, ax=grid, label="weight")
     made.supxlabel("slot")
@@ -244,7 +240,7 @@ def _slots(trace, row, kind):
     return np.arange(count) if count <= MOST else trace.slots(kind, row, MOST)
 
 
-def _ticks(axis, names, most):
+def ticks(axis, names, most):
     """Names for positions 0, 1, ... of an axis, as many as fit."""
     shown = range(0, len(names), max(1, -(-len(names) // most)))
     axis.set_ticks(list(shown), [str(names[n]) for n in shown])

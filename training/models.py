@@ -67,16 +67,12 @@ def steps_of(task):
 
 
 def parameters(model):
-    """The number of weights that training changes."""
+    """The number of weights of a model or a layer that training changes."""
     return sum(w.shape.num_elements() for w in model.trainable_weights)
 
 
 def optimizer(chosen, steps_per_epoch, epochs):
-    """The Keras optimiser, its learning rate's schedule over the whole run.
-
-    Args:
-      chosen: `training.config.Optimiser`.
-    """
+    """The Keras optimiser of a `training.config.Optimiser`, its rate's schedule over the whole run."""
     rate = chosen.learning_rate
     if chosen.schedule == "cosine":
         rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps_per_epoch * epochs)

@@ -48,11 +48,10 @@ class Table(NamedTuple):
 
 
 def write(path, folder, title, tables, views):
-    """Writes the views to a folder, and with the tables to a page.
+    """Writes the views to a folder, as `save` does, and with the tables to a page.
 
     Args:
-      path: of the page. folder: of the views, as of `save`.
-      title: of the page. tables: of `Table`. views: of `View`.
+      path, title: of the page. folder: of the views. tables: of `Table`. views: of `View`.
 
     Raises:
       UsageError: they cannot be written.
@@ -65,7 +64,7 @@ def write(path, folder, title, tables, views):
 
 
 def save(folder, views):
-    """Writes views to a folder as PNG, named as they are called; returns each with its file's bytes.
+    """Writes views to a folder as `NAME.png`; returns each with its file's bytes.
 
     Raises:
       UsageError: they cannot be written.

@@ -23,8 +23,8 @@ def write(config, workdir, task, model, epochs, result):
       epochs, result: as in metrics.json.
     """
     title = f"{config.model} on {config.task}"
-    tables = [Table("Figures", ["figure", "value"], [[name.replace("_", " "), value]
-                                                     for name, value in result.items()]),
+    tables = [Table("Figures", ["figure", "value"],
+                    [[score_figures.plain(name), value] for name, value in result.items()]),
               Table("Flags that differ from the defaults", ["flag", "default"],
                     [[text, option.text(option.default) or "not given"]
                      for option, text in config.given().items()])]
@@ -53,18 +53,17 @@ def mask_view(rows):
 
 def _of_layer(task, model):
     layer = layer_of(model)
-    if layer is None:
-        return
-    x = next(iter(task.validation))[0][:SEQUENCES]  # the same ones for every run of the task
-    seen = trace(layer, *inputs_of(model, x))
-    yield from sequence_views(layer, seen, 0, x, task)
-    yield from memory_views(layer, seen)
+    if layer is not None:
+        x = next(iter(task.validation))[0][:SEQUENCES]  # the same ones for every run of the task
+        seen = trace(layer, *inputs_of(model, x))
+        yield from sequence_views(layer, seen, 0, x, task)
+        yield from memory_views(layer, seen)
 
 
 def memory_views(layer, seen):
     """The views of a layer's memory over all traced sequences."""
     yield View("usage", layer_figures.usage(seen),
-               f"The weights by which each slot was written and read, summed over a sequence and averaged "
+               "The weights by which each slot was written and read, summed over a sequence and averaged "
                f"over {len(seen.memory)} of the validation split. Flat bars: the content is spread out; "
                "single bars: slots with a role of their own.")
     if layer.recall is not None:
@@ -91,17 +90,14 @@ def sequence_views(layer, seen, row, x, task):
 
 
 def _shown(task):
-    """How `layer_figures.segments` is to draw a sequence of a task: its arguments by name."""
-    if task.side is not None:
+    """How `layer_figures.segments` is to draw a sequence of a task."""
+    if task.lexicon is None:
         return {"side": task.side}
-    if task.lexicon is not None:
-        tokens = task.lexicon().tokens
-        return {"words": lambda token: tokens[int(token)]}
-    return {}
+    tokens = task.lexicon().tokens
+    return {"words": lambda token: tokens[int(token)]}
 
 
 def _of_task(config, task, model):
-    """The views that the kind of task asks for."""
     if not task.stateful:
         answers = [[part.numpy() for part in batch[1:]] for batch in task.test]
         y, *weight = (np.concatenate(parts) for parts in zip(*answers, strict=True))
@@ -110,8 +106,7 @@ def _of_task(config, task, model):
             yield _positions(task, y, predicted, *weight)
         elif task.outputs > 1:
             matrix = tf.math.confusion_matrix(y, predicted.argmax(-1), task.outputs)
-            names = task.classes or list(range(task.outputs))
-            yield View("confusion", score_figures.confusion(matrix, names),
+            yield View("confusion", score_figures.confusion(matrix, task.classes or range(task.outputs)),
                        "Test examples by their true class (rows) and the class that the model named "
                        "(columns). What is off the diagonal is wrong; the colour is the share of the row.")
         else:
@@ -122,7 +117,7 @@ def _of_task(config, task, model):
 
 
 def _positions(task, y, predicted, weight=None):
-    """Accuracy at each step of the answer: those of weight 1, or else whose target is not always the same."""
+    """Accuracy at the steps of the answer: those of weight 1, or those whose target varies."""
     right = (y > 0.5) == (predicted > 0) if y.ndim == 3 else y == predicted.argmax(-1)
     right = right.reshape(*right.shape[:2], -1).mean(-1)
     if weight is None:

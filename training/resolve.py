@@ -1,4 +1,4 @@
-"""What of a configuration depends on the task: the automatic access rate, and a width that matches a size."""
+"""What depends on the task in a configuration: the automatic access rate, a width that matches a size."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ FALL = 0.6  # the share of the epochs over which the access rate comes down to i
 
 
 def resolve(config, task):
-    """The configuration with everything in it that depends on the task. A resolved one stays as it is.
+    """The configuration with all that depends on the task. A resolved one stays as it is.
 
     Raises:
       UsageError: an option that has no use for this task, or a size that cannot be reached.
@@ -51,8 +51,7 @@ def falling_epochs(config):
 def matched(config, task):
     """The configuration whose model has the wanted number of weights, within 5 %.
 
-    What is chosen is the option of width that the model names, a multiple of another where it says so, and
-    then a finer one where it has one.
+    See `baselines.model.Model` for the options that it chooses: width, multiple, finer.
     """
     model, wanted = baselines.load(config.model), config.around.match_parameters
     multiple = config.layer[model.multiple] if model.multiple else 1
@@ -66,14 +65,14 @@ def matched(config, task):
         return models.parameters(models.build(sized(*widths), task))
 
     def largest(size):
-        """The largest n, at least 1, of which size is at most what is wanted."""
+        """The largest n whose size is at most the wanted one; at least 1."""
         below, above = 1, 4
         if size(below) > wanted:
             return below
         while size(above) <= wanted:
             below, above = above, 4 * above
         while above - below > 1:
-            # Between the two, sizes are nearly a power of n: to look there needs few builds.
+            # Between the two, sizes are nearly a power of n: this guess needs few builds.
             share = math.log(wanted / size(below)) / math.log(size(above) / size(below))
             middle = min(max(int(below * (above / below) ** share), below + 1), above - 1)
             below, above = (middle, above) if size(middle) <= wanted else (below, middle)

@@ -19,7 +19,7 @@ from training.workdir import Workdir
 
 
 class Trained(NamedTuple):
-    """A run that is trained: its configuration, resolved, and its model with the best weights."""
+    """A trained run: its resolved configuration, and its model with the best weights."""
 
     config: Config
     workdir: Workdir
@@ -47,7 +47,7 @@ def load(config):
 
 
 def load_folder(path, *more):
-    """The `Trained` run of a work directory; `more` are flags that override the run's."""
+    """The `Trained` run of a work directory; the flags `more` override the run's."""
     return load(flags.parse(["run", f"--workdir={path}", *more], saved=True))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.ticker import MaxNLocator
 
-from training.layer_figures import BLUE, COLOURS, HEAT, ORANGE, figure
+from training.layer_figures import BLUE, COLOURS, HEAT, ORANGE, figure, ticks
 
 SHARES = "rate", "accuracy"  # how figures end that are between 0 and 1
 DECADES = 2  # others that change by more are drawn on a logarithmic axis
@@ -16,18 +16,16 @@ def learning_curves(epochs):
     Args:
       epochs: of each epoch, `{name: value}`, "val_" before the names of the validation's.
     """
-    names = list(dict.fromkeys(name.removeprefix("val_") for name in epochs[-1]))
-    names = [name for name in names if name not in ("epoch", "seconds")]
-    made, panels = _panels("Learning curves", names)
+    names = dict.fromkeys(key.removeprefix("val_") for key in epochs[-1] if key not in ("epoch", "seconds"))
+    made, panels = _panels("Learning curves", list(names))
     steps = np.arange(1, len(epochs) + 1)
-    for name, axes in zip(names, panels, strict=True):
-        curves = {"training": name, "validation": f"val_{name}"}
-        for (label, key), colour in zip(curves.items(), (ORANGE, BLUE), strict=True):
+    for name, axes in panels:
+        for label, key, colour in (("training", name, ORANGE), ("validation", f"val_{name}", BLUE)):
             if key in epochs[-1]:
                 values = [epoch.get(key, np.nan) for epoch in epochs]
                 axes.plot(steps, values, color=colour, label=label, marker="." * (len(steps) == 1))
         _finish_curve(axes, name)
-    panels[0].legend(frameon=False)
+    made.axes[0].legend(frameon=False)
     return made
 
 
@@ -49,9 +47,8 @@ def confusion(matrix, names):
             if count:
                 axes.text(column, row, count, ha="center", va="center", fontsize="small",
                           color="white" if share[row, column] > 0.5 else "black")
-    every = -(-len(names) // 40)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(range(0, len(names), every), names[::every])
+        ticks(axis, names, 40)
     axes.tick_params("x", rotation=90 * any(len(str(name)) > 3 for name in names))
     axes.set(xlabel="predicted class", ylabel="true class")
     return made
@@ -103,11 +100,11 @@ def comparison_curves(groups, names):
     """Figures on the validation data by epoch, means over a group's runs and their deviation as a band.
 
     Args:
-      groups: `{label: [epochs of each run]}`, epochs as of `learning_curves`; as far as every run of a
-        group went. names: of the figures.
+      groups: `{label: [epochs of each run]}`, epochs as in `learning_curves`. A group's curve goes as far as
+        all of its runs. names: of the figures.
     """
     made, panels = _panels("Learning curves: mean over seeds, and the deviation as a band", names)
-    for name, axes in zip(names, panels, strict=True):
+    for name, axes in panels:
         for (label, runs), colour in zip(groups.items(), _cycle(len(groups)), strict=True):
             last = min(map(len, runs))
             values = np.array([[epoch.get(f"val_{name}", np.nan) for epoch in run[:last]] for run in runs])
@@ -116,7 +113,7 @@ def comparison_curves(groups, names):
             if len(runs) > 1:
                 axes.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0)
         _finish_curve(axes, name)
-    made.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", frameon=False,
+    made.legend(*made.axes[0].get_legend_handles_labels(), loc="outside lower center", frameon=False,
                 ncols=min(3, len(groups)))
     return made
 
@@ -127,9 +124,8 @@ def comparison_bars(groups, names):
     Args:
       groups: `{label: [{name: value} of each run]}`. names: of the figures.
     """
-    made, panels = _panels("Test figures: mean over seeds, and the deviation", names,
-                           1.5 + 0.3 * len(groups))
-    for name, axes in zip(names, panels, strict=True):
+    made, panels = _panels("Test figures: mean over seeds, and the deviation", names, 1.5 + 0.3 * len(groups))
+    for name, axes in panels:
         for place, (runs, colour) in enumerate(zip(groups.values(), _cycle(len(groups)), strict=True)):
             values = np.array([run[name] for run in runs])
             axes.barh(place, values.mean(), color=colour, alpha=0.6,
@@ -148,20 +144,18 @@ def deviation(values):
 
 def _cycle(count):
     """So many colours: the eight that are told apart best, else shades."""
-    if count <= len(COLOURS):
-        return COLOURS[:count]
-    return colormaps[HEAT](np.linspace(0, 0.95, count))
+    return COLOURS[:count] if count <= len(COLOURS) else colormaps[HEAT](np.linspace(0, 0.95, count))
 
 
 def _panels(title, names, height=2.6):
-    """A figure with a panel for each name, two in a row."""
+    """A figure with a panel for each name, two in a row, and pairs of name and panel."""
     across = min(2, len(names))
     down = -(-len(names) // across)
     made = figure(title, 4 + 4 * across, 0.8 + height * down)
     panels = made.subplots(down, across, squeeze=False).ravel()
     for axes in panels[len(names):]:
         axes.set_axis_off()
-    return made, panels[:len(names)]
+    return made, zip(names, panels, strict=False)
 
 
 def _finish_curve(axes, name):

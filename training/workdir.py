@@ -57,7 +57,7 @@ class Workdir:
         return flags.read(self.flag_file)
 
     def check(self, config, *groups):
-        """Refuses a configuration that is another than the run's, in these groups or in all."""
+        """Refuses a configuration that differs from the run's, in these groups or in all."""
         before = self.read_config().texts(*groups or GROUPS)
         for name, text in config.texts(*groups or GROUPS).items():
             if text != before.get(name, text) and name not in FREE and not name.startswith("test_"):
@@ -81,10 +81,7 @@ class Workdir:
 class Record(tf.keras.callbacks.Callback):
     """Writes the figures of every epoch, and its seconds, to metrics.json as the run goes.
 
-    Args:
-      workdir: a `Workdir`.
-      position: where the run is as this session begins; figures of later epochs are of a run that was cut
-        off.
+    It begins at the run's position. Figures of later epochs are of a run that was cut off.
     """
 
     def __init__(self, workdir, position):
