@@ -38,13 +38,13 @@ def sequences(count, length, key):
 
 
 def load(batch_size, seed, length: Annotated[int, "[2, inf)"] = 50, steps_per_epoch: int = 200):
-    """Adding two marked values out of `length`, one output, mean squared error.
+    """Adding two marked values out of `length`, 50 in the paper; one output, mean squared error.
 
     The mean predictor's error is the target's variance, 1/6. Campos et al. take the task as solved
     two orders of magnitude below it.
 
     Args:
-      length: steps of a sequence, T; 50 in the paper.
+      length: steps of a sequence, T.
 
     >>> load(batch_size=4, seed=0, length=200).train.element_spec[0].shape
     TensorShape([4, 200, 2])

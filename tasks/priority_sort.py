@@ -60,7 +60,7 @@ def load(batch_size, seed, min_length: int | None = None, max_length: int = 20,
     Guessing scores log(2) s / (L + 1 + s) by the loss of `generated.bit_task`, s = min(sorted, L).
 
     Args:
-      min_length: by default `max_length`, and 1 with a curriculum.
+      min_length: fewest vectors in a sequence; by default `max_length`, and 1 with a curriculum.
       sorted: how many vectors to give back; all of them where there are fewer.
       The others are those of `copy.load`, and so is the error.
 
