@@ -24,9 +24,9 @@ SURROGATES = {"sigmoid": _sigmoid_slope, "double_tanh": _double_tanh_slope}
 def accessed(scores, surrogate="sigmoid"):
     """`1[s > 0]` forward, the slope of a smooth step backward.
 
-    `sigmoid`: that of `sigma(s)`. `double_tanh`: that of the paper's
-    `1 - relu(0.5 (tanh(x + u) + tanh(x - u)))`, which is on for small x, at x = u - s and u = 1: it is
-    steeper at 0, and flat from u on, so that steps well inside the support stay there.
+    `sigmoid`: that of `sigmoid(s)`. `double_tanh`: that of the paper's
+    `1 - relu((tanh(x + 1) + tanh(x - 1)) / 2)` at x = 1 - s. It is steeper at 0, and flat from 1 on, so that
+    steps well inside the support stay there.
 
     >>> accessed(tf.constant([-1.0, 0.0, 2.0])).numpy().tolist()
     [0.0, 0.0, 1.0]
@@ -42,14 +42,13 @@ LEAST = 2 ** -10  # the score at which the best step of a mask is kept that woul
 
 
 class AtMost(tf.keras.constraints.Constraint):
-    """Projection onto `||a||_0 <= k` for `a = 1[s > 0]`: keeps the k highest scores, others to <= 0.
+    """Projection onto `||a||_0 <= D` for `a = 1[s > 0]`: the D highest scores stay, others fall to <= 0.
 
-    The highest is kept at `LEAST` or above, whatever the optimiser would: a memory that is never
-    accessed gets no gradient by which it could be. A Keras constraint, so that the optimiser applies it
-    after every update of the scores.
+    The highest stays at `LEAST` or above: a memory that is never accessed has no gradient by which it could
+    be. As a Keras constraint it is applied after every update of the scores.
 
     Args:
-      budget: scalar int variable, k, at least 1.
+      budget: scalar int variable, D, at least 1.
     """
 
     def __init__(self, budget):
@@ -63,32 +62,27 @@ class AtMost(tf.keras.constraints.Constraint):
 
 @tf.keras.utils.register_keras_serializable("santm_tf")
 class AccessMask(tf.keras.layers.Layer):
-    """A learned binary access mask over time, the same for every sequence: `m_t = a_t d_t h_t`.
+    """A learned binary access mask over time, the same for every sequence: `m_t = a_t delta_t h_t`.
 
-    `a_t = 1[s_{t mod P} > 0]`, straight-through over `sigmoid(s)`; under the constraint
-    `||a||_0 <= k` per period, which a projection keeps after every update (`AtMost`); d a learned
-    weight per step. Shan et al. 2025; docs/equations.md, access mask.
-
-    The mask does not depend on the input, so the steps to access are known before the sequence is
-    read: `plan` gives them. `L0Projection` lowers k while training.
+    `a_t = 1[s_{t mod P} > 0]` under `||a||_0 <= D` a period, which `AtMost` keeps; delta a learned weight of
+    each step. Shan et al. 2025; docs/equations.md, access mask. The mask does not depend on the input, so the
+    steps to access are known before the sequence is read: `plan` gives them. `L0Projection` lowers D.
 
     Args:
-      period: P, in steps (default: the length of the sequences). Shorter than a sequence, the mask repeats.
-      access_rate: the share of a period's steps accessed at first, in (0, 1], at equal gaps. At 1
-        the scores start random, so that what `L0Projection` drops first is not a matter of order.
+      period: P, in steps (default: the length of the sequences). In longer sequences the mask repeats.
+      access_rate: the share of a period's steps accessed at first, in (0, 1], at equal gaps. At 1 the scores
+        start random, so that what `L0Projection` drops first is not a matter of order.
       support: "learned"; or fixed, "uniform" at equal gaps or "random", for comparison.
       surrogate: "sigmoid" or "double_tanh", see `accessed`.
-      plan_size: steps per period in a plan (default: as few as hold the budget; see `plan`).
+      plan_size: steps of a period in a plan (default: D; see `plan`).
 
     As a layer it gates a sequence: input and output `[B, T, d]`.
 
     Raises:
       ValueError: a period below 1, a rate outside (0, 1].
 
-    >>> import tensorflow as tf
     >>> from santm_tf import AccessMask
-    >>> layer = AccessMask(period=4, access_rate=0.5)
-    >>> layer(tf.ones([1, 8, 1])).numpy().ravel().tolist()
+    >>> AccessMask(period=4, access_rate=0.5)(tf.ones([1, 8, 1])).numpy().ravel().tolist()
     [0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0]
     """
 
@@ -112,17 +106,14 @@ class AccessMask(tf.keras.layers.Layer):
         self.period = self.period or input_shape[1]
         if self.period is None:
             raise ArgumentError("AccessMask: period=None, and the sequences' length is unknown; give it")
-        self.plan_size = self.plan_size or self._first_plan_size()
         count = accesses(self.initial_rate, self.period)
+        self.plan_size = self.plan_size or count
         self.budget = self.add_weight("budget", [], tf.int32, trainable=False,
                                       initializer=tf.keras.initializers.Constant(count))
         self.draws = self.add_weight("draws", [], tf.int32, trainable=False, initializer="zeros")
         self.scores = self._add_scores(count)
         self.step_weight = self.add_weight("step_weight", [self.period], initializer="ones")
         super().build(input_shape)
-
-    def _first_plan_size(self):
-        return accesses(self.initial_rate, self.period)
 
     def _add_scores(self, count):
         def first(shape, dtype=None):
@@ -140,33 +131,30 @@ class AccessMask(tf.keras.layers.Layer):
 
     def call(self, inputs, mask=None, training=None):
         steps = inputs.shape[1] if inputs.shape[1] is not None else tf.shape(inputs)[1]
-        a, d = self.gates(tf.range(steps), bool(training))
-        return inputs * tf.reshape(a * d, [1, -1] + [1] * (inputs.shape.rank - 2))
+        a, delta = self.gates(tf.range(steps), bool(training))
+        return inputs * tf.reshape(a * delta, [1, -1] + [1] * (inputs.shape.rank - 2))
 
     def openings(self, training=False):
-        """a over a period, `[P]`, straight-through."""
-        del training
+        """a over a period, `[P]`."""
         return accessed(tf.convert_to_tensor(self.scores), self.surrogate)
 
     def penalty(self):
-        """What the mask adds to the loss, a scalar: nothing, as a projection holds the constraint."""
+        """What the mask adds to the loss, a scalar: nothing, as `AtMost` holds the constraint."""
         return tf.zeros([])
 
     def gates(self, t, training=False):
-        """`(a_t, d_t)` at the steps t, each of t's shape."""
-        a_and_d = tf.stack([self.openings(training), tf.convert_to_tensor(self.step_weight)], -1)
-        return tf.unstack(tf.gather(a_and_d, t % self.period), axis=-1)
+        """`(a_t, delta_t)` at the steps t, each of t's shape."""
+        both = tf.stack([self.openings(training), tf.convert_to_tensor(self.step_weight)], -1)
+        return tf.unstack(tf.gather(both, t % self.period), axis=-1)
 
     def plan(self, steps, training=False):
         """The steps that the top level visits: every accessed one, in order, and perhaps some more.
 
-        A plan has `plan_size` places per period. Places that the accessed steps leave go to
-        unaccessed ones, a random sample while training: those get a gradient, and so can come back.
-        For any plan that holds the accessed steps the result is the same.
+        A plan has `plan_size` places a period. Free places go to other steps, while training to a random
+        sample: those get a gradient, and so can come back. The result is the same for every plan.
 
         Args:
           steps: T, int or scalar tensor.
-          training: whether to sample.
 
         Returns:
           `(t, inside)`: int `[S]` ascending, S = plan_size * ceil(T / P), and bool `[S]`, False for
@@ -174,10 +162,9 @@ class AccessMask(tf.keras.layers.Layer):
         """
         if training:
             self.draws.assign_add(1)
-        if training and self.plan_size < self.period:
-            spare = tf.random.stateless_uniform([self.period], self._key(0))
-        else:
-            spare = tf.zeros([self.period])
+        sampled = training and self.plan_size < self.period
+        spare = (tf.random.stateless_uniform([self.period], self._key(0)) if sampled
+                 else tf.zeros([self.period]))
         a = tf.cast(self.openings(training), tf.float32)
         chosen = tf.sort(tf.math.top_k(tf.where(a > 0, 1 + a, spare), self.plan_size).indices)
         periods = -(-steps // self.period)
@@ -196,12 +183,12 @@ class AccessMask(tf.keras.layers.Layer):
         return tf.stack([2 * (self.seed or 0) + use, self.draws])
 
     def limit(self, count, spare=0):
-        """Sets k, projects the scores onto it, and resizes the plan; what was traced keeps the old size.
+        """Sets D, projects the scores onto it, and resizes the plan; what was traced keeps the old size.
 
         Args:
-          count: k, accessed steps a period.
-          spare: places wanted for unaccessed steps. With some, the plan's size is the next of P, P/2,
-            P/4, ..., so that a falling k seldom changes it; with none it is k.
+          count: D.
+          spare: places wanted for unaccessed steps. With some, the plan's size is the next of P, P/2, P/4,
+            ..., so that a falling D seldom changes it; with none it is D.
         """
         self.budget.assign(count)
         self.scores.assign(self.scores.constraint(self.scores))

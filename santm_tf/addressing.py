@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from santm_tf.ops import sigmoid, sum_last
+from santm_tf.ops import at_least_float32, sigmoid, sum_last
 
 EPSILON = 1e-6
 
@@ -19,8 +19,6 @@ def similarity(key, memory):
 
     The epsilons stand inside the roots, so that the gradient at a zero slot or key is finite.
 
-    >>> import tensorflow as tf
-    >>> from santm_tf.addressing import similarity
     >>> similarity(tf.ones([1, 1, 2]), tf.constant([[[2.0, 2.0], [-1.0, -1.0]]])).numpy().round(3)
     array([[[ 1., -1.]]], dtype=float32)
     """
@@ -43,8 +41,6 @@ def interpolate(content_weights, previous, gate):
 def shift(weights, shifts):
     """`w~_i = sum_j w^g_j s_{i-j}`, circular (equation 8). shifts `[B,h,2s+1]` for -s, ..., s.
 
-    >>> import tensorflow as tf
-    >>> from santm_tf.addressing import shift
     >>> shift(tf.constant([[1.0, 0.0, 0.0, 0.0]]), tf.constant([[0.0, 0.0, 1.0]])).numpy()
     array([[0., 1., 0., 0.]], dtype=float32)
     """
@@ -53,8 +49,8 @@ def shift(weights, shifts):
     total = 0.0
     for position, offset in enumerate(range(-reach, reach + 1)):
         turn = offset % slots
-        rolled = weights if not turn else tf.concat(
-            [weights[..., slots - turn:], weights[..., :slots - turn]], -1)
+        split = slots - turn
+        rolled = tf.concat([weights[..., split:], weights[..., :split]], -1) if turn else weights
         total += shifts[..., position:position + 1] * rolled
     return total
 
@@ -91,8 +87,7 @@ def address(head, memory, previous):
       `[B, h, N]`: non-negative, summing to 1 over the slots. Computed in float32 or better.
     """
     dtype = head.dtype
-    if dtype.size < 4:
-        head, memory, previous = (tf.cast(v, tf.float32) for v in (head, memory, previous))
+    head, memory, previous = map(at_least_float32, (head, memory, previous))
     key, strength, gate, moves, gamma = split_head(head, memory.shape[-1])
     weights = content(tf.tanh(key), tf.math.softplus(strength), memory)
     weights = interpolate(weights, previous, sigmoid(gate))

@@ -5,9 +5,9 @@ import math
 import tensorflow as tf
 
 from santm_tf.compat import in_xla
-from santm_tf.errors import ArgumentError
+from santm_tf.errors import ArgumentError, at_least
 from santm_tf.graph import chebyshev, diagonals, ring, symmetric
-from santm_tf.ops import product
+from santm_tf.ops import at_least_float32, product
 
 # The banded form wins above this many slots per unit of locality (benchmarks/attention.py).
 SLOTS_PER_OFFSET = 24
@@ -20,27 +20,23 @@ SPARSE_FROM, SPARSE_BELOW = 8, 32
 class ChebAttention(tf.keras.layers.Layer):
     """Multi-head self-attention whose attention is a graph Laplacian under a Chebyshev filter.
 
-    Slots are nodes on a ring, j a neighbour of i where `0 < |i - j| <= w`. Per head, with Q, K_, V
-    linear in M, d = W/A:
+    Slots are nodes on a ring, neighbours within l. A head has W/A columns of Q, K_ and V_, linear in M:
 
-    `S = (Q K_^T + K_ Q^T) / (2 sqrt(d))` on neighbours only
-    `A^ = exp(S - (lse_i + lse_j) / 2)`, lse_i the log-sum-exp of S over i's neighbours, which is
-    `D^{-1/2} exp(S) D^{-1/2}` without overflow;  `L~ = (2 / lambda_max) (I - A^) - I = -A^`
-    `Y = sum_{k<K} T_k(L~) V Theta_k`,  `T_0 V = V, T_1 V = L~ V, T_k V = 2 L~ T_{k-1} V - T_{k-2} V`
-    `Z = M + [Y_1 ; ... ; Y_A] W_o`,  output `Z + relu(Z W_1 + b_1) W_2 + b_2`.
+    `E = (Q K_^T + K_ Q^T) / (2 sqrt(W/A))` on neighbours,   `G_ij = exp(E_ij - (lse_i + lse_j) / 2)`
+    `sum_{n<K} Cheb_n V_ Theta_n`,   `Cheb_0 V_ = V_`, `Cheb_1 V_ = -G V_`, and as in `graph.chebyshev`
+    `Z = M + [those sums of all heads] W_o`,   output `Z + relu(Z W_1 + b_1) W_2 + b_2`.
 
-    The filter is ChebNet's (Defferrard, Bresson and Vandergheynst 2016, arXiv 1606.09375, equation
-    4); that SANTM recalls by it is Shan et al. 2025, and the equations above are this project's
-    (DESIGN.md, section 3). A^ is symmetric with its spectrum in [-1, 1], so `||T_k(L~)|| <= 1`.
-    Slot i receives from exactly the slots within (K-1) w of it, by weights that depend, through
-    lse, on slots w further. `w >= N/2` is global attention.
+    lse_i is the log-sum-exp of E over the neighbours of i. G is symmetric with its spectrum in [-1, 1]. The
+    filter is ChebNet's (Defferrard, Bresson and Vandergheynst 2016, arXiv 1606.09375, equation 4). That SANTM
+    recalls by it is Shan et al. 2025; the equations are ours (docs/equations.md, recall). A slot receives
+    from those within (K-1) l. The weights depend on slots l further. `l >= N/2` is global attention.
 
     Args:
       heads: A; divides the slot width.
       order: K >= 1, the number of Chebyshev terms.
-      locality: w >= 1, in slots.
+      locality: l >= 1, in slots.
       feed_forward: the width of the feed-forward block (default W).
-      form: "dense" (`N^2` products), "banded" (`2 w N`), "sparse" (as many, by products of `tf.sparse`; XLA
+      form: "dense" (`N^2` products), "banded" (`2 l N`), "sparse" (as many, by products of `tf.sparse`; XLA
         has none, there it is "banded"), or "auto", the fastest for the sizes. A plain `tf.function` that ran
         the sparse form cannot be called by a compiled one: call the layer there, or choose another form.
 
@@ -50,7 +46,6 @@ class ChebAttention(tf.keras.layers.Layer):
       ValueError: heads that do not divide W, an order or locality below 1, fewer than 2 slots, a band
         wider than the ring.
 
-    >>> import tensorflow as tf
     >>> from santm_tf import ChebAttention
     >>> ChebAttention(heads=2, order=3, locality=1)(tf.ones([4, 8, 6])).shape.as_list()
     [4, 8, 6]
@@ -58,9 +53,7 @@ class ChebAttention(tf.keras.layers.Layer):
 
     def __init__(self, heads=4, order=3, locality=4, feed_forward=None, form="auto", **kwargs):
         super().__init__(**kwargs)
-        for argument, value in (("heads", heads), ("order", order), ("locality", locality)):
-            if value < 1:
-                raise ArgumentError(f"ChebAttention: {argument}={value}; it must be at least 1")
+        at_least("ChebAttention", 1, heads=heads, order=order, locality=locality)
         if form not in ("auto", "dense", "banded", "sparse"):
             raise ArgumentError(f"ChebAttention: form={form!r}; use 'auto', 'dense', 'banded' or 'sparse'")
         self.heads, self.order, self.locality = heads, order, locality
@@ -87,9 +80,8 @@ class ChebAttention(tf.keras.layers.Layer):
         self.sparse = self.form == "sparse" or (self.form == "auto" and faster)
         weight = self.add_weight
         self.qkv_kernel = weight("qkv_kernel", [width, 3 * width], initializer="glorot_uniform")
-        self.theta = weight(
-            "theta", [self.order, self.heads, head, head],
-            initializer=tf.keras.initializers.VarianceScaling(1.0 / self.order, "fan_in"))
+        self.theta = weight("theta", [self.order, self.heads, head, head],
+                            initializer=tf.keras.initializers.VarianceScaling(1.0 / self.order, "fan_in"))
         self.output_kernel = weight("output_kernel", [width, width], initializer="glorot_uniform")
         self.hidden_kernel = weight("hidden_kernel", [width, hidden], initializer="glorot_uniform")
         self.hidden_bias = weight("hidden_bias", [hidden], initializer="zeros")
@@ -110,24 +102,22 @@ class ChebAttention(tf.keras.layers.Layer):
 
     @property
     def reach(self):
-        """How far from a slot there are others on which its output depends: K w, or 0 for K = 1."""
+        """How far from a slot there are others on which its output depends: K l, or 0 for K = 1."""
         return self.order * self.locality if self.order > 1 else 0
 
     def at_centre(self, neighbourhoods):
-        """The output for the slots in the middle of neighbourhoods: the same numbers as of the whole memory.
+        """The output for the slots in the middle of neighbourhoods, as from the whole memory.
 
-        Beyond (K-1) w from its middle a neighbourhood lacks neighbours, and what is computed there is
-        wrong; from there nothing comes to the middle in K-1 steps of the recurrence.
+        Beyond (K-1) l from its middle a neighbourhood lacks neighbours, and what is computed there is wrong.
+        In K-1 steps of the recurrence nothing comes from there to the middle.
 
         Args:
-          neighbourhoods: `[..., 2 reach + 1, W]`, slots in the ring's order. A ring that is shorter than that
-            is gone around more than once; its slots must be more than 2 w.
+          neighbourhoods: `[..., 2 reach + 1, W]`, slots in the ring's order. They go around a shorter ring
+            more than once; it must have more than 2 l slots.
 
         Returns:
           `[..., W]`.
 
-        >>> import tensorflow as tf
-        >>> from santm_tf import ChebAttention
         >>> attention, memory = ChebAttention(heads=2, order=2, locality=1), tf.random.normal([1, 9, 4])
         >>> whole, near = attention(memory), memory[:, 2:7]
         >>> float(tf.reduce_max(tf.abs(attention.at_centre(near) - whole[:, 4]))) < 1e-5
@@ -148,47 +138,46 @@ class ChebAttention(tf.keras.layers.Layer):
             for i, term in enumerate(chebyshev(lambda x: -attend(x), v, self.order)))
         inputs = inputs[:, wanted]
         slots, width = inputs.shape[-2:]
-        joined = tf.reshape(tf.transpose(filtered, [0, 2, 1, 3]), [-1, slots, width])
-        z = inputs + product(joined, self.output_kernel)
+        all_heads = tf.reshape(tf.transpose(filtered, [0, 2, 1, 3]), [-1, slots, width])
+        z = inputs + product(all_heads, self.output_kernel)
         hidden = tf.nn.relu(product(z, self.hidden_kernel) + self.hidden_bias)
         return z + product(hidden, self.feed_kernel) + self.feed_bias
 
     def attention(self, inputs):
-        """A^ of a memory `[B, N, W]`, dense: `[B, A, N, N]`, symmetric, zero off the band."""
+        """G of a memory `[B, N, W]`, dense: `[B, A, N, N]`, symmetric, zero off the band."""
         q, k, _ = self._project(tf.cast(inputs, self.variable_dtype))
         return self._dense_weights(q, k)
 
     def band(self, inputs):
-        """A^ of a memory `[B, N, W]` between slots i and i + j - w: `[B, A, N, 2w + 1]`. Needs 2w < N."""
+        """G of a memory `[B, N, W]` between slots i and i + j - l: `[B, A, N, 2l + 1]`. Needs 2l < N."""
         q, k, _ = self._project(tf.cast(inputs, self.variable_dtype))
         ahead = self._diagonals(q, k)
         behind = [_ahead(a, -n) for n, a in enumerate(ahead, 1)]
         return tf.concat([*behind[::-1], tf.zeros_like(ahead[0]), *ahead], -1)
 
     def _project(self, inputs):
-        """Q, K_ and V, each `[B, A, N, d]`."""
+        """Q, K_ and V_, each `[B, A, N, W/A]`."""
         slots, width = inputs.shape[-2:]
-        qkv = tf.reshape(product(inputs, self.qkv_kernel),
-                         [-1, slots, 3, self.heads, width // self.heads])
+        qkv = tf.reshape(product(inputs, self.qkv_kernel), [-1, slots, 3, self.heads, width // self.heads])
         return tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
 
     def _dense_attention(self, q, k):
-        """The function `x -> A^ x` on `[B, A, N, d]`, through the whole of A^."""
+        """The function `x -> G x` on `[B, A, N, W/A]`, through the whole of G."""
         weights = self._dense_weights(q, k)
         return lambda x: tf.matmul(weights, x)
 
     def _dense_weights(self, q, k):
-        """A^, `[B, A, N, N]`."""
+        """G, `[B, A, N, N]`."""
         dtype, scale = q.dtype, 0.5 / math.sqrt(q.shape[-1])
-        scores = tf.matmul(*_at_least_float32(q, k), transpose_b=True)
+        scores = tf.matmul(at_least_float32(q), at_least_float32(k), transpose_b=True)
         scores = (scores + tf.linalg.matrix_transpose(scores)) * scale
         neighbours = tf.sparse.to_dense(self.adjacency) > 0
-        # S_ij - lse_i is taken as one log-softmax: apart, a large S would swallow the sum's log.
+        # E_ij - lse_i is taken as one log-softmax: apart, a large E would swallow the sum's log.
         log_p = tf.nn.log_softmax(tf.where(neighbours, scores, -float("inf")))
         return tf.cast(tf.exp(0.5 * (log_p + tf.linalg.matrix_transpose(log_p))), dtype)
 
     def _banded_attention(self, q, k):
-        """The same function from the w diagonals above the main one: A^ is symmetric."""
+        """The same function from the l diagonals above the main one: G is symmetric."""
         weights = list(enumerate(self._diagonals(q, k), 1))
 
         def attend(x):
@@ -198,19 +187,19 @@ class ChebAttention(tf.keras.layers.Layer):
 
     def _sparse_attention(self, q, k):
         """The same function by `tf.sparse`."""
-        pairs = _at_least_float32(tf.concat([q, k], -1), tf.concat([k, q], -1))
+        pairs = map(at_least_float32, (tf.concat([q, k], -1), tf.concat([k, q], -1)))
         scores = tf.split(diagonals(*pairs, self.locality), self.locality, -1)
         return symmetric(tf.concat(self._normalised(scores, q), -1))
 
     def _diagonals(self, q, k):
-        """`A^_{i, i + n}` for n = 1, ..., w, each `[B, A, N, 1]`."""
-        exact_q, exact_k = _at_least_float32(q, k)
+        """`G_{i, i + n}` for n = 1, ..., l, each `[B, A, N, 1]`."""
+        exact_q, exact_k = map(at_least_float32, (q, k))
         return self._normalised([
             tf.reduce_sum(exact_q * _ahead(exact_k, n) + exact_k * _ahead(exact_q, n), -1, keepdims=True)
             for n in range(1, self.locality + 1)], q)
 
     def _normalised(self, products, like):
-        """A^ from what `Q K_^T + K_ Q^T` has on the same diagonals."""
+        """G from what `Q K_^T + K_ Q^T` has on the same diagonals."""
         offsets, scale = range(1, self.locality + 1), 0.5 / math.sqrt(like.shape[-1])
         ahead = [s * scale for s in products]
         both = ahead + [_ahead(s, -n) for s, n in zip(ahead, offsets, strict=True)]
@@ -226,7 +215,3 @@ class ChebAttention(tf.keras.layers.Layer):
 def _ahead(x, offset):
     """Node i gets what node i + offset has, on the ring of axis -2."""
     return tf.roll(x, -offset, -2)
-
-
-def _at_least_float32(*tensors):
-    return [tf.cast(x, tf.float32) if x.dtype.size < 4 else x for x in tensors]

@@ -21,33 +21,24 @@ def _geometric(loss, count):
 
 
 def recallable(steps, accesses, retention, slots):
-    """What can be recalled after `steps` steps with equally spaced accesses, in steps' worth.
+    """What can be recalled after T steps with D accesses at equal gaps, in steps' worth.
 
     I(D) = (1 - lambda^{T/D}) / (1 - lambda) * (1 - mu^D) / (1 - mu),  mu = 1 - 1/N
 
-    The controller takes in 1 per step and keeps a factor lambda of what it holds. Each of the D
-    accesses, the last at step T, writes what the controller gathered since the one before: the
-    first factor, for the gap T/D. Each later write leaves a factor mu of it: the second factor. The
-    limits are T/D for the first factor at lambda = 1 and D for the second at N = infinity. I is at
-    most T, reached where nothing is lost.
+    The controller takes in 1 a step and keeps a factor lambda of what it holds. An access writes what came
+    in since the one before: the first factor, T/D at lambda = 1. Each later write leaves a factor mu of it:
+    the second factor, D at N = infinity. I is at most T, reached where nothing is lost.
 
-    For gaps g_1 ... g_D that sum to T the same memory holds sum_i G(g_i) mu^{D-i}, with
-    G(g) = (1 - lambda^g) / (1 - lambda), and I is the case of equal gaps. G is concave, so equal
-    gaps are the best where mu^{D-1} >= lambda, the memory forgetting less over all its writes than
-    the controller in one step. Beyond that a schedule with short gaps first holds more, as early
-    writes fade; equal gaps are then still the best of those whose order is not chosen: averaged
-    over the orders of its gaps no schedule holds more.
+    Gaps g_1 ... g_D that sum to T hold sum_i G(g_i) mu^{D-i}, G(g) = (1 - lambda^g) / (1 - lambda). G is
+    concave, so equal gaps are the best where mu^{D-1} >= lambda. Elsewhere short gaps first hold more, as
+    early writes fade. Averaged over the orders of its gaps no schedule holds more than equal gaps.
 
     Args:
-      steps: T, at least 1.
-      accesses: D, between 1 and T.
-      retention: lambda, between 0 and 1.
+      steps: T, at least 1. accesses: D, from 1 to T. retention: lambda, from 0 to 1.
       slots: N, at least 1; `np.inf` for a memory that forgets nothing.
 
-    Every argument may be an array; they broadcast.
-
     Returns:
-      I, float64, of the broadcast shape.
+      I, float64, of the shape to which the arguments broadcast.
 
     Raises:
       ValueError: an argument out of its range.
@@ -57,9 +48,7 @@ def recallable(steps, accesses, retention, slots):
     >>> recallable(steps=100, accesses=[1, 10, 100], retention=1.0, slots=np.inf)
     array([100., 100., 100.])
     """
-    steps, accesses, retention, slots = (
-        np.asarray(value, np.float64) for value in (steps, accesses, retention, slots)
-    )
+    steps, accesses, retention, slots = map(np.float64, (steps, accesses, retention, slots))
     if not np.all(steps >= 1):
         raise ValueError(f"steps must be at least 1, got {steps}")
     if not np.all((1 <= accesses) & (accesses <= steps)):
@@ -74,19 +63,8 @@ def recallable(steps, accesses, retention, slots):
 def optimal_accesses(steps, retention, slots):
     """D* = argmax_D I(D) over D = 1 ... T, the fewest where several are equal in double precision.
 
-    A memory that forgets nothing wants an access at every step; a controller that forgets nothing
-    wants one, at the end.
-
-    Args:
-      steps: T, int.
-      retention: lambda.
-      slots: N.
-
-    Returns:
-      D*, int.
-
-    Raises:
-      ValueError: an argument out of its range.
+    A memory that forgets nothing wants an access at every step. A controller that forgets nothing wants one,
+    at the end. Arguments and errors as in `recallable`.
 
     >>> optimal_accesses(784, retention=0.9, slots=np.inf)
     784
@@ -98,7 +76,7 @@ def optimal_accesses(steps, retention, slots):
 
 
 def optimal_access_rate(steps, retention, slots):
-    """rho* = D* / T; arguments and errors as in `optimal_accesses`.
+    """rho* = D* / T; arguments and errors as in `recallable`.
 
     >>> round(optimal_access_rate(784, retention=0.95, slots=32), 3)
     0.046
@@ -118,9 +96,9 @@ def curve(steps, retention, slots, points=16, width=50):
     accesses = np.unique(np.rint(np.geomspace(1, steps, points)))
     held = recallable(steps, accesses, retention, slots)
     bars = ["#" * round(width * share) for share in held / held.max()]
-    return "\n".join(["access rate  recallable"] + [
-        f"{rate:11.3f}{value:12.2f}  {bar}" for rate, value, bar in zip(accesses / steps, held, bars,
-                                                                       strict=True)])
+    lines = (f"{rate:11.3f}{value:12.2f}  {bar}"
+             for rate, value, bar in zip(accesses / steps, held, bars, strict=True))
+    return "\n".join(["access rate  recallable", *lines])
 
 
 def main(argv=None):

@@ -4,8 +4,8 @@ import math
 
 import tensorflow as tf
 
-from santm_tf.errors import ArgumentError
-from santm_tf.lstm import ChronoBias, LSTMState, forget_one, lstm
+from santm_tf.errors import ArgumentError, at_least
+from santm_tf.lstm import ChronoBias, forget_one, lstm
 from santm_tf.ops import gated, product, sigmoid, straight_through
 from santm_tf.recurrent import training_option
 from santm_tf.saving import OldNames
@@ -14,40 +14,37 @@ BOUNDARIES = "learned", "given"
 
 
 class _LSTMCell(OldNames, tf.keras.layers.Layer):
-    """What both LSTM cells share: sizes, weights, and a first `LSTMState` of zeros."""
+    """What both LSTM cells share: sizes, weights, and a first state of zeros, an `LSTMState` as a list."""
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
-        if units < 1:
-            raise ArgumentError(f"{type(self).__name__}: units={units}; it must be at least 1")
+        at_least(type(self).__name__, 1, units=units)
         self.units = units
         self.state_size = [units, units]
 
     def _build_lstm(self, features, bias):
-        self.kernel = self.add_weight("kernel", [features, 4 * self.units],
-                                      initializer="glorot_uniform")
-        self.recurrent_kernel = self.add_weight(
-            "recurrent_kernel", [self.units, 4 * self.units], initializer="orthogonal")
+        self.kernel = self.add_weight("kernel", [features, 4 * self.units], initializer="glorot_uniform")
+        self.recurrent_kernel = self.add_weight("recurrent_kernel", [self.units, 4 * self.units],
+                                                initializer="orthogonal")
         self.bias = self.add_weight("bias", [4 * self.units], initializer=bias)
 
     def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
         if inputs is not None:
             first = tf.nest.flatten(inputs)[0]
             batch_size, dtype = tf.shape(first)[0], first.dtype
-        return list(LSTMState(*(tf.zeros([batch_size, self.units], dtype or self.compute_dtype)
-                                for _ in range(2))))
+        zeros = tf.zeros([batch_size, self.units], dtype or self.compute_dtype)
+        return [zeros, zeros]
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}
 
 
 class _Cutting:
-    """What cells that cut the input share: the boundary's weights u, v and b, and beta as an input."""
+    """What cells that cut the input share: the boundary's weights u_x, u_c and u_0, and beta as an input."""
 
     def _set_boundaries(self, segment_length, boundaries):
         name = type(self).__name__
-        if not segment_length >= 1:
-            raise ArgumentError(f"{name}: segment_length={segment_length}; it must be at least 1")
+        at_least(name, 1, segment_length=segment_length)
         if boundaries not in BOUNDARIES:
             raise ArgumentError(f"{name}: boundaries={boundaries!r}; use 'learned' or 'given'")
         self.segment_length, self.boundaries = segment_length, boundaries
@@ -59,21 +56,20 @@ class _Cutting:
     def _build_boundaries(self, features, units):
         if self.boundaries == "given":
             return
-        self.boundary_kernel = self.add_weight("boundary_kernel", [features, 1],
-                                               initializer="glorot_uniform")
-        self.boundary_recurrent_kernel = self.add_weight(
-            "boundary_recurrent_kernel", [units, 1], initializer="glorot_uniform")
+        self.boundary_kernel = self.add_weight("boundary_kernel", [features, 1], initializer="glorot_uniform")
+        self.boundary_recurrent_kernel = self.add_weight("boundary_recurrent_kernel", [units, 1],
+                                                         initializer="glorot_uniform")
         p = 1.0 / self.segment_length
         logit = 1.0 if p >= 1.0 else min(1.0, math.log(p / (1.0 - p)))
-        self.boundary_bias = self.add_weight(
-            "boundary_bias", [1], initializer=tf.keras.initializers.Constant(logit))
+        self.boundary_bias = self.add_weight("boundary_bias", [1],
+                                             initializer=tf.keras.initializers.Constant(logit))
 
     def _boundary_score(self, inputs):
-        """`u.x_t + b` for any leading axes."""
+        """`u_x.x_t + u_0` for any leading axes."""
         return product(inputs, self.boundary_kernel) + self.boundary_bias
 
     def _cut(self, score, gathered):
-        """beta_t of the score above and what the segment has gathered, c_{t-1}."""
+        """beta_t from `_boundary_score` and what the segment has gathered, c_{t-1}."""
         if self.boundaries == "given":
             return score
         return straight_through(sigmoid(score + gathered @ self.boundary_recurrent_kernel))
@@ -86,23 +82,21 @@ class _Cutting:
 class SegmentLSTMCell(_Cutting, _LSTMCell):
     """An LSTM that cuts its input into segments, and forgets its cell state at every cut.
 
-    `c~_t, h_t = LSTM(x_t; c_{t-1}, h_{t-1})`
-    `p_t = sigmoid(u.x_t + v.c_{t-1} + b)`, `beta_t = 1[p_t > 1/2]` (straight-through)
-    `c_t = (1 - beta_t) c~_t`
+    `h_t, c~_t = LSTM(x_t; h_{t-1}, c_{t-1})`,   `c_t = (1 - beta_t) c~_t`
+    `p_t = sigmoid(u_x.x_t + u_c.c_{t-1} + u_0)`,   `beta_t = 1[p_t > 1/2]` (straight-through)
 
     SANTM's bottom level (Shan et al. 2025; docs/equations.md, bottom).
 
     Args:
       units: H.
-      segment_length: L >= 1, the expected length of a segment in steps. It sets the boundaries'
-        first bias, `b = log((1/L) / (1 - 1/L))` (clipped to 1 at L = 1), so that p starts at 1/L.
-        The paper's authors start b at 1 (L = 1.4), at which nearly every step is a boundary.
-      boundaries: "learned" as above, or "given": beta is an input, and u, v and b do not exist.
+      segment_length: L >= 1, the expected length of a segment in steps. At first
+        `u_0 = log((1/L) / (1 - 1/L))`, at most 1, so that p starts at 1/L. The paper's authors start it at 1
+        (L = 1.4), at which nearly every step is a boundary.
+      boundaries: "learned" as above, or "given": beta is an input, and there are no u_x, u_c and u_0.
 
     Input `[B, d]`, or `(x, beta)` of `[B, d]` and `[B, 1]` where boundaries are given; output `(h, beta)`,
     `[B, H]` and `[B, 1]`; state `LSTMState`.
 
-    >>> import tensorflow as tf
     >>> from santm_tf import Recurrent, SegmentLSTMCell
     >>> h, beta = Recurrent(SegmentLSTMCell(8), return_sequences=True)(tf.zeros([2, 5, 3]))
     >>> h.shape.as_list(), beta.shape.as_list()
@@ -121,7 +115,7 @@ class SegmentLSTMCell(_Cutting, _LSTMCell):
         super().build(input_shape)
 
     def project(self, inputs):
-        """`(x W + b, u.x + b_beta)`, or `(x W + b, beta)`, for any leading axes: all that needs no state."""
+        """What needs no state, for any leading axes: the gates' part, and the boundary's score or beta."""
         x, score = inputs if self.boundaries == "given" else (inputs, None)
         z = product(x, self.kernel) + self.bias
         return z, self._boundary_score(x) if score is None else score
@@ -138,20 +132,15 @@ class SegmentLSTMCell(_Cutting, _LSTMCell):
 class SegmentCell(_Cutting, tf.keras.layers.Layer):
     """Any Keras cell as a bottom level: it cuts the input, and forgets what it gathered at every cut.
 
-    `y_t, s~_t = cell(x_t, s_{t-1})`
-    `p_t = sigmoid(u.x_t + v.c_{t-1} + b)`, `beta_t = 1[p_t > 1/2]` (straight-through)
-    `s_t = s~_t` but for its last part, `c_t = (1 - beta_t) c~_t`
-
-    c is the last part of the cell's state: an LSTM's cell, a GRU's only state. With an LSTM the equations are
-    those of `SegmentLSTMCell` (docs/equations.md, bottom).
+    The equations are those of `SegmentLSTMCell` with the cell in place of the LSTM. c is the last part of the
+    cell's state: an LSTM's cell, a GRU's only state.
 
     Args:
       cell: a Keras cell whose output and last part of the state are `[B, .]`.
       segment_length, boundaries: see `SegmentLSTMCell`.
 
-    Input, output as in `SegmentLSTMCell`; state `[y, *s]`, y the last output.
+    Input, output as in `SegmentLSTMCell`; state: the last output, then the cell's state.
 
-    >>> import tensorflow as tf
     >>> from santm_tf import Recurrent, SegmentCell
     >>> cell = SegmentCell(tf.keras.layers.GRUCell(8))
     >>> y, beta = Recurrent(cell, return_sequences=True)(tf.zeros([2, 5, 3]))
@@ -215,7 +204,6 @@ class CascadeLSTMCell(_LSTMCell):
 
     Input `(x, beta)`, `[B, d]` and `[B, 1]`; output `[B, H]`; state `LSTMState`.
 
-    >>> import tensorflow as tf
     >>> from santm_tf import CascadeLSTMCell, Recurrent
     >>> Recurrent(CascadeLSTMCell(8))((tf.zeros([2, 5, 3]), tf.ones([2, 5, 1]))).shape.as_list()
     [2, 8]
@@ -225,8 +213,7 @@ class CascadeLSTMCell(_LSTMCell):
 
     def __init__(self, units, memory_horizon=100, **kwargs):
         super().__init__(units, **kwargs)
-        if memory_horizon < 1:
-            raise ArgumentError(f"CascadeLSTMCell: memory_horizon={memory_horizon}; it must be at least 1")
+        at_least("CascadeLSTMCell", 1, memory_horizon=memory_horizon)
         self.memory_horizon = memory_horizon
         self.output_size = units
 
@@ -235,7 +222,7 @@ class CascadeLSTMCell(_LSTMCell):
         super().build(input_shape)
 
     def project(self, inputs):
-        """`(x W + b, beta)` for any leading axes."""
+        """What needs no state, for any leading axes."""
         x, beta = inputs
         return product(x, self.kernel) + self.bias, beta
 

@@ -6,11 +6,7 @@ class ArgumentError(ValueError):
 
 
 def at_least(where, least, **sizes):
-    """Refuses sizes that are below the least one.
-
-    Raises:
-      ArgumentError: it says where, and names the size.
-    """
+    """Raises an `ArgumentError`, which says where and names the size, for a size below the least one."""
     for name, value in sizes.items():
         if not value >= least:
             raise ArgumentError(f"{where}: {name}={value}; it must be at least {least}")

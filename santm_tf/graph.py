@@ -3,14 +3,14 @@
 import numpy as np
 import tensorflow as tf
 
-from santm_tf.errors import ArgumentError
+from santm_tf.errors import ArgumentError, at_least
 
 
 def ring(slots, locality):
-    """Adjacency of slots on a ring: `A_ij = 1` where `0 < |i - j| <= w`, distances around the ring.
+    """Adjacency of slots on a ring: 1 where `0 < |i - j| <= l`, distances around the ring.
 
     Args:
-      slots: N >= 2. locality: w >= 1; from N/2 on every slot neighbours every other.
+      slots: N >= 2. locality: l >= 1; from N/2 on every slot neighbours every other.
 
     Returns:
       `tf.sparse.SparseTensor` `[N, N]`, float32, in canonical order.
@@ -18,15 +18,12 @@ def ring(slots, locality):
     Raises:
       ValueError: fewer than two slots, or a locality below 1.
 
-    >>> import tensorflow as tf
-    >>> from santm_tf.graph import ring
     >>> tf.sparse.to_dense(ring(5, 1)).numpy().astype(int)[0].tolist()
     [0, 1, 0, 0, 1]
     """
     if slots < 2:
         raise ArgumentError(f"ring: slots={slots}; a graph of slots needs at least 2")
-    if locality < 1:
-        raise ArgumentError(f"ring: locality={locality}; it must be at least 1")
+    at_least("ring", 1, locality=locality)
     near = min(locality, slots // 2)
     offsets = np.unique([*range(1, near + 1), *range(slots - near, slots)])
     j = np.sort((np.arange(slots)[:, None] + offsets) % slots, 1)
@@ -35,61 +32,59 @@ def ring(slots, locality):
 
 
 def chebyshev(laplacian, signal, order):
-    """`T_0 x = x, T_1 x = L~ x, T_k x = 2 L~ T_{k-1} x - T_{k-2} x`: the list of the first K.
+    """`Cheb_0 x = x, Cheb_1 x = -G x, Cheb_n x = -2 G Cheb_{n-1} x - Cheb_{n-2} x`: the first K, a list.
 
     Args:
-      laplacian: function that applies L~ to a signal.
+      laplacian: function that applies -G to a signal.
       signal: x. order: K >= 1.
     """
     terms = [signal]
-    for k in range(1, order):
+    for n in range(1, order):
         applied = laplacian(terms[-1])
-        terms.append(applied if k == 1 else 2 * applied - terms[-2])
+        terms.append(applied if n == 1 else 2 * applied - terms[-2])
     return terms
 
 
-def diagonals(u, v, locality):
-    """`u_i . v_{i + n}` for n = 1, ..., w around the ring: what `u v^T` has on its first diagonals.
+def diagonals(x, y, locality):
+    """`x_i . y_{i + n}` for n = 1, ..., l around the ring: what `x y^T` has on its first diagonals.
 
-    Its gradient is by `tf.sparse` products, so that training keeps u and v alone. Not under XLA.
+    Its gradient is by `tf.sparse` products, so that training keeps x and y alone. Not under XLA.
 
     Args:
-      u, v: `[..., N, d]`. locality: w < N.
+      x, y: `[..., N, columns]`. locality: l < N.
 
     Returns:
-      `[..., N, w]`.
+      `[..., N, l]`.
 
-    >>> import tensorflow as tf
     >>> x = tf.constant([[1.0], [2.0], [3.0]])
     >>> diagonals(x, x, 1).numpy().ravel().tolist()
     [2.0, 6.0, 3.0]
     """
     @tf.custom_gradient
-    def run(u, v):
-        slots = u.shape[-2]
-        around = tf.concat([v, v[..., :locality, :]], -2)
-        values = tf.stack([tf.reduce_sum(u * around[..., n:n + slots, :], -1)
+    def run(x, y):
+        slots = x.shape[-2]
+        around = tf.concat([y, y[..., :locality, :]], -2)
+        values = tf.stack([tf.reduce_sum(x * around[..., n:n + slots, :], -1)
                            for n in range(1, locality + 1)], -1)
 
-        def backward(d):
-            above = _above(d)
-            return _times(above, v), _times(above, u, adjoint_a=True)
+        def backward(upstream):
+            above = _above(upstream)
+            return _times(above, y), _times(above, x, adjoint_a=True)
 
         return values, backward
 
-    return run(u, v)
+    return run(x, y)
 
 
 def symmetric(values):
-    """The function `x -> A x` of a symmetric A on a ring, by `tf.sparse.sparse_dense_matmul`. Not under XLA.
+    """The function `x -> G x` of a symmetric G on a ring, by `tf.sparse.sparse_dense_matmul`. Not under XLA.
 
     Args:
-      values: `[..., N, w]`, A's diagonals above the main one, as `diagonals` gives them; the others are 0.
+      values: `[..., N, l]`, G's diagonals above the main one, as `diagonals` gives them; the others are 0.
 
     Returns:
-      The function, of `[..., N, d]`.
+      The function, of `[..., N, columns]`.
 
-    >>> import tensorflow as tf
     >>> symmetric(tf.constant([[1.0], [2.0], [3.0]]))(tf.constant([[1.0], [10.0], [100.0]])).numpy().ravel()
     array([310., 201.,  23.], dtype=float32)
     """
@@ -100,9 +95,9 @@ def symmetric(values):
         def product(x):
             return _times(above, x) + _times(above, x, adjoint_a=True)
 
-        def backward(d):
-            pairs = tf.concat([d, x], -1), tf.concat([x, d], -1)
-            return diagonals(*pairs, values.shape[-1]), product(d)
+        def backward(upstream):
+            pairs = tf.concat([upstream, x], -1), tf.concat([x, upstream], -1)
+            return diagonals(*pairs, values.shape[-1]), product(upstream)
 
         return product(x), backward
 
@@ -110,7 +105,7 @@ def symmetric(values):
 
 
 def _above(values):
-    """Diagonals `[..., N, w]` of R rings, as one `tf.sparse.SparseTensor` `[R N, R N]` of R blocks."""
+    """Diagonals `[..., N, l]` of n rings, as one `tf.sparse.SparseTensor` `[n N, n N]` of n blocks."""
     slots, locality = values.shape[-2:]
     count = tf.size(values, tf.int64) // locality
     row = tf.range(count)[:, None]

@@ -7,23 +7,20 @@ import tensorflow as tf
 from santm_tf.access import AccessMask, halved
 from santm_tf.ops import sigmoid
 
-TEMPERATURE, BELOW, ABOVE = 2 / 3, -0.1, 1.1  # beta, gamma, zeta of Louizos et al. 2018, section 3
+TEMPERATURE, BELOW, ABOVE = 2 / 3, -0.1, 1.1  # Louizos et al. 2018, section 3: their beta, gamma, zeta
 
 
 @tf.keras.utils.register_keras_serializable("santm_tf")
 class HardConcreteMask(AccessMask):
     """An `AccessMask` of hard-concrete gates (Louizos et al. 2018, arXiv 1712.01312, equations 10 to 13).
 
-    `u_t ~ U(0, 1)`,   `s_t = sigma((log u_t - log(1 - u_t) + log alpha_t) / beta)`
-    `a_t = min(1, max(0, s_t (zeta - gamma) + gamma))`
-    `P(a_t > 0) = sigma(log alpha_t - beta log(-gamma / zeta))`
+    `a_t = min(1, max(0, 1.2 sigmoid((log xi - log(1 - xi) + s_t) / (2/3)) - 0.1))`, `xi ~ U(0, 1)`
 
-    While training the gates of a step are drawn once for the whole batch; otherwise
-    `s_t = sigma(log alpha_t)`, and gates may lie between 0 and 1. The access rate is held at most at
-    rho = k / P by a Lagrangian: `penalty` adds `lambda (mean_t P(a_t > 0) - rho)` to what is minimised,
-    and lambda >= 0 climbs on it. `L0Projection` lowers rho as it lowers an `AccessMask`'s k. Where the
-    gates drawn open are more than the plan has places, the least open stay shut; where none would be
-    open, the likeliest is, wholly.
+    While training a step's gate is drawn once for the whole batch. At rest `sigmoid(s_t)` takes the place of
+    the sigmoid. A gate may lie between 0 and 1. A Lagrangian holds the rate at most at rho = D / P: `penalty`
+    adds `nu (mean_t Pr(a_t > 0) - rho)` to what is minimised, and nu >= 0 climbs on it (docs/equations.md,
+    access mask). `L0Projection` lowers D. Where more gates are drawn open than the plan has places, the least
+    open stay shut. Where none would be open, the likeliest is, wholly.
 
     Arguments, shapes and errors are `AccessMask`'s; `support` and `surrogate` have no meaning here. The plan
     is the whole period until `L0Projection` or `fit_plan` shortens it: unlikely gates are open at rest too.
@@ -36,13 +33,8 @@ class HardConcreteMask(AccessMask):
     0.25
     """
 
-    def __init__(self, period=None, access_rate=1.0, plan_size=None, seed=None, **kwargs):
-        super().__init__(period, access_rate, plan_size, seed, **kwargs)
-
-    def _first_plan_size(self):
-        return self.period
-
     def build(self, input_shape=None):
+        self.plan_size = self.plan_size or self.period or input_shape[1]
         super().build(input_shape)
         self.multiplier = self.add_weight("multiplier", [], initializer="ones",
                                           constraint=tf.keras.constraints.NonNeg())
@@ -65,8 +57,8 @@ class HardConcreteMask(AccessMask):
         """a over a period, `[P]`: drawn, the same until the next `plan`, or as it is after training."""
         location = _float32(self.scores)
         if training:
-            u = tf.random.stateless_uniform([self.period], self._key(1), 1e-6, 1 - 1e-6)
-            location = (tf.math.log(u) - tf.math.log1p(-u) + location) / TEMPERATURE
+            xi = tf.random.stateless_uniform([self.period], self._key(1), 1e-6, 1 - 1e-6)
+            location = (tf.math.log(xi) - tf.math.log1p(-xi) + location) / TEMPERATURE
         a = tf.clip_by_value(sigmoid(location) * (ABOVE - BELOW) + BELOW, 0.0, 1.0)
         best = tf.one_hot(tf.argmax(location), self.period)
         return tf.cast(tf.where(tf.reduce_max(a) > 0, a, best), self.compute_dtype)
@@ -75,11 +67,11 @@ class HardConcreteMask(AccessMask):
         return float(tf.reduce_max(self.scores)) <= math.log(-BELOW / ABOVE)
 
     def chances(self):
-        """`P(a_t > 0)`, `[P]`."""
+        """`Pr(a_t > 0)`, `[P]`."""
         return sigmoid(_float32(self.scores) - TEMPERATURE * math.log(-BELOW / ABOVE))
 
     def penalty(self):
-        """0, with the gradient of `lambda (mean P - rho)` to log alpha, and its opposite to lambda."""
+        """0, with the gradient of `nu (mean Pr - rho)` to s, and its opposite to nu."""
         excess = tf.reduce_mean(self.chances()) - tf.cast(self.budget, tf.float32) / self.period
         held = tf.stop_gradient
         multiplier = _float32(self.multiplier)

@@ -2,9 +2,9 @@
 
 `h_t, beta_t = bottom(x_t)`                        every step
 `h^m_t = middle(h_t, beta_t)`                      at boundaries
-`m_t = a_t d_t h^m_t`,   `s_t = top(m_t, a_t)`     where the access mask a_t is 1
-`o = recall(s)`                                    from the top's states, outside the recurrence
-`f_t = [h_t ; h^m_t ; o_tau(t)]`                   tau(t) the last accessed step at or before t
+`m_t = a_t delta_t h^m_t`, `state_t = top(m_t, a_t)`   where the access mask a_t is 1
+`o_t = recall(state_t)`                            from the top's states, outside the recurrence
+`[h_t ; h^m_t ; o_tau(t)]`                         the features; tau(t) the last accessed step up to t
 
 Shan et al. 2025; docs/equations.md.
 """
@@ -73,17 +73,13 @@ class Levels:
         return State(tensors[:bottom], LSTMState(*tensors[bottom:bottom + 2]), top(*tensors[bottom + 2:]))
 
     def run(self, inputs, plan, mask=None, state=None, training=False, keep=None):
-        """Over whole sequences.
+        """Over whole sequences: `Pass`.
 
         Args:
-          inputs: `[B, T, d]`.
+          inputs: `[B, T, d]`. mask: bool `[B, T]`; a masked step holds every state.
           plan: the steps that the top visits, as `AccessMask.plan` gives them.
-          mask: bool `[B, T]`; a masked step holds every state.
           state: `State` before the first step (default: the first one).
           keep: `Keep` (default: every state, for the recall).
-
-        Returns:
-          `Pass`.
         """
         bottom, middle, top = state or (None, None, None)  # each level makes its own first state
         valid = tf.ones_like(inputs[:, :, 0], tf.bool) if mask is None else tf.cast(mask, tf.bool)
@@ -97,7 +93,7 @@ class Levels:
         return Pass(h, beta, middle_at, a, visits, State(bottom, middle, top))
 
     def features(self, inputs, plan, mask=None, state=None, training=False, sequences=False):
-        """`f = [h ; h^m ; o]` at every step, `[B, T, .]`, or at the last alone, `[B, .]`; and the `Pass`."""
+        """`[h ; h^m ; o]` at every step, `[B, T, .]`, or at the last alone, `[B, .]`; and the `Pass`."""
         did = self.run(inputs, plan, mask, state, training, Keep(sequences, self.reach))
         o = did.visits.recalled(self.recall)
         if not sequences:
@@ -109,28 +105,25 @@ class Levels:
         return tf.concat([did.h, did.middle_at(tf.range(steps)), tf.gather(o, visited, axis=1)], -1), did
 
     def step(self, x, t, state, recalled, valid=None):
-        """One step, in inference. Rows may be at different steps.
+        """One step, in inference: `([h ; h^m ; o], state, recalled)`. Rows may be at different steps.
 
-        The top level and the recall are evaluated where a row accesses the memory at all, and else not.
+        The top level and the recall are evaluated only where a row accesses the memory.
 
         Args:
           x: `[B, d]`. t: int `[B]`, which step of its sequence each row is at, from 0.
-          state: `State`. recalled: o `[B, .]` after the last access, see `first_recalled`.
+          state: `State`. recalled: o `[B, .]` after the last access.
           valid: optional bool `[B]`; where it is False the step is a masked one.
-
-        Returns:
-          `(f, state, recalled)`.
         """
         inputs = tf.nest.map_structure(lambda v: v[:, 0], self.bottom_inputs(x[:, None], t[:, None]))
         (_, beta), bottom = self.bottom(inputs, list(state.bottom))
-        a, d = self.access.gates(t)
+        a, delta = self.access.gates(t)
         if valid is not None:
             bottom = [tf.where(valid[:, None], new, old)
                       for new, old in zip(bottom, state.bottom, strict=True)]
             beta *= tf.cast(valid, beta.dtype)[:, None]
             a *= tf.cast(valid, a.dtype)
         h_middle, middle = self.middle((bottom[0], beta), list(state.middle))
-        m = h_middle * (a * d)[:, None]
+        m = h_middle * (a * delta)[:, None]
         recalled, *top = tf.cond(
             tf.reduce_any(a > 0), lambda: tf.nest.flatten(self.access_memory(m, a[:, None], state.top)),
             lambda: [recalled, *state.top])
@@ -180,9 +173,9 @@ class Levels:
         """`m_t` and a_t over the plan, `[S, B, H]` and `[S, B, 1]`."""
         t, inside = plan
         at = tf.where(inside, t, 0)
-        a, d = self.access.gates(at, training)
+        a, delta = self.access.gates(at, training)
         a *= tf.cast(inside, a.dtype)
-        m = middle_at(at) * (a * d)[None, :, None]
+        m = middle_at(at) * (a * delta)[None, :, None]
         open_ = tf.transpose(a * tf.cast(tf.gather(valid, at, axis=1), a.dtype))
         return swap_time(m), tf.expand_dims(open_, -1)
 

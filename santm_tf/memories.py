@@ -53,9 +53,7 @@ class DenseMemory(Memory):
 
 @dataclasses.dataclass(frozen=True)
 class SparseMemory(Memory):
-    """The sizes of a memory whose heads keep k weights, at a cost that hardly grows with the slots.
-
-    See `santm_tf.sparse.cell.SparseMemoryCell`.
+    """The sizes of a memory whose heads keep k weights each. See `santm_tf.sparse.cell.SparseMemoryCell`.
 
     >>> from santm_tf import SANTM, SparseMemory
     >>> SANTM(8, memory=SparseMemory(memory_slots=100_000, top_k=8)).memory.memory_init
@@ -77,11 +75,7 @@ MEMORIES = {"dense": DenseMemory, "sparse": SparseMemory}
 
 
 def check_fits(layer, needed, slots):
-    """Raises where the bytes that a layer needs are more than this machine has.
-
-    Raises:
-      ArgumentError: in one line, with both.
-    """
+    """Raises an `ArgumentError` where the bytes that a layer needs are more than this machine has."""
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
         raise ArgumentError(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from santm_tf.addressing import ADDRESSING
-from santm_tf.errors import ArgumentError
+from santm_tf.errors import ArgumentError, at_least
 from santm_tf.lstm import ChronoBias, lstm
 from santm_tf.ops import gated, last_two_joined, product, sigmoid
 from santm_tf.recurrent import split
@@ -30,19 +30,15 @@ class MemoryState(NamedTuple):
 
 
 def write(memory, weights, erase, add):
-    """`M'_i = M_i prod_h (1 - w_hi e_h) + sum_h w_hi a_h` (Graves et al. 2014, equations 3 and 4).
+    """`M_i prod (1 - w^w_i e) + sum w^w_i v` over the write heads (Graves et al. 2014, equations 3 and 4).
 
     Args:
       memory: `[B, N, W]`.
-      weights: `[B, h, N]`, the write heads' weights.
-      erase: `[B, h, W]` in [0, 1].
-      add: `[B, h, W]`.
+      weights: w^w, `[B, heads, N]`. erase, add: e in [0, 1] and v, `[B, heads, W]`.
 
     Returns:
       `[B, N, W]`.
 
-    >>> import tensorflow as tf
-    >>> from santm_tf.memory import write
     >>> w = tf.constant([[[1.0, 0.0]]])
     >>> write(tf.ones([1, 2, 1]), w, tf.ones([1, 1, 1]), 5 * tf.ones([1, 1, 1])).numpy().ravel()
     array([5., 1.], dtype=float32)
@@ -57,16 +53,17 @@ def write(memory, weights, erase, add):
             erased.append(erased[-1] * gate)
         written = sum((weights[:, h, :, None] * add[:, h, None, :] for h in heads), erased[-1])
 
-        def backward(d):
+        def backward(upstream):
             # By hand, with products for the sums over slots: XLA's CPU code sums a last axis slowly.
-            d_weights, d_add = tf.matmul(add, d, transpose_b=True), tf.matmul(weights, d)
+            d_weights = tf.matmul(add, upstream, transpose_b=True)
+            d_add = tf.matmul(weights, upstream)
             from_erasing, d_erase = [], []
             for h in reversed(heads):
-                lost = d * erased[h]
+                lost = upstream * erased[h]
                 from_erasing.insert(0, -tf.matmul(erase[:, h:h + 1], lost, transpose_b=True))
                 d_erase.insert(0, -tf.matmul(weights[:, h:h + 1], lost))
-                d *= gates[h]
-            return d, d_weights + tf.concat(from_erasing, 1), tf.concat(d_erase, 1), d_add
+                upstream *= gates[h]
+            return upstream, d_weights + tf.concat(from_erasing, 1), tf.concat(d_erase, 1), d_add
 
         return written, backward
 
@@ -79,17 +76,17 @@ class NTMCell(OldNames, tf.keras.layers.Layer):
 
     `h_t, c_t = LSTM([x_t ; r_{t-1}]; h_{t-1}, c_{t-1})`
     `w^r_t, w^w_t = address(heads(h_t), M_{t-1}, w_{t-1})`   (`santm_tf.addressing.address`)
-    `r_t = w^r_t M_{t-1}`,   `M_t = write(M_{t-1}, w^w_t, e_t, a_t)`
+    `r_t = w^r_t M_{t-1}`,   `M_t = write(M_{t-1}, w^w_t, e_t, v_t)`
 
     The heads read before they write. The heads' raw outputs are clipped to [-20, 20].
 
     Args:
       units: H, the controller's.
       memory_slots: N >= 2. slot_width: W.
-      read_heads: R. write_heads: how many.
-      shift_range: s, the furthest step of a shift; 2s + 1 <= N.
-      memory_init: "learned" (`tanh` of weights), or "constant" (1e-6 everywhere, which Collier and
-        Beel 2018, arXiv 1807.08518, find the most stable).
+      read_heads: R. write_heads: J - R.
+      shift_range: F, the furthest shift; 2F + 1 <= N.
+      memory_init: "learned" (`tanh` of weights), or "constant" (1e-6 everywhere, which Collier and Beel 2018,
+        arXiv 1807.08518, find the most stable).
       memory_horizon: the longest memory wanted of the controller, in steps (`ChronoBias`).
       addressing: how a head finds its slots, one of `santm_tf.addressing.ADDRESSING`.
 
@@ -98,7 +95,6 @@ class NTMCell(OldNames, tf.keras.layers.Layer):
     Raises:
       ValueError: a size that cannot work.
 
-    >>> import tensorflow as tf
     >>> from santm_tf import NTMCell, Recurrent
     >>> Recurrent(NTMCell(8, memory_slots=16, slot_width=4))(tf.zeros([2, 5, 3])).shape.as_list()
     [2, 12]
@@ -108,12 +104,9 @@ class NTMCell(OldNames, tf.keras.layers.Layer):
                  shift_range=1, memory_init="learned", memory_horizon=100, addressing="ntm", **kwargs):
         super().__init__(**kwargs)
         name = type(self).__name__
-        for argument, value, least in (
-                ("units", units, 1), ("memory_slots", memory_slots, 2), ("slot_width", slot_width, 1),
-                ("read_heads", read_heads, 1), ("write_heads", write_heads, 1),
-                ("shift_range", shift_range, 0)):
-            if value < least:
-                raise ArgumentError(f"{name}: {argument}={value}; it must be at least {least}")
+        at_least(name, 1, units=units, slot_width=slot_width, read_heads=read_heads, write_heads=write_heads)
+        at_least(name, 2, memory_slots=memory_slots)
+        at_least(name, 0, shift_range=shift_range)
         if 2 * shift_range + 1 > memory_slots:
             raise ArgumentError(f"{name}: shift_range={shift_range} needs at least "
                              f"{2 * shift_range + 1} memory_slots, not {memory_slots}")
@@ -133,19 +126,16 @@ class NTMCell(OldNames, tf.keras.layers.Layer):
     def build(self, input_shape):
         units, width, slots = self.units, self.slot_width, self.memory_slots
         heads = self.read_heads + self.write_heads
-        self.kernel = self.add_weight("kernel", [input_shape[-1], 4 * units],
-                                      initializer="glorot_uniform")
+        self.kernel = self.add_weight("kernel", [input_shape[-1], 4 * units], initializer="glorot_uniform")
         self.recurrent_kernel = self.add_weight(
-            "recurrent_kernel", [units + self.read_heads * width, 4 * units],
-            initializer="glorot_uniform")
+            "recurrent_kernel", [units + self.read_heads * width, 4 * units], initializer="glorot_uniform")
         self.bias = self.add_weight("bias", [4 * units], initializer=ChronoBias(self.memory_horizon))
         head_outputs = sum(self._head_sizes())
         self.head_kernel = self.add_weight("head_kernel", [units, head_outputs],
                                            initializer=self._first_head_kernel)
         self.head_bias = self.add_weight("head_bias", [head_outputs], initializer=self._first_head_bias)
         normal = tf.keras.initializers.RandomNormal
-        self.initial_read = self.add_weight("initial_read", [self.read_heads, width],
-                                            initializer="zeros")
+        self.initial_read = self.add_weight("initial_read", [self.read_heads, width], initializer="zeros")
         self.initial_weights = self.add_weight("initial_weights", [heads, self._weighted_slots()],
                                                initializer=normal(stddev=1.0))
         if self.memory_init == "learned":
@@ -176,14 +166,11 @@ class NTMCell(OldNames, tf.keras.layers.Layer):
         return product(inputs, self.kernel) + self.bias
 
     def heads(self, h):
-        """What the heads make of the controller's output `[B, H]`.
+        """What the heads make of the controller's output `[B, H]`: `(addressing, erase, add)`.
 
-        Returns:
-          `(addressing, erase, add)`: `[B, R + writes, head_width]` as `address` takes it, and
-          `[B, writes, W]` twice, in [0, 1] and [-1, 1].
+        `[B, J, head_width]` as `address` takes it, and `[B, J - R, W]` twice, in [0, 1] and [-1, 1].
         """
-        addressing, erase, add = self._head_parts(h)
-        return self._shaped(addressing, erase, add)
+        return self._shaped(*self._head_parts(h))
 
     def _head_sizes(self):
         """How many numbers the controller gives for the heads: addressing, erase and add vectors."""
@@ -221,10 +208,10 @@ class NTMCell(OldNames, tf.keras.layers.Layer):
         return tf.concat([new.h, last_two_joined(new.read)], -1), list(new)
 
     def _advance(self, z, state, a=None):
-        """One step from the controller's projected input: the state after it, what was written with, e_t.
+        """One step from the controller's projected input: the state after it, the write weights, e_t.
 
-        With the gate a `[B, 1]` the memory is held where a = 0, through its write weights: gating the
-        whole of it would be the dearest part of a step.
+        With a `[B, 1]` the memory is held where a = 0, through the write weights: gating the whole of it
+        would be the dearest part of a step.
         """
         reads = self.read_heads
         carried = tf.concat([state.h, last_two_joined(state.read)], -1)
@@ -257,15 +244,11 @@ class NTMCell(OldNames, tf.keras.layers.Layer):
 class MemoryCell(NTMCell):
     """SANTM's top level: an NTM that acts where the access mask is 1 and is held elsewhere.
 
-    `s_t = a_t NTM(m_t, s_{t-1}) + (1 - a_t) s_{t-1}`, s the whole `MemoryState`; of it the memory as
-    `M_t = write(M_{t-1}, a_t w^w_t, e_t, v_t)`, the same for a in {0, 1} (with one write head for any a).
+    `M_t = write(M_{t-1}, a_t w^w_t, e_t, v_t)`, and of the rest of the state `a_t new + (1 - a_t) old`.
 
-    Shan et al. 2025; docs/equations.md, top. Arguments as in `NTMCell`.
+    Shan et al. 2025; docs/equations.md, top. Arguments as in `NTMCell`. Input `(m, a)`, `[B, d]` and
+    `[B, 1]`, a from 0 to 1; output `(read weights, memory)`, `[B, R, N]` and `[B, N, W]`.
 
-    Input `(m, a)`, `[B, d]` and `[B, 1]` with a in {0, 1}; output `(read weights, memory)`,
-    `[B, R, N]` and `[B, N, W]`, which is what the recall needs; state `MemoryState`.
-
-    >>> import tensorflow as tf
     >>> from santm_tf import MemoryCell, Recurrent
     >>> top = Recurrent(MemoryCell(8, memory_slots=16, slot_width=4))
     >>> read_weights, memory = top((tf.zeros([2, 5, 3]), tf.ones([2, 5, 1])))
@@ -304,17 +287,14 @@ class MemoryCell(NTMCell):
         return emitted, list(new)
 
     def run(self, m, a, state=None, keep=EVERY, steps=None):
-        """Over the steps of a sequence. See `santm_tf.memories` for the contract of all memories.
+        """Over the steps of a sequence: `(Visits, MemoryState)`. See `santm_tf.memories`.
 
         Args:
-          m: `[S, B, d]`. a: `[S, B, 1]`, the access mask, 0 or 1.
+          m: `[S, B, d]`. a: `[S, B, 1]`, the access mask.
           state: `MemoryState`; by default the first.
           keep: `Keep`.
           steps: how many of the S steps to run, an int tensor (default: all); what is kept beyond is of no
             meaning.
-
-        Returns:
-          `(Visits, MemoryState)`, the state being that after the last step run.
         """
         if state is None:
             state = self.get_initial_state(batch_size=tf.shape(m)[1], dtype=m.dtype)

@@ -10,11 +10,9 @@ def pack(keep):
       keep: bool `[B, T]`.
 
     Returns:
-      `(order, place)`: int `[B, T]` both. `order[b, s]` is the step of the s-th kept one (beyond
-      them, 0); `place[b, t]` is how many kept steps there are at or before t.
+      `(order, place)`, both int `[B, T]`: the kept steps, then 0; and how many kept ones there are at or
+      before each step.
 
-    >>> import tensorflow as tf
-    >>> from santm_tf.packing import pack
     >>> order, place = pack(tf.constant([[False, True, False, True]]))
     >>> order.numpy().tolist(), place.numpy().tolist()
     ([[1, 3, 0, 0]], [[0, 1, 1, 2]])

@@ -11,93 +11,81 @@ from santm_tf.errors import ArgumentError
 from santm_tf.hard_concrete import HardConcreteMask
 from santm_tf.memories import MEMORIES, Memory
 
-# Options that SANTM hands on to a part which is named by a string, and what they are called there.
-ACCESS_OPTIONS = {"access_rate": "access_rate", "mask_period": "period", "plan_size": "plan_size",
-                  "mask_surrogate": "surrogate"}
-RECALL_OPTIONS = {"attention_heads": "heads", "cheb_order": "order", "locality": "locality"}
-MEMORY_OPTIONS = {field.name: kind for kind, sizes in reversed(MEMORIES.items())
-                  for field in dataclasses.fields(sizes)}
+# Options that SANTM hands on to a part which a string names: what the part calls them, or its kind.
+OPTIONS = {
+    "memory": {field.name: kind for kind, sizes in reversed(MEMORIES.items())
+               for field in dataclasses.fields(sizes)},
+    "access": {"access_rate": "access_rate", "mask_period": "period", "plan_size": "plan_size",
+               "mask_surrogate": "surrogate"},
+    "recall": {"attention_heads": "heads", "cheb_order": "order", "locality": "locality"},
+}
 
 
-def taken(arguments):
-    """SANTM's further arguments as options of parts, and Keras' own. None counts as not given."""
-    options = {name: arguments.pop(name) for name in list(arguments)
-               if name in ACCESS_OPTIONS or name in RECALL_OPTIONS or name in MEMORY_OPTIONS}
-    return {name: value for name, value in options.items() if value is not None}, arguments
+def split_options(arguments):
+    """SANTM's further arguments as the options of each part, and Keras' own. None counts as not given."""
+    options = {part: {name: arguments.pop(name) for name in names if name in arguments}
+               for part, names in OPTIONS.items()}
+    return {part: {name: value for name, value in given.items() if value is not None}
+            for part, given in options.items()}, arguments
 
 
 def memory_of(memory, options):
     """The sizes of the external memory, an instance of one of `MEMORIES`' classes.
 
     Args:
-      memory: a key of `MEMORIES`, its instance, or `{"kind": key, **sizes}`.
-      options: which may have sizes, where memory is a string.
+      memory: a key of `MEMORIES`, such an instance, or its `configuration`.
+      options: sizes, where memory is a string.
 
     Raises:
-      ArgumentError: another argument, or sizes of another kind of memory.
+      ArgumentError: another argument, sizes of another kind of memory, or sizes beside an instance.
     """
-    given = {name: value for name, value in options.items() if name in MEMORY_OPTIONS}
-    if isinstance(memory, dict):
-        memory = MEMORIES[memory["kind"]](**{k: v for k, v in memory.items() if k != "kind"})
-    if isinstance(memory, Memory):
-        _none_left("memory", given)
-        return memory
+    made = _given("memory", memory, Memory, options)
+    if made is not None:
+        return made
     if memory not in MEMORIES:
         raise ArgumentError(f"SANTM: memory={memory!r}; use {' or '.join(map(repr, MEMORIES))}, or sizes "
                             "such as SparseMemory(memory_slots=1024)")
-    known = {field.name for field in dataclasses.fields(MEMORIES[memory])}
-    for name in set(given) - known:
-        kind = MEMORY_OPTIONS[name]
-        if given[name] != getattr(MEMORIES[kind](), name):
-            raise ArgumentError(f"SANTM: {name}={given[name]!r}; it needs memory={kind!r}")
-    return MEMORIES[memory](**{name: value for name, value in given.items() if name in known})
+    known = {name: value for name, value in options.items() if hasattr(MEMORIES[memory], name)}
+    for name in set(options) - set(known):
+        kind = OPTIONS["memory"][name]
+        if options[name] != getattr(MEMORIES[kind], name):
+            raise ArgumentError(f"SANTM: {name}={options[name]!r}; it needs memory={kind!r}")
+    return MEMORIES[memory](**known)
 
 
 def access_of(access, options, seed, dtype):
-    """The access mask.
-
-    Args:
-      access: "learned", "uniform", "random" or "hard_concrete", an `AccessMask`, or its `configuration`.
-      options: see `memory_of`. seed: of a mask that is made here. dtype: its policy.
-    """
-    given = {ACCESS_OPTIONS[name]: value for name, value in options.items() if name in ACCESS_OPTIONS}
-    rate, period = given.get("access_rate", 1.0), given.get("period")
-    if isinstance(access, (dict, AccessMask)):
-        _none_left("access", {name: options[name] for name in ACCESS_OPTIONS if name in options})
-        return from_configuration(access, dtype) if isinstance(access, dict) else access
+    """The access mask: of a string its options, the seed and the policy dtype; or as it is given."""
+    made = _given("access", access, AccessMask, options, dtype)
+    if made is not None:
+        return made
+    rate, period = options.get("access_rate", 1.0), options.get("mask_period")
     if not 0 < rate <= 1:
         raise ArgumentError(f"SANTM: access_rate={rate}; it must be in (0, 1]")
     if period is not None and period < 1:
         raise ArgumentError(f"SANTM: mask_period={period}; it must be at least 1")
+    given = {**_renamed("access", options), "seed": seed, "name": "access", "dtype": dtype}
     if access == "hard_concrete":
         given.pop("surrogate", None)
-        return HardConcreteMask(**given, seed=seed, name="access", dtype=dtype)
+        return HardConcreteMask(**given)
     if access not in ("learned", *FIXED):
         raise ArgumentError(f"SANTM: access={access!r}; use one of learned, {', '.join(FIXED)}, "
                             "hard_concrete, or an AccessMask")
-    return AccessMask(**given, support=access, seed=seed, name="access", dtype=dtype)
+    return AccessMask(**given, support=access)
 
 
 def recall_of(recall, options, slot_width, dtype):
-    """The recall's attention, or None for the plain vectors read.
-
-    Args:
-      recall: "attention" or "read", a `ChebAttention`, or its `configuration`.
-      options: see `memory_of`; "read" has no use for them. slot_width: of the memory.
-      dtype: the policy of what is made here.
-    """
-    given = {RECALL_OPTIONS[name]: value for name, value in options.items() if name in RECALL_OPTIONS}
+    """The recall's attention, or None for "read", which has no use for the options."""
     if recall == "read":
         return None
-    if recall == "attention":
-        heads = given.get("heads", 4)
-        if heads < 1 or slot_width % heads:
-            raise ArgumentError(f"SANTM: attention_heads={heads} does not divide slot_width={slot_width}")
-        return ChebAttention(**given, name="recall", dtype=dtype)
-    if not isinstance(recall, (dict, ChebAttention)):
+    made = _given("recall", recall, ChebAttention, options, dtype)
+    if made is not None:
+        return made
+    if recall != "attention":
         raise ArgumentError(f"SANTM: recall={recall!r}; use 'attention', 'read' or a ChebAttention")
-    _none_left("recall", {name: options[name] for name in RECALL_OPTIONS if name in options})
-    return from_configuration(recall, dtype) if isinstance(recall, dict) else recall
+    heads = options.get("attention_heads", 4)
+    if heads < 1 or slot_width % heads:
+        raise ArgumentError(f"SANTM: attention_heads={heads} does not divide slot_width={slot_width}")
+    return ChebAttention(**_renamed("recall", options), name="recall", dtype=dtype)
 
 
 def bottom_of(controller, units, segment_length, boundaries, dtype):
@@ -106,7 +94,7 @@ def bottom_of(controller, units, segment_length, boundaries, dtype):
     Args:
       controller: None for `SegmentLSTMCell`; a cell that cuts; another Keras cell, which `SegmentCell`
         makes cut; or a `configuration`.
-      boundaries: "learned" or "fixed". dtype: the policy of what is made here.
+      boundaries: "learned" or "fixed".
     """
     if boundaries not in ("learned", "fixed"):
         raise ArgumentError(f"SANTM: boundaries={boundaries!r}; use 'learned' or 'fixed'")
@@ -119,12 +107,12 @@ def bottom_of(controller, units, segment_length, boundaries, dtype):
         return SegmentLSTMCell(units, segment_length, **options)
     if isinstance(controller, dict):
         controller = from_configuration(controller, dtype)
-    if isinstance(controller, (SegmentCell, SegmentLSTMCell)):
-        if controller.boundaries != cut:
-            raise ArgumentError(f"SANTM: boundaries={boundaries!r}; the controller's are "
-                                f"{controller.boundaries!r}, it needs {cut!r}")
-        return controller
-    return SegmentCell(controller, segment_length, **options)
+    if not isinstance(controller, (SegmentCell, SegmentLSTMCell)):
+        return SegmentCell(controller, segment_length, **options)
+    if controller.boundaries != cut:
+        raise ArgumentError(f"SANTM: boundaries={boundaries!r}; the controller's are "
+                            f"{controller.boundaries!r}, it needs {cut!r}")
+    return controller
 
 
 def configuration(part):
@@ -136,14 +124,23 @@ def configuration(part):
     return {"class_name": tf.keras.utils.get_registered_name(type(part)), "config": config}
 
 
-def from_configuration(config, dtype):
+def from_configuration(config, dtype=None):
     """The part that `configuration` described."""
+    if "kind" in config:
+        return MEMORIES[config["kind"]](**{name: v for name, v in config.items() if name != "kind"})
     made = tf.keras.utils.get_registered_object(config["class_name"]) or getattr(
         tf.keras.layers, config["class_name"])
     return made.from_config({**config["config"], "dtype": dtype})
 
 
-def _none_left(part, given):
-    if given:
-        name, value = next(iter(given.items()))
-        raise ArgumentError(f"SANTM: {name}={value!r}; {part} is built already, give it there")
+def _given(argument, part, kind, options, dtype=None):
+    """A part that is given built or as its configuration, which takes no options; else None."""
+    if not isinstance(part, (dict, kind)):
+        return None
+    for name, value in options.items():
+        raise ArgumentError(f"SANTM: {name}={value!r}; {argument} is built already, give it there")
+    return from_configuration(part, dtype) if isinstance(part, dict) else part
+
+
+def _renamed(part, options):
+    return {OPTIONS[part][name]: value for name, value in options.items()}

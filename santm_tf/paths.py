@@ -19,10 +19,6 @@ def is_literal(path):
 
 
 def literal(name, path):
-    """Refuses a path that is a pattern.
-
-    Raises:
-      ArgumentError: names the argument and the path.
-    """
+    """Raises an `ArgumentError`, which names the argument and the path, for a path that is a pattern."""
     if not is_literal(path):
         raise ArgumentError(f"{name}={path}: {ADVICE}")

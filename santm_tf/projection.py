@@ -8,22 +8,20 @@ from santm_tf.errors import ArgumentError
 
 
 class L0Projection(tf.keras.callbacks.Callback):
-    """Lowers every `AccessMask`'s budget k, epoch by epoch, to a target access rate.
+    """Lowers every `AccessMask`'s budget D, epoch by epoch, to a target access rate.
 
-    `k_e = k* + (k_0 - k*) (1 - p_e)^n`, rounded, `p_e = min(1, max(0, e - warmup) / fall)`: n = 1 is
-    linear, as Shan et al. 2025 prune a fixed number of steps an epoch; n = 3 is the cubic schedule of
-    Zhu and Gupta 2017 (arXiv 1710.01878, equation 1), which prunes most while much is left. Between
-    epochs the constraint on the scores keeps `||a||_0 <= k_e` after every update. While k falls the
-    plan has spare places, in which steps that are off get a gradient and can come back; then the
-    support is refined without. The plan is halved when it can be, and at last cut to k*: each time
-    `fit` traces its step anew.
+    `D_epoch = round(D* + (D_0 - D*) (1 - done)^n)`, done the share of the fall that is over. n = 1 is linear:
+    Shan et al. 2025 prune a fixed number of steps an epoch. n = 3 is cubic (Zhu and Gupta 2017, arXiv
+    1710.01878, equation 1), and prunes most while much is left. While D falls the plan has spare places, in
+    which steps that are off get a gradient and can come back. The plan is halved when it can be, and at last
+    cut to D*: each time `fit` traces its step anew.
 
     Args:
-      access_rate: the target, in (0, 1]; `k* = round(rate P)`.
+      access_rate: the target, in (0, 1]; `D* = round(rate P)`.
       epochs: how many epochs the fall takes, from the start.
       warmup: epochs with the first mask before it, of those.
       spare: share of a period's steps to explore while falling.
-      initial_rate: the access rate at the start, `k_0 = round(initial_rate P)`: that of the masks.
+      initial_rate: the access rate at the start, that of the masks; `D_0 = round(initial_rate P)`.
       schedule: "linear" or "cubic".
 
     Logs `access_rate` at the end of each epoch, and warns where a mask was driven empty.
@@ -40,8 +38,7 @@ class L0Projection(tf.keras.callbacks.Callback):
 
     POWERS = {"linear": 1, "cubic": 3}
 
-    def __init__(self, access_rate, epochs, warmup=0, spare=1 / 16, initial_rate=1.0,
-                 schedule="linear"):
+    def __init__(self, access_rate, epochs, warmup=0, spare=1 / 16, initial_rate=1.0, schedule="linear"):
         super().__init__()
         if not 0 < access_rate <= 1:
             raise ArgumentError(f"L0Projection: access_rate={access_rate}; it must be in (0, 1]")
@@ -62,7 +59,7 @@ class L0Projection(tf.keras.callbacks.Callback):
             raise ArgumentError("L0Projection: the model has no AccessMask")
 
     def budget(self, epoch, period):
-        """k at an epoch, counted from 0."""
+        """D at an epoch, counted from 0."""
         start, target = accesses(self.initial_rate, period), accesses(self.access_rate, period)
         if epoch >= self.epochs - 1:
             return target

@@ -16,27 +16,24 @@ _SPLIT_FROM = 128  # features
 class Recurrent(tf.keras.layers.RNN):
     """`y_t, s_t = cell(x_t, s_{t-1})` over a sequence, for any Keras cell.
 
-    Takes what `tf.keras.layers.RNN` takes and returns what it returns: outputs, states, gradients,
-    masks, `stateful`, `go_backwards`, constants. Only the time loop is another (`santm_tf.scan`):
-    memory O(T * state), and fast under XLA, where the loop of Keras is an order of magnitude slower
-    than without (`benchmarks/scan.py`). Keras' own `LSTMCell` is computed by `santm_tf.lstm.lstm`.
+    Takes and returns what `tf.keras.layers.RNN` does: outputs, states, gradients, masks, `stateful`,
+    `go_backwards`, constants. Only the time loop is another (`santm_tf.scan`): memory O(T * state), and fast
+    under XLA, where the loop of Keras is an order of magnitude slower than without (`benchmarks/scan.py`).
+    Keras' own `LSTMCell` is computed by `santm_tf.lstm.lstm`.
 
-    A cell may *split* its work: a cell with a method `project(inputs)` and an argument `projected`
-    of its `call` has the part that depends on the input alone done for all steps as one product, if
-    the input is wide (`split`), and is then called as `cell(project(x)_t, states, projected=True)`.
-    `SegmentLSTMCell` is one.
+    A cell may *split* its work, as `SegmentLSTMCell` does: it has a method `project(inputs)`, and its `call`
+    an argument `projected`. If the input is wide (`split`), what depends on the input alone is done for all
+    steps as one product. The cell is then called as `cell(project(x)_t, states, projected=True)`.
 
     Args:
       cell: a Keras cell, or a list of cells to stack.
-      jit_compile: compile the loop with XLA and run it on slices of the batch side by side, one a
-        core. (Inside a model compiled with `jit_compile=True` leave it False: it adds nothing.)
-        It compiles once per batch size and length.
+      jit_compile: compile the loop with XLA, once per batch size and length, and run it on slices of the
+        batch side by side. Inside a model compiled with `jit_compile=True` it adds nothing.
       **kwargs: see `tf.keras.layers.RNN`; `unroll` is refused.
 
     Input: `[B, T, d]`, or a nest of such. Output: `[B, T, units]` with `return_sequences`, else
     `[B, units]`; then the states with `return_state`.
 
-    >>> import tensorflow as tf
     >>> from santm_tf import Recurrent
     >>> layer = Recurrent(tf.keras.layers.LSTMCell(8), return_sequences=True)
     >>> layer(tf.zeros([2, 5, 3])).shape.as_list()
@@ -81,8 +78,7 @@ class Recurrent(tf.keras.layers.RNN):
         else:
             outputs, last, state = self._loop((inputs, mask, state), constants, training)
         if self.stateful:
-            for variable, value in zip(tf.nest.flatten(self.states), tf.nest.flatten(state),
-                                       strict=True):
+            for variable, value in zip(*map(tf.nest.flatten, (self.states, state)), strict=True):
                 variable.assign(tf.cast(value, variable.dtype))
         if not self.return_sequences:
             result = last
@@ -123,11 +119,9 @@ def over_time(cell, inputs, state, *, mask=None, training=None, constants=(), ba
 
     Args:
       cell: a Keras cell.
-      inputs: nest of `[B, T, ...]`.
-      state: list of `[B, ...]`.
+      inputs: nest of `[B, T, ...]`. state: list of `[B, ...]`.
       mask: optional bool `[B, T]`; masked steps hold the state (`scan`).
-      training: handed to a cell that takes it.
-      constants: handed to a cell at every step.
+      training: handed to a cell that takes it. constants: handed to a cell at every step.
       backwards: run from the last step to the first.
       plain: the cell is Keras' `LSTMCell`, to be computed by `santm_tf.lstm.lstm`.
 
@@ -163,12 +157,9 @@ def training_option(cell, training):
 def split(cell, inputs):
     """What goes into the loop: the inputs, or what a cell makes of all of them at once.
 
-    Only where they are wide. What is projected ahead has to be stored, read and given a gradient for
-    every step, which costs more than the products inside the loop save, up to a width of some 128
-    (LSTMs of 32 and 64 units, B=64, T=784: a third slower with one feature, equal with 128).
-
-    Returns:
-      `(inputs, options)`, the options being arguments of the cell's call.
+    Only where they are wide. What is projected ahead is stored, read and given a gradient for every step. Up
+    to a width of some 128 that costs more than it saves (LSTMs of 32 and 64 units, B=64, T=784: a third
+    slower with one feature, equal with 128). Returns `(inputs, options)`, options of the cell's call.
     """
     width = tf.nest.flatten(inputs)[0].shape[-1]
     if hasattr(cell, "project") and (width or 0) >= _SPLIT_FROM:
@@ -179,8 +170,8 @@ def split(cell, inputs):
 class _DropoutMasks:
     """Gives every step of one call the dropout masks that its first step drew.
 
-    Keras keeps a cell's masks per graph, and a loop's body is a graph of its own: there the cell
-    would draw new ones. Entered around each call of the cell.
+    Keras keeps a cell's masks per graph. A loop's body is a graph of its own, where the cell would draw new
+    ones. Entered around each call of the cell.
     """
 
     def __init__(self, cells):

@@ -16,16 +16,15 @@ from santm_tf.shards import Sharded
 class SANTM(OldNames, tf.keras.layers.Layer):
     """Sparse Access Neural Turing Machine (Shan, Zhu and Luo 2025, Applied Soft Computing 181, 113448).
 
-    `h_t, beta_t = SegmentLSTM(x_t)`                      bottom, every step
-    `m_t = a_t d_t h^m_t`, `h^m = CascadeLSTM(h, beta)`   middle, at boundaries
-    `s_t = MemoryCell(m_t, a_t)`                          top, where the access mask a_t is 1
-    `Y = ChebAttention(M_t)`, `o_t = [sum_i w^r_i Y_i ; mean_i Y_i]`   recall
-    `y_t = W_y [h_t ; h^m_t ; o_tau(t)] + b_y`            tau(t) the last accessed step at or before t
+    `h_t, beta_t = SegmentLSTM(x_t)`                          bottom, every step
+    `m_t = a_t delta_t h^m_t`, `h^m = CascadeLSTM(h, beta)`   middle, at boundaries
+    `M_t = MemoryCell(m_t, a_t)`                              top, where the access mask a_t is 1
+    `Y = ChebAttention(M_t)`, `o_t = [sum_i w^r_i Y_i ; mean_i Y_i]`   recall, of each read head
+    `y_t = W_y [h_t ; h^m_t ; o_tau(t)] + b_y`                tau(t) the last accessed step at or before t
 
-    The recall feeds the output and not the recurrence, so it is computed outside the time loop: once
-    per sequence, or in one call over the accessed steps. The top level runs over a *plan*, an ordered
-    set of steps that holds every accessed one (`AccessMask.plan`), and so its cost falls with the
-    access rate. Lower the rate while training with the callback `L0Projection`. `santm_tf.levels` has the
+    The recall feeds the output alone, so it is computed outside the time loop. The top level runs over a
+    *plan*, an ordered set of steps that holds every accessed one (`AccessMask.plan`), so its cost falls with
+    the access rate. The callback `L0Projection` lowers the rate while training. `santm_tf.levels` has the
     wiring, docs/equations.md all equations.
 
     A part is named by a string, or given: built, or as its configuration. Its options belong to it. SANTM
@@ -42,26 +41,23 @@ class SANTM(OldNames, tf.keras.layers.Layer):
         the sequences, which must then be known); `mask_surrogate`; `plan_size`.
       recall: "attention", a `ChebAttention`, or "read" for the plain vectors read, `o_t = r_t`: with
         `access_rate=1` the same model with an NTM on top. Options: `attention_heads` A, divides W;
-        `cheb_order` K; `locality` w.
+        `cheb_order` K; `locality` l.
       controller: the bottom level's cell: any Keras cell, which `SegmentCell` makes cut the input (default:
         `SegmentLSTMCell(units)`).
       segment_length: L, the expected length of a segment. See `SegmentLSTMCell`.
-      boundaries: "learned", or "fixed": a boundary at every L-th step, `beta_t = 1[(t + 1) mod L = 0]`, L
-        being whole. t counts from the first step of each call: windows of a sequence whose state is
-        handed on should hold a multiple of L steps. The boundary penalty does not apply.
-      boundary_penalty: weight of `(mean(beta) - 1/L)^2` in the loss, which holds the boundary rate
-        near 1/L and leaves open where the boundaries fall.
+      boundaries: "learned", or "fixed": a boundary at every L-th step, L being whole, without a penalty.
+        Steps count from the first of each call: windows whose state is handed on should hold a multiple of L.
+      boundary_penalty: weight of `(boundary rate - 1/L)^2` in the loss.
       memory_horizon: the longest memory wanted of the middle level and of the top's controller, in steps
         (`ChronoBias`; default P). Small where the external memory is to do all the remembering.
       dropout: share of `[h ; h^m ; o]` dropped while training.
       return_sequences: an output at every step, or at the last valid one.
-      return_state: give the state after the last step too: `[output, *state]`, the tensors of
-        `santm_tf.levels.State` in order, to be handed to the next window of the same sequences as
-        `initial_state`. Windows must then hold whole periods of the mask.
-      stateful: keep the state from batch to batch, gradients cut between; row i of a batch goes on
+      return_state: give `[output, *state]`: the tensors of `santm_tf.levels.State` after the last step, which
+        the next window takes as `initial_state`. Windows must then hold whole periods of the mask.
+      stateful: keep the state from batch to batch, gradients cut between. Row i of a batch goes on
         where row i of the last one ended. Needs a fixed batch size; `reset_states()` starts anew.
-      jit_compile: compile the three levels with XLA and run slices of the batch on all cores. Inside
-        a model compiled with `jit_compile=True` it adds nothing. XLA compiles once per length.
+      jit_compile: compile the three levels with XLA, once per length, and run slices of the batch on all
+        cores. Inside a model compiled with `jit_compile=True` it adds nothing.
       seed: of the mask's first scores, of the plan's samples and of the dropout.
       **options: see above; others are Keras'.
 
@@ -71,7 +67,6 @@ class SANTM(OldNames, tf.keras.layers.Layer):
     Raises:
       ArgumentError: sizes that cannot work, or no mask_period where T is unknown.
 
-    >>> import tensorflow as tf
     >>> from santm_tf import SANTM
     >>> layer = SANTM(8, memory_slots=16, slot_width=8, access_rate=0.5)
     >>> layer(tf.zeros([2, 12, 3])).shape.as_list()
@@ -82,7 +77,7 @@ class SANTM(OldNames, tf.keras.layers.Layer):
                  segment_length=4.0, boundaries="learned", boundary_penalty=1.0, memory_horizon=None,
                  dropout=0.0, return_sequences=False, return_state=False, stateful=False, jit_compile=True,
                  seed=None, **options):
-        options, keras = parts.taken(options)
+        options, keras = parts.split_options(options)
         super().__init__(**keras)
         self.units, self.boundaries, self.boundary_penalty = units, boundaries, boundary_penalty
         self.segment_length, self.memory_horizon = segment_length, memory_horizon
@@ -90,13 +85,13 @@ class SANTM(OldNames, tf.keras.layers.Layer):
         self.jit_compile, self.seed, self.supports_masking = jit_compile, seed, True
         policy = self.dtype_policy
         self._own_controller = controller is not None
-        self.memory = parts.memory_of(memory, options)
+        self.memory = parts.memory_of(memory, options["memory"])
         self.memory.cell(units)  # so that sizes which cannot work are named here and not at the first batch
         self.bottom = parts.bottom_of(controller, units, segment_length, boundaries, policy)
         self.dropout = tf.keras.layers.Dropout(dropout, seed=seed, dtype=policy)
         self.readout = tf.keras.layers.Dense(units, name="readout", dtype=policy)
-        self.recall = parts.recall_of(recall, options, self.memory.slot_width, policy)
-        self.access = parts.access_of(access, options, seed, policy)
+        self.recall = parts.recall_of(recall, options["recall"], self.memory.slot_width, policy)
+        self.access = parts.access_of(access, options["access"], seed, policy)
         if self.recall is not None:
             self.memory.cell(units).check_recall(self.recall)
         self._features_on_cores = Sharded(self._features) if jit_compile else self._features
@@ -191,8 +186,7 @@ class SANTM(OldNames, tf.keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         batch, steps = tf.TensorShape(input_shape)[:2]
-        return tf.TensorShape([batch, steps, self.units] if self.return_sequences
-                              else [batch, self.units])
+        return tf.TensorShape([batch, steps, self.units] if self.return_sequences else [batch, self.units])
 
     def get_config(self):
         names = ("units", "boundaries", "segment_length", "boundary_penalty", "memory_horizon",

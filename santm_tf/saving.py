@@ -29,7 +29,7 @@ def load_model(path, **kwargs):
       FileNotFoundError: nothing is there.
       ValueError: it is no saved Keras model, or a damaged one; or a folder whose path has * ? [ or \\.
 
-    >>> import tempfile, tensorflow as tf
+    >>> import tempfile
     >>> from santm_tf import SANTM, load_model
     >>> model = tf.keras.Sequential([tf.keras.Input([6, 2]), SANTM(4, slot_width=4)])
     >>> path = tempfile.mkdtemp() + "/model.keras"

@@ -11,12 +11,9 @@ _MOST_SLICES = 4
 class Sharded:
     """`function(batched, *rest)` compiled by XLA and run on slices of the batch at the same time.
 
-    XLA's CPU code uses one core for most of a small loop, and two loops inside one program run one
-    after the other; two *programs* run side by side. Gradients flow as through the plain function.
-
-    Args:
-      function: maps a nest of tensors `[B, ...]` (and `None`s), and anything hashable or tensors
-        after it, to a nest of tensors `[B, ...]`.
+    XLA's CPU code uses one core for most of a small loop, and runs two loops of one program one after the
+    other. Two *programs* run side by side. Gradients flow as through the plain function. It takes a nest of
+    tensors `[B, ...]` and `None`s, then tensors or what is hashable; it gives a nest of tensors `[B, ...]`.
     """
 
     def __init__(self, function):
@@ -30,10 +27,9 @@ class Sharded:
             return self._program(batched, *rest)
         rows = tf.shape(leaves[0])[0] if batch is None else batch
         bounds = [rows * i // count for i in range(count + 1)]
-        parts = [
-            self._program(
-                tf.nest.map_structure(lambda v: v if v is None else v[a:b], batched), *rest)  # noqa: B023
-            for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        slices = [tf.nest.map_structure(lambda v: v if v is None else v[a:b], batched)  # noqa: B023
+                  for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        parts = [self._program(part, *rest) for part in slices]
         return tf.nest.map_structure(lambda *pieces: tf.concat(pieces, 0), *parts)
 
 

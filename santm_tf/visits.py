@@ -8,11 +8,7 @@ from santm_tf.ops import last_two_joined
 
 
 class Keep(NamedTuple):
-    """What of a run is wanted afterwards: as little as possible, as it is stored for every step.
-
-    >>> Keep(reach=12).every
-    True
-    """
+    """What of a run is wanted afterwards: as little as possible, as it is stored for every step."""
 
     every: bool = True  # the state before the first step and that after each, or the last alone
     reach: int | None = None  # how far around the slots read the recall looks; None: it does not
@@ -42,10 +38,7 @@ class Visits(NamedTuple):
     heads: Heads | None
 
     def recalled(self, attention):
-        """`o = [sum_i w_i Y_i ; mean_i Y_i]`, Y the attention's output: `[B, V, (R + 1) W]`.
-
-        Without an attention the vectors read, `[B, V, R W]`.
-        """
+        """`[sum_i w^r_i Y_i ; mean_i Y_i]`, `[B, V, (R + 1) W]`; without an attention r, `[B, V, R W]`."""
         if attention is None:
             return last_two_joined(self.read)
         slots, width = self.memory.shape[-2:]

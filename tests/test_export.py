@@ -15,7 +15,7 @@ from santm_tf import SANTM
 from santm_tf import export as package
 from santm_tf.errors import ArgumentError
 from santm_tf.export import export, saved_model
-from santm_tf.export.served import Served
+from santm_tf.export.serving_model import ServingModel
 from santm_tf.export.signatures import signatures
 from tests.programs import code_of, refused
 from training import export_run
@@ -171,7 +171,7 @@ def test_a_sparse_memory_is_served():
     model = made(tf.keras.Input([None, FEATURES]), santm(memory="sparse", memory_slots=40, recall="read"),
                  layers.Dense(OUTPUTS))
     x = np.random.default_rng(0).normal(size=[BATCH, STEPS, FEATURES]).astype(np.float32)
-    functions = signatures(Served(model))
+    functions = signatures(ServingModel(model))
     assert set(functions) == {"serving_default", "initial_state", "step"}  # it was not compiled
     found = functions["serving_default"](x, LENGTHS)["outputs"]
     for row, n in enumerate(LENGTHS):
@@ -246,10 +246,10 @@ def test_a_bad_call_says_what_is_wrong(name, signature, given, message, exported
 
 def test_a_state_of_another_model_is_refused(exported):
     it, other = exported("bits"), MODELS["bits"]()
-    assert Served(other).fingerprint == it.facts["fingerprint"]  # same weights, other names
+    assert ServingModel(other).fingerprint == it.facts["fingerprint"]  # same weights, other names
     w = other.layers[1].bottom.kernel
     w.assign(w + 1e-6)
-    state = {k: v.numpy() for k, v in Served(other).first(2).items()}
+    state = {k: v.numpy() for k, v in ServingModel(other).first(2).items()}
     with pytest.raises(tf.errors.InvalidArgumentError, match="model: the state is of another model"):
         it.call("step", inputs=X[:, 0], **state)
 
@@ -272,7 +272,7 @@ def test_the_model_stays_as_it_was():
     layer = model.layers[1]
     layer.access.plan_size = 5
     before = [w.numpy() for w in model.weights]
-    assert Served(model).layer.access.plan_size == 2
+    assert ServingModel(model).layer.access.plan_size == 2
     assert layer.access.plan_size == 5
     for w, v in zip(model.weights, before, strict=True):
         np.testing.assert_array_equal(w, v)
@@ -286,14 +286,14 @@ def test_a_model_in_half_precision_is_served_in_float32():
     whole, half = map(model, ("float32", "mixed_float16"))
     half.set_weights(whole.get_weights())
     x = tf.constant(np.random.default_rng(0).normal(size=[2, STEPS, 3]), tf.float32)
-    found, _ = Served(half).whole(x, tf.ones([2, STEPS], tf.bool))
+    found, _ = ServingModel(half).whole(x, tf.ones([2, STEPS], tf.bool))
     np.testing.assert_allclose(found, whole(x), atol=1e-6)
 
 
 def test_compiled_it_gives_the_same():
     model = made(tf.keras.Input([None, FEATURES]), santm(return_sequences=True, recall="read"))
     x = tf.constant(np.random.default_rng(0).normal(size=[3, 7, FEATURES]), tf.float32)
-    plain, fast = (Served(model, jit).whole(x, tf.sequence_mask([7, 1, 4]))[0] for jit in (False, True))
+    plain, fast = (ServingModel(model, jit).whole(x, tf.sequence_mask([7, 1, 4]))[0] for jit in (False, True))
     np.testing.assert_allclose(fast, plain, atol=1e-5)
 
 
@@ -471,7 +471,7 @@ def test_tensorflow_lite_gives_the_same(exported, tmp_path):
 def test_an_export_has_no_products_of_tf_sparse():
     """TensorFlow Lite has none, nor XLA, by which one may be compiled that serves it."""
     model = made(tf.keras.Input([3, FEATURES]), santm(memory_slots=200, locality=8))
-    served = signatures(Served(model))
+    served = signatures(ServingModel(model))
     plain = tf.function(model, autograph=False).get_concrete_function(tf.TensorSpec([None, 3, FEATURES]))
     assert "SparseTensorDenseMatMul" in str(plain.graph.as_graph_def())
     for name in "serving_default", "step":

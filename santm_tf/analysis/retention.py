@@ -13,18 +13,14 @@ _FLOOR = float(np.finfo(np.float32).eps)
 def controller_retention(layer, x):
     """lambda, the share of what it holds that the controller between two accesses keeps in a step.
 
-    `g(d) = mean_b || d (v_b . s_T) / d x_{T-d} ||`,  `lambda = min(1, exp(slope of log g(d) over d))`
+    `lambda = min(1, exp(slope over n of log mean_B of the norm of d(xi . [h^m_T ; c^m_T]) / dx_{T-n}))`
 
-    s_T is the state (h and c) of the middle level after the last step, v_b a random unit vector for each
-    sequence, always the same ones. The bottom level lies between x and s, so that the two levels count
-    as one controller; boundaries are differentiated straight-through, as in training.
-
-    The slope is that of the least-squares line through all d from 0 to T - 1 at which g is above
-    1.2e-7 of its largest (float32's epsilon): the mean decay per step over the distances across which
-    the controller holds anything. It is exact where the decay is geometric. A controller that keeps
-    little over the first steps and a trace of it for long has a slope between the two, nearer the latter
-    the longer the sequence. A growing gradient counts as nothing lost, and one that is below the floor
-    after a step as everything.
+    xi is a random unit vector for each sequence, always the same ones. The bottom level lies between x and
+    h^m, so the two levels count as one controller. Boundaries are differentiated straight-through, as in
+    training. The slope is that of the least-squares line through all n from 0 to T - 1 at which the norm is
+    above 1.2e-7 of its largest (float32's epsilon). It is exact where the decay is geometric. Where first
+    steps decay fast and later ones slowly it lies between. A growing gradient counts as nothing lost, and one
+    below that floor after a step as everything.
 
     Args:
       layer: a built `SANTM`.
@@ -62,17 +58,14 @@ def controller_retention(layer, x):
 def memory_retention(layer, x):
     """mu, the share of a slot's content that a write leaves.
 
-    `mu = mean of prod_h (1 - a_t w_thj e_thk)` over the accessed steps t, the sequences, the slots j and
-    their columns k
+    `mu = mean of prod (1 - a_t w^w_i e)` over the write heads, the mean over accesses, slots and columns
 
-    w and e are the weights and the erase vector of write head h, and the access mask a is 1 unless its
-    gates are hard-concrete. As a head's weights sum to 1, one head leaves `1 - mean(e) / N`: a
-    memory of N slots that erases what it writes on keeps 1 - 1/N of the whole in a write, as in
-    `santm_tf.capacity`, and any layer keeps as much as such a one of `1 / (1 - mu)` slots.
+    As a head's weights sum to 1, one head leaves `1 - mean(e) / N`. A memory of N slots that erases what it
+    writes on keeps 1 - 1/N in a write, as in `santm_tf.capacity`. Any layer keeps as much as such a memory of
+    `1 / (1 - mu)` slots.
 
     Args:
-      layer: a built `SANTM`.
-      x: what the layer takes, `[B, T, d]`, without padded steps.
+      layer, x: see `controller_retention`; T >= 1.
 
     Returns:
       mu, a float in [0, 1].
@@ -81,9 +74,9 @@ def memory_retention(layer, x):
       ValueError: the layer is not built, or its mask accesses no step of x.
 
     >>> from santm_tf import SANTM
-    >>> layer = SANTM(8, memory_slots=4, slot_width=8)
-    >>> y = layer(tf.zeros([2, 12, 3]))
-    >>> 3 / 4 < memory_retention(layer, tf.zeros([2, 12, 3])) < 1
+    >>> layer, x = SANTM(8, memory_slots=4, slot_width=8), tf.zeros([2, 12, 3])
+    >>> y = layer(x)
+    >>> 3 / 4 < memory_retention(layer, x) < 1
     True
     """
     x, levels = _input(layer, x), layer.levels

@@ -14,8 +14,8 @@ from santm_tf.visits import Keep
 class Trace(NamedTuple):
     """B sequences of T steps, S of which the access mask has: NumPy arrays, as `trace` gives them.
 
-    A head's weights are over k slots: over all of them in a dense memory, k = N; over those that a head
-    touched in a sparse one, so that nothing has the size S N. `over` gives them over slots of one's choice.
+    A head's weights are over k slots: all N in a dense memory, those that it touched in a sparse one. `over`
+    gives them over slots of one's choice.
     """
 
     boundaries: np.ndarray  # bool [B, T], where a segment ends
@@ -34,13 +34,10 @@ class Trace(NamedTuple):
     recalled: np.ndarray  # [B, 1 + S, .], o before the first access and after each
 
     def over(self, kind, row, slots):
-        """The weights of one sequence over some slots.
+        """The weights of one sequence over some slots, `[S, heads, n]`.
 
         Args:
           kind: "read" or "write". row: of the batch. slots: int `[n]`, ascending, n >= 1.
-
-        Returns:
-          `[S, heads, n]`.
         """
         at, weights = self._heads(kind, row)
         column = np.minimum(np.searchsorted(slots, at), len(slots) - 1)
@@ -50,11 +47,7 @@ class Trace(NamedTuple):
         return found
 
     def slots(self, kind, row, most=None):
-        """The slots that one sequence read or wrote, ascending: int `[n]`.
-
-        Args:
-          kind, row: see `over`. most: at most so many, those of the largest total weight.
-        """
+        """The slots that one sequence read or wrote, ascending, int `[n]`; at most those of most weight."""
         at, weights = self._heads(kind, row)
         touched, place = np.unique(at[weights > 0], return_inverse=True)
         if most is not None and len(touched) > most:
@@ -72,11 +65,7 @@ def layer_of(model):
 
 
 def inputs_of(model, x):
-    """What a model hands to its SANTM layer: `(inputs, mask)`, the mask None where nothing is masked.
-
-    Args:
-      model: `tf.keras.Sequential` of which `layer_of` is not None. x: a batch of its inputs.
-    """
+    """What a `tf.keras.Sequential` hands to its SANTM: `(inputs, mask)`, the mask None where none is."""
     x = tf.convert_to_tensor(x)
     for layer in model.layers[:model.layers.index(layer_of(model))]:
         x = layer(x, training=False)
@@ -84,11 +73,7 @@ def inputs_of(model, x):
 
 
 def outputs_of(model, seen):
-    """What a model gives for sequences, from the trace of its SANTM layer.
-
-    Args:
-      model: see `inputs_of`. seen: `Trace`.
-    """
+    """What a `tf.keras.Sequential` gives for sequences, from the `Trace` of its SANTM."""
     layer = layer_of(model)
     steps = np.arange(len(seen.accesses))
     if not layer.return_sequences:
@@ -105,8 +90,7 @@ def outputs_of(model, seen):
 def trace(layer, inputs, mask=None):
     """What a SANTM layer does with sequences from their beginning, in inference.
 
-    Runs the layer's own levels, the top one over the accessed steps alone, without XLA. The layer's output
-    follows from it: `W_y [bottom_t ; middle_t ; recalled_n] + b_y`, n the number of accesses up to t.
+    Runs the layer's own levels, the top one over the accessed steps alone, without XLA.
 
     Args:
       layer: a built `SANTM`.
@@ -118,9 +102,6 @@ def trace(layer, inputs, mask=None):
     Raises:
       ValueError: a layer that is no SANTM or not built, or inputs of another shape.
 
-    >>> import tensorflow as tf
-    >>> from santm_tf import SANTM
-    >>> from santm_tf.analysis.trace import trace
     >>> layer = SANTM(8, memory_slots=16, slot_width=8, access_rate=0.5, jit_compile=False)
     >>> _ = layer(tf.zeros([2, 6, 3]))
     >>> seen = trace(layer, tf.zeros([2, 6, 3]))

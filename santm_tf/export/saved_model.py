@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from santm_tf.errors import ArgumentError
-from santm_tf.export.served import Served
+from santm_tf.export.serving_model import ServingModel
 from santm_tf.export.signatures import lite_signatures, signatures
 from santm_tf.paths import literal
 
@@ -22,10 +22,10 @@ def export(model, folder, jit_compile=False, tflite=False):
     """Writes a Keras model with a SANTM as a SavedModel, and `santm.json`, which describes it.
 
     `serving_default(inputs, lengths) -> {"outputs"}`: what the Keras model gives, for any number of sequences
-      of any lengths. Inputs are float32 `[B, T, F]`, or int32 tokens `[B, T]`; lengths int32 `[B]`. What is
+      of any lengths. Inputs are float32 `[B, T, d]`, or int32 tokens `[B, T]`; lengths int32 `[B]`. What is
       beyond a sequence's length is ignored.
     `initial_state(batch) -> state`, `step(inputs, **state) -> {"outputs", **state}`: streams, one step
-      `[B, F]` or `[B]` at a time. The outputs `[B, outputs]` are those of the sequence up to there. Rows may
+      `[B, d]` or `[B]` at a time. The outputs `[B, outputs]` are those of the sequence up to there. Rows may
       be at different steps. A state is of one model: another refuses it.
     `score(inputs, lengths, targets) -> {"loss"}`, of a compiled model: each sequence's own loss `[B]`, what
       Keras gives for that sequence alone without what layers add. Of a model with an output at every step
@@ -46,14 +46,14 @@ def export(model, folder, jit_compile=False, tflite=False):
         sequence or stream, in built-in operations of TensorFlow Lite, nothing checked. Dense memory only.
 
     Returns:
-      What `santm.json` holds, a dict: the `format`'s version; `features`, F, or `vocabulary`; `outputs`;
+      What `santm.json` holds, a dict: the `format`'s version; `features`, d, or `vocabulary`; `outputs`;
       `return_sequences`; the `state`'s names, shapes and dtypes; the model's `fingerprint`; `mask_period`;
       `access_rate`.
 
     Raises:
       ValueError: a model that cannot be served, or a folder that holds something else.
 
-    >>> import tempfile, tensorflow as tf
+    >>> import tempfile
     >>> from santm_tf import SANTM
     >>> from santm_tf.export import export
     >>> layer = SANTM(4, memory_slots=8, slot_width=4, attention_heads=1, access_rate=0.25)
@@ -65,33 +65,29 @@ def export(model, folder, jit_compile=False, tflite=False):
     [2, 4]
     """
     check(folder)
-    served = Served(model, jit_compile)
-    if tflite and not served.layer.top.lite:
+    serving = ServingModel(model, jit_compile)
+    if tflite and not serving.layer.top.lite:
         raise ArgumentError("export: TensorFlow Lite has no operations for memory='sparse'; leave out tflite")
     parent = os.path.dirname(os.path.realpath(folder))
     os.makedirs(parent, exist_ok=True)
     with (tempfile.TemporaryDirectory(prefix=".export-", dir=parent) as scratch,
           tempfile.TemporaryDirectory() as lite):
         new = os.path.join(scratch, "new")
-        _save(served, new, signatures(served))
+        _save(serving, new, signatures(serving))
         if tflite:
-            single = Served(model)  # what was traced for any batch does not fit
+            single = ServingModel(model)  # what was traced for any batch does not fit
             _save(single, lite, lite_signatures(single))
             with open(os.path.join(new, LITE), "wb") as file:
                 file.write(tf.lite.TFLiteConverter.from_saved_model(lite).convert())
         with open(os.path.join(new, FACTS), "w", encoding="utf-8") as file:
-            json.dump(_facts(served), file, indent=1)
+            json.dump(_facts(serving), file, indent=1)
         check(folder)  # again: someone may have put a file there meanwhile
         _replace(os.path.realpath(folder), new, os.path.join(scratch, "old"))
-    return _facts(served)
+    return _facts(serving)
 
 
 def check(folder):
-    """Refuses a folder that an export must not replace.
-
-    Raises:
-      ArgumentError: names what is there that no export has written.
-    """
+    """Raises an `ArgumentError`, which names what no export has written, for a folder not to be replaced."""
     literal("export_dir", folder)
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise ArgumentError(f"export_dir={folder}: is a file; name a folder")
@@ -126,9 +122,9 @@ def _replace(folder, new, old):
         raise
 
 
-def _save(served, folder, functions):
+def _save(serving, folder, functions):
     module = tf.Module()  # not the layers themselves: with those, what Keras makes of them would be saved
-    module.weights = served.weights
+    module.weights = serving.weights
     tf.saved_model.save(module, folder, functions,
                         tf.saved_model.SaveOptions(experimental_custom_gradients=False))
     # The gradients are left out, but not their names, for each of which TensorFlow would warn who loads this.
@@ -143,11 +139,11 @@ def _save(served, folder, functions):
     os.remove(os.path.join(folder, "fingerprint.pb"))  # of the file before
 
 
-def _facts(served):
-    access = served.layer.access
-    kind = {"vocabulary": served.vocabulary} if served.vocabulary else {"features": served.features}
-    return {"format": FORMAT, **kind, "outputs": served.outputs, "return_sequences": served.sequences,
+def _facts(serving):
+    access = serving.layer.access
+    kind = {"vocabulary": serving.vocabulary} if serving.vocabulary else {"features": serving.features}
+    return {"format": FORMAT, **kind, "outputs": serving.outputs, "return_sequences": serving.sequences,
             "state": {name: {"shape": spec.shape.as_list(), "dtype": spec.dtype.name}
-                      for name, spec in served.state.items()},
-            "fingerprint": served.fingerprint, "mask_period": access.period,
+                      for name, spec in serving.state.items()},
+            "fingerprint": serving.fingerprint, "mask_period": access.period,
             "access_rate": float(access.rate)}

@@ -3,50 +3,50 @@
 import tensorflow as tf
 
 
-def signatures(served):
-    """What `santm_tf.export` writes of a `Served`, as functions by name."""
+def signatures(model):
+    """What `santm_tf.export` writes of a `ServingModel`, as functions by name."""
     # Widths are left to the checks: TensorFlow refuses an array of another, but not a tensor.
-    row, dtype = ([], tf.int32) if served.vocabulary else ([None], tf.float32)
+    row, dtype = ([], tf.int32) if model.vocabulary else ([None], tf.float32)
     sequences = tf.TensorSpec([None, None, *row], dtype, "inputs"), tf.TensorSpec([None], tf.int32, "lengths")
-    steps = [None] * served.sequences
-    target = ([], tf.int32) if served.classes else ([None], tf.float32)
+    steps = [None] * model.sequences
+    target = ([], tf.int32) if model.classes else ([None], tf.float32)
 
     def serving_default(inputs, lengths):
-        return {"outputs": served.whole(*_sequences(served, inputs, lengths))[0]}
+        return {"outputs": model.whole(*_sequences(model, inputs, lengths))[0]}
 
     def initial_state(batch):
-        return served.first(_required(batch, (batch > 0, "batch: must be at least 1", batch)))
+        return model.first(_required(batch, (batch > 0, "batch: must be at least 1", batch)))
 
     def step(inputs, state):
-        outputs, state = served.step(*_streams(served, inputs, state))
+        outputs, state = model.step(*_streams(model, inputs, state))
         return {"outputs": outputs, **state}
 
     def score(inputs, lengths, targets, weights=None):
-        inputs, valid = _sequences(served, inputs, lengths)
-        return {"loss": served.score(inputs, valid, *_targets(served, valid, targets, weights))}
+        inputs, valid = _sequences(model, inputs, lengths)
+        return {"loss": model.score(inputs, valid, *_targets(model, valid, targets, weights))}
 
     found = {serving_default: sequences, initial_state: [tf.TensorSpec([], tf.int32, "batch")],
-             step: [tf.TensorSpec([None, *row], dtype, "inputs"), served.state]}
-    if served.loss is not None:
+             step: [tf.TensorSpec([None, *row], dtype, "inputs"), model.state]}
+    if model.loss is not None:
         found[score] = [*sequences, tf.TensorSpec([None, *steps, *target[0]], target[1], "targets"),
-                        *[tf.TensorSpec([None, None], tf.float32, "weights")] * served.sequences]
+                        *[tf.TensorSpec([None, None], tf.float32, "weights")] * model.sequences]
     return _functions(found)
 
 
-def lite_signatures(served):
+def lite_signatures(model):
     """The same for TensorFlow Lite: one sequence or stream at a time, no scores, nothing checked."""
-    row, dtype = ([], tf.int32) if served.vocabulary else ([served.features], tf.float32)
+    row, dtype = ([], tf.int32) if model.vocabulary else ([model.features], tf.float32)
     state = {name: tf.TensorSpec([1, *spec.shape[1:]], spec.dtype, name)
-             for name, spec in served.state.items() if name != "model"}
+             for name, spec in model.state.items() if name != "model"}
 
     def serving_default(inputs):
-        return {"outputs": served.whole(inputs, tf.ones(tf.shape(inputs)[:2], tf.bool))[0]}
+        return {"outputs": model.whole(inputs, tf.ones(tf.shape(inputs)[:2], tf.bool))[0]}
 
     def initial_state():
-        return {name: v for name, v in served.first(1).items() if name in state}
+        return {name: v for name, v in model.first(1).items() if name in state}
 
     def step(inputs, state):
-        outputs, state = served.step(inputs, state)
+        outputs, state = model.step(inputs, state)
         return {"outputs": outputs, **state}
 
     return _functions({serving_default: [tf.TensorSpec([1, None, *row], dtype, "inputs")], initial_state: [],
@@ -57,55 +57,55 @@ def _functions(specs):
     return {f.__name__: tf.function(f, given, autograph=False) for f, given in specs.items()}
 
 
-def _sequences(served, inputs, lengths):
+def _sequences(model, inputs, lengths):
     """The inputs, zero where they do not count, and where they do, bool `[B, T]`."""
-    inputs = _shaped("inputs", inputs, batch=None, steps=None, **_width(served))
+    inputs = _shaped("inputs", inputs, batch=None, steps=None, **_width(model))
     batch, steps = tf.unstack(tf.shape(inputs)[:2])
     lengths = _shaped("lengths", lengths, batch=batch)
     lengths = _required(lengths, ((lengths >= 1) & (lengths <= steps),
                                   "lengths: must be from 1 to the steps of inputs", lengths))
     valid = tf.sequence_mask(lengths, steps)
     inputs = _where(valid, inputs)
-    return _required(inputs, _sound(served, inputs)), valid
+    return _required(inputs, _sound(model, inputs)), valid
 
 
-def _streams(served, inputs, state):
-    inputs = _shaped("inputs", inputs, batch=None, **_width(served))
+def _streams(model, inputs, state):
+    inputs = _shaped("inputs", inputs, batch=None, **_width(model))
     rows = tf.stack([tf.shape(v)[0] for v in state.values()])
     return _required(
-        (inputs, state), _sound(served, inputs),
+        (inputs, state), _sound(model, inputs),
         (rows == tf.shape(inputs)[0], "state: must have as many rows as inputs", rows),
-        (state["model"] == served.fingerprint, "model: the state is of another model; begin anew with the "
+        (state["model"] == model.fingerprint, "model: the state is of another model; begin anew with the "
          "initial_state of this one", state["model"]))
 
 
-def _targets(served, valid, targets, weights):
+def _targets(model, valid, targets, weights):
     """The targets and weights, zero where the steps do not count."""
     batch, steps = tf.unstack(tf.shape(valid))
-    sizes = {"batch": batch, "steps": steps} if served.sequences else {"batch": batch}
-    targets = _shaped("targets", targets, **sizes, **({} if served.classes else {"outputs": served.outputs}))
-    if served.sequences:
+    sizes = {"batch": batch, "steps": steps} if model.sequences else {"batch": batch}
+    targets = _shaped("targets", targets, **sizes, **({} if model.classes else {"outputs": model.outputs}))
+    if model.sequences:
         targets, weights = _where(valid, targets), _where(valid, _shaped("weights", weights, **sizes))
         weights = _required(weights, (tf.math.is_finite(weights), "weights: must be finite numbers"))
-    if served.classes:
-        sound = ((targets >= 0) & (targets < served.outputs),
-                 f"targets: must be classes from 0 to {served.outputs - 1}",
+    if model.classes:
+        sound = ((targets >= 0) & (targets < model.outputs),
+                 f"targets: must be classes from 0 to {model.outputs - 1}",
                  tf.reduce_min(targets), tf.reduce_max(targets))
     else:
         sound = tf.math.is_finite(targets), "targets: must be finite numbers"
     return _required(targets, sound), weights
 
 
-def _width(served):
-    return {} if served.vocabulary else {"features": served.features}
+def _width(model):
+    return {} if model.vocabulary else {"features": model.features}
 
 
-def _sound(served, inputs):
+def _sound(model, inputs):
     """The condition that inputs are tokens, or numbers."""
-    if served.vocabulary is None:
+    if model.vocabulary is None:
         return tf.math.is_finite(inputs), "inputs: must be finite numbers"
-    return ((inputs >= 0) & (inputs < served.vocabulary),
-            f"inputs: tokens must be from 0 to {served.vocabulary - 1}",
+    return ((inputs >= 0) & (inputs < model.vocabulary),
+            f"inputs: tokens must be from 0 to {model.vocabulary - 1}",
             tf.reduce_min(inputs), tf.reduce_max(inputs))
 
 

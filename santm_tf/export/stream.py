@@ -4,11 +4,11 @@ import tensorflow as tf
 
 
 def first(layer, batch):
-    """The state before the first step.
+    """The state of B rows before the first step.
 
     Args:
       layer: a built `SANTM`.
-      batch: B, how many rows, int or scalar tensor.
+      batch: B, int or scalar tensor.
 
     Returns:
       A dict of tensors `[B, ...]`: `t`, int32 `[B]`, how many steps a row has had; the levels' state
@@ -24,19 +24,14 @@ def first(layer, batch):
 def step(layer, x, state, valid=None):
     """One step of a stream: what the layer gives for the sequence up to here, in inference.
 
-    Rows may be at different steps. The top level and the recall are evaluated where a row accesses the memory
-    at all, and else not.
-
     Args:
       layer: a built `SANTM`.
-      x: `[B, d]`.
+      x, valid: see `santm_tf.levels.Levels.step`.
       state: as `first` or the step before gave it.
-      valid: optional bool `[B]`. Where it is False the step is a masked one, that holds every state.
 
     Returns:
       `(output, state)`: `[B, units]`, and the state after the step.
 
-    >>> import tensorflow as tf
     >>> from santm_tf import SANTM
     >>> from santm_tf.export import stream
     >>> layer = SANTM(4, memory_slots=6, slot_width=4, locality=1, access_rate=0.5, jit_compile=False)

@@ -25,18 +25,17 @@ FIRST_STRENGTH, FIRST_GATE, FIRST_SHIFT, FIRST_ALPHA = 3.0, 2.0, 3.0, 2.0
 class SparseMemoryCell(MemoryCell):
     """A `MemoryCell` whose heads keep k weights each; `run` takes a whole sequence at once.
 
-    Content is looked for in the k slots most similar to the key; of the slots that interpolation and shift
-    reach from there and from the last weights the k largest are kept and made to sum to 1
-    (`santm_tf.sparse.weights`). Gradients are exact with respect to the kept weights. With k = N it is the
-    dense memory. A write head may write elsewhere (Rae et al. 2016, arXiv 1610.09027, equations 5 and 6):
+    Content is looked for in the k slots most similar to the key. Interpolation and shift reach further slots
+    from there and from the last weights. The k largest weights are kept and made to sum to 1
+    (`santm_tf.sparse.weights`); gradients are exact with respect to those. With k = N it is the dense memory.
+    A write head may write elsewhere (Rae et al. 2016, arXiv 1610.09027, equations 5 and 6):
 
     `w^w = (1 - alpha) w + alpha 1_lru`,   `M_lru` erased by alpha first,
 
-    lru being the slot that was accessed longest ago (`Recency`), alpha in [0, 1] the head's choice.
+    lru the slot that was accessed longest ago (`Recency`), alpha in [0, 1] the head's choice.
 
-    From a constant memory (`memory_init="constant"`) the time of a step does not depend on N, beside the
-    making of 3 N integers at the start. From a learned one, or a state that is given, every step looks at all
-    slots for the most similar.
+    From a constant memory the time of a step does not depend on N, beside 3 N integers made at the start.
+    From a learned one, or a state that is given, every step looks at all slots for the most similar.
 
     Args:
       units, memory_slots, ...: see `NTMCell`.
@@ -54,8 +53,6 @@ class SparseMemoryCell(MemoryCell):
     Raises:
       ValueError: sizes that cannot work; sparsemax without tensorflow-addons.
 
-    >>> import tensorflow as tf
-    >>> from santm_tf.sparse.cell import SparseMemoryCell
     >>> cell = SparseMemoryCell(8, memory_slots=1000, slot_width=4)
     >>> cell.build([[None, 3], [None, 1]])
     >>> visits, state = cell.run(tf.zeros([5, 2, 3]), tf.ones([5, 2, 1]))
@@ -183,11 +180,7 @@ class SparseMemoryCell(MemoryCell):
                 SparseMemoryState(*end, memory.whole(batch), order.of_each()))
 
     def check_recall(self, attention):
-        """Raises where a recall would need all slots: `SparseVisits.recalled` sees neighbourhoods alone.
-
-        Raises:
-          ArgumentError: in one line.
-        """
+        """Raises an `ArgumentError` for a recall from all slots: `SparseVisits` sees neighbourhoods alone."""
         if 2 * attention.locality >= self.memory_slots:
             raise ArgumentError(f"SANTM: locality={attention.locality} makes all {self.memory_slots} slots "
                                 "neighbours; memory='sparse' recalls locally: use fewer than half of them")
@@ -195,8 +188,8 @@ class SparseMemoryCell(MemoryCell):
     def bytes_kept(self, visits):
         """Three integers a slot, and the rows that are written with their gradient.
 
-        A learned memory has its weights, their gradient and two moments of them beside. Not counted is what
-        does not grow with N or the number of writes.
+        A learned memory has its weights, their gradient and two moments beside. What grows neither with N nor
+        with the writes is not counted.
 
         >>> SparseMemoryCell(8, memory_slots=2**20, memory_init="constant").bytes_kept(visits=100) / 2**20
         12.1220703125

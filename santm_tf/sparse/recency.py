@@ -8,11 +8,10 @@ import tensorflow as tf
 class Recency(NamedTuple):
     """The slots of each sequence in the order of their last access, as a queue of all accesses.
 
-    Positions 0 to N - 1 of the queue are the slots in their first order, what comes behind are the accesses.
-    A slot is where it was accessed last; the slots at the c first such positions are kept at hand, and the
-    search for the next of them never goes back. So `least_recent` is exact, what Sparse Access Memory's usage
-    comes to (Rae et al. 2016, arXiv 1610.09027, section 3.2), and an access takes a time that on average does
-    not depend on N.
+    Positions 0 to N - 1 of the queue are the slots in their first order. Behind them are the accesses. A slot
+    is where it was accessed last. The first c such slots are kept at hand, and the search for the next never
+    goes back. So `least_recent` is exact (Rae et al. 2016, arXiv 1610.09027, section 3.2), and the time of an
+    access does not, on average, depend on N.
 
     >>> order = Recency.start(batch=1, slots=4, accesses=2, at_hand=3).accessed(tf.constant([[0, 2]]))
     >>> order.least_recent(3).numpy().tolist(), order.of_each().numpy().tolist()
@@ -37,16 +36,12 @@ class Recency(NamedTuple):
           at_hand: c <= N, how many of the least recent will be asked for at most.
         """
         first = tf.broadcast_to(tf.range(slots), [batch, slots])
-        return cls._of(first, first, accesses, at_hand)
+        return cls.of(first, accesses, at_hand, last=first)
 
     @classmethod
-    def of(cls, first, accesses, at_hand):
-        """Of slots `[B, N]`, the least recent first."""
-        return cls._of(first, tf.argsort(first, -1), accesses, at_hand)
-
-    @classmethod
-    def _of(cls, first, last, accesses, at_hand):
-        batch = tf.shape(first)[0]
+    def of(cls, first, accesses, at_hand, last=None):
+        """Of slots `[B, N]`, the least recent first, and the place of each among them, if it is known."""
+        batch, last = tf.shape(first)[0], tf.argsort(first, -1) if last is None else last
         return cls(first, tf.reshape(last, [-1]), tf.zeros([batch, accesses + 1], tf.int32), tf.constant(0),
                    tf.broadcast_to(tf.range(at_hand), [batch, at_hand]), first[:, :at_hand],
                    tf.fill([batch], at_hand))
@@ -92,14 +87,13 @@ class Recency(NamedTuple):
 
     def _refilled(self):
         """With those at hand replaced that were accessed again."""
-        room = self.waiting.shape[1]
         alive = self._is_last(self.waiting)
         kept = tf.sort(tf.where(alive, self.waiting, tf.int32.max))
         missing = tf.reduce_sum(tf.cast(~alive, tf.int32), 1)
 
         def look(waiting, missing, front):
             found = (missing > 0) & self._is_last(front[:, None])[:, 0]
-            place = tf.range(room) == (room - missing)[:, None]
+            place = tf.range(waiting.shape[1]) == (waiting.shape[1] - missing)[:, None]
             waiting = tf.where(place & found[:, None], front[:, None], waiting)
             front += tf.cast(missing > 0, tf.int32)
             return waiting, missing - tf.cast(found, tf.int32), front

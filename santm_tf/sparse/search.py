@@ -14,24 +14,21 @@ MIN_ROOM = 8
 
 
 def nearest(keys, memory, count):
-    """The slots most similar to each key, by looking at all of them.
+    """The slots of the largest `addressing.similarity` to each key, by looking at all of them.
 
     Args:
-      keys: `[B, h, W]`.
-      memory: `[B, N, W]`.
-      count: k.
+      keys: `[B, J, W]`. memory: `[B, N, W]`. count: k.
 
     Returns:
-      int32 `[B, h, k]`; similarity is `addressing.similarity`.
+      int32 `[B, J, k]`.
     """
     return tf.math.top_k(similarity(keys, memory), count, sorted=False).indices
 
 
 def nearest_or_other(keys, memory, count, others, unwritten):
-    """`nearest`, that of slots which were never written, and so are alike, takes some others first.
+    """`nearest`, which of slots that were never written, and so are alike, takes the others first.
 
-    So a search through a state that was handed on finds what an index (`Written`) finds, which of unwritten
-    slots knows the others alone.
+    So a search through a state that was handed on finds what the index `Written` finds.
 
     Args:
       others: int32 `[B, C]`, different slots.
@@ -52,10 +49,8 @@ def _similarity(keys, memory, unwritten):
 
 
 def best_distinct(slots, scores, count):
-    """The `count` different slots with the highest scores: `[B, h, C]` twice to int32 `[B, h, count]`.
+    """The `count` different slots with the highest scores: `[B, J, C]` twice to int32 `[B, J, count]`.
 
-    >>> import tensorflow as tf
-    >>> from santm_tf.sparse.search import best_distinct
     >>> best_distinct(tf.constant([[[5, 7, 5, 2]]]), tf.constant([[[0.9, 0.1, 0.8, 0.3]]]), 2).numpy()
     array([[[5, 2]]], dtype=int32)
     """
@@ -70,13 +65,12 @@ def best_distinct(slots, scores, count):
 class Written(NamedTuple):
     """An index of what was written to a `rows.Rows`; what was never written is all of one row.
 
-    A search looks at every written row that a slot still holds; one that was written so little that it is as
-    it was counts as unwritten. Its time depends on how many rows are written, E of each sequence with one to
-    spare, and not on N.
+    A search looks at every written row that a slot still holds. A row that is as it was counts as unwritten.
+    The time depends on the rows of a sequence, one of which is spare, and not on N.
     """
 
-    scale: tf.Tensor  # [B E], 1 / |row| of written rows that a slot holds, 0 of the others
-    slot: tf.Tensor  # int32 [B E], which slot that is, from 0 to N - 1
+    scale: tf.Tensor  # [B rows], 1 / |row| of written rows that a slot holds, 0 of the others
+    slot: tf.Tensor  # int32 [B rows], which slot that is, from 0 to N - 1
     last: tf.Tensor  # int32 [B, m], the slots that the last step wrote, as `rows.Rows` numbers them
     gone: tf.Tensor  # int32 [B, m], the places among the written of what those held before
 
@@ -123,17 +117,12 @@ class Written(NamedTuple):
         return self._replace(last=writes, gone=old)
 
     def nearest(self, keys, memory, count, others):
-        """The slots most similar to each key.
+        """The slots most similar to each key, int32 `[B, J, k]`.
 
         Args:
-          keys: `[B, h, W]`.
-          memory: `rows.Rows`.
-          count: k.
+          keys: `[B, J, W]`. memory: `rows.Rows`. count: k.
           others: int32 `[B, C]` with C >= k, different slots, from 0 to N - 1, to be considered too: what was
             never written.
-
-        Returns:
-          int32 `[B, h, k]`.
         """
         batch = tf.shape(keys)[0]
         rows = tf.reshape(memory.written, [batch, -1, keys.shape[-1]])
@@ -147,10 +136,10 @@ class Written(NamedTuple):
 class Hashed(NamedTuple):
     """`Written` with a locality-sensitive hash of its rows: a search looks at a few of them.
 
-    The hash is cross-polytope (Andoni et al. 2015, arXiv 1509.02897): after a random rotation R a row's
-    outcome is `argmax_i |R x|_i` with its sign; those of some rotations, two where W is from 16 to 499, make
-    a bucket's number of one of 8 tables. A search probes the best two outcomes of each, 32 buckets. A full
-    bucket forgets what no slot holds, else what came first.
+    The hash is cross-polytope (Andoni et al. 2015, arXiv 1509.02897). A row's outcome is its largest entry,
+    with the sign, after a random rotation. The outcomes of some rotations, two where W is from 16 to 499,
+    make a bucket's number in one of 8 tables. A search probes the best two outcomes of each, 32 buckets. A
+    full bucket forgets what no slot holds, else what came first.
     """
 
     rows: Written
@@ -194,7 +183,7 @@ class Hashed(NamedTuple):
         return self._replace(rows=self.rows.replaced(memory, writes, accessed))
 
     def nearest(self, keys, memory, count, others):
-        """As of `Written`; found are those that share a bucket with the key, where there are as many."""
+        """As in `Written`, but only rows that share a bucket with the key are found."""
         batch, heads, _ = tf.unstack(tf.shape(keys))
         bucket = self._buckets_of(keys, PROBES)
         places = tf.reshape(tf.gather(self.table, bucket), [batch, heads, -1])
@@ -215,7 +204,7 @@ def _with_others(slots, scores, keys, memory, count, others):
 
 
 def turns_of(width):
-    """How many rotations' outcomes number a bucket: the fewest that make about a thousand buckets or more."""
+    """How many rotations number a bucket: the fewest that make about a thousand buckets or more."""
     return math.ceil(math.log(1000, 2 * width))
 
 

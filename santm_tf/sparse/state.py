@@ -23,7 +23,7 @@ class Controller(NamedTuple):
 
 
 class SparseMemoryState(NamedTuple):
-    """`Controller`, the memory, and the order in which its slots were accessed (`Recency`)."""
+    """The parts of a `Controller`, the memory, and the order in which its slots were accessed (`Recency`)."""
 
     h: tf.Tensor
     c: tf.Tensor
@@ -46,19 +46,14 @@ class SparseVisits(NamedTuple):
     memory: Rows  # whose rows these are
     heads: Heads | None
 
-    def neighbourhoods(self):
-        """What was in the slots read and around them, `[V, B, R, k, 2 reach + 1, W]`."""
-        return self.memory.rows(self.near)
-
     def recalled(self, attention):
-        """`o = [sum_i w_i Y_i ; mean_i M_i]`, Y the attention's output: `[B, V, (R + 1) W]`.
+        """`o = [sum_i w^r_i Y_i ; mean_i M_i]`, `[B, V, (R + 1) W]`; without an attention r, `[B, V, R W]`.
 
-        The attention is evaluated on the neighbourhoods of the slots read alone (`ChebAttention.at_centre`),
-        so its mean over all slots is not known; the mean of what was written takes its place. Without an
-        attention the vectors read, `[B, V, R W]`.
+        The attention is evaluated on the neighbourhoods of the slots read alone. So its mean over all slots
+        is not known. The mean of what was written takes its place.
         """
         if attention is None:
             return swap_time(last_two_joined(self.read))
-        y = attention.at_centre(self.neighbourhoods())  # [V, B, R, k, W]
+        y = attention.at_centre(self.memory.rows(self.near))  # [V, B, R, k, W]
         read = tf.reduce_sum(self.values[..., None] * y, 3)
         return swap_time(tf.concat([last_two_joined(read), self.mean], -1))

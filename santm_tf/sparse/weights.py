@@ -5,38 +5,33 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from santm_tf.addressing import EPSILON, split_head
-from santm_tf.ops import sigmoid
+from santm_tf.ops import at_least_float32, sigmoid
 
 
 class SparseWeights(NamedTuple):
     """The weights of heads over N slots: those of k slots each, the others being 0."""
 
-    slots: tf.Tensor  # int32 [B, h, k], different ones for a head
-    values: tf.Tensor  # [B, h, k], non-negative, summing to 1 for a head
+    slots: tf.Tensor  # int32 [B, J, k], different ones for a head
+    values: tf.Tensor  # [B, J, k], non-negative, summing to 1 for a head
 
     def at(self, slots):
-        """The weights at other slots `[B, h, n]`: `[B, h, n]`."""
+        """The weights at other slots `[B, J, n]`: `[B, J, n]`."""
         same = slots[..., None] == self.slots[..., None, :]
         return tf.reduce_sum(tf.cast(same, self.values.dtype) * self.values[..., None, :], -1)
 
     def dense(self, slots):
-        """The weights over all N slots, `[B, h, N]`."""
+        """The weights over all N slots, `[B, J, N]`."""
         return tf.reduce_sum(tf.one_hot(self.slots, slots, dtype=self.values.dtype)
                              * self.values[..., None], -2)
 
 
 def read(values, rows, sparse=False):
-    """`r = sum_j w_j M_j`: k weights of each head and the rows that they weigh, to what it reads.
+    """`r = sum_i w^r_i M_i`, `[..., W]`, from k weights of each head and the rows that they weigh.
 
     Args:
       values: `[..., k]`. rows: `[..., k, W]`.
       sparse: by `tf.sparse.sparse_dense_matmul`, all heads in one product; for which XLA has no kernel.
 
-    Returns:
-      `[..., W]`.
-
-    >>> import tensorflow as tf
-    >>> from santm_tf.sparse.weights import read
     >>> read(tf.constant([[0.5, 0.5]]), tf.constant([[[3.0], [1.0]]]), sparse=True).numpy().ravel()
     array([2.], dtype=float32)
     """
@@ -52,9 +47,9 @@ def read(values, rows, sparse=False):
             tf.stack([tf.size(values, tf.int64) // kept, tf.size(values, tf.int64)]))
         vectors = tf.sparse.sparse_dense_matmul(heads, tf.reshape(rows, [-1, width]))
 
-        def backward(d):
-            d = d[..., None, :]
-            return tf.reduce_sum(d * rows, -1), values[..., None] * d
+        def backward(upstream):
+            upstream = upstream[..., None, :]
+            return tf.reduce_sum(upstream * rows, -1), values[..., None] * upstream
 
         return tf.reshape(vectors, tf.concat([tf.shape(values)[:-1], [width]], 0)), backward
 
@@ -64,25 +59,21 @@ def read(values, rows, sparse=False):
 def reached(head, candidates, rows, previous, slots):
     """`addressing.address` where content is looked for in some slots only: logits of the slots reached.
 
-    The content weights are a softmax over the candidates, `w^c`; with the weights of the step before they
-    are interpolated, shifted and sharpened as in the dense memory, over the slots that these steps reach:
-    at most `(C + k) (2s + 1)` of them.
+    w^c is a softmax over the candidates. It is interpolated with the last weights, shifted and sharpened as
+    in the dense memory, over the slots that these steps reach: at most `(C + k) (2F + 1)` of them.
 
     Args:
-      head: `[B, h, W + 2s + 4]`, as of `addressing.address`.
-      candidates: int32 `[B, h, C]`, different ones for a head.
-      rows: `[B, h, C, W]`, what the memory holds there.
+      head: `[B, J, W + 2F + 4]`, as in `addressing.address`.
+      candidates: int32 `[B, J, C]`, different ones for a head.
+      rows: `[B, J, C, W]`, what the memory holds there.
       previous: SparseWeights of k slots.
       slots: N.
 
     Returns:
-      `(places, logits)`, int32 and float32 or better `[B, h, (C + k) (2s + 1)]`. A softmax of the logits
+      `(places, logits)`, int32 and float32 or better `[B, J, (C + k) (2F + 1)]`. A softmax of the logits
       gives weights; a place that comes again has -1e30.
     """
-    if head.dtype.size < 4:
-        head, rows, previous = (tf.nest.map_structure(
-            lambda v: tf.cast(v, tf.float32) if v.dtype.is_floating else v, part)
-            for part in (head, rows, previous))
+    head, rows, previous = tf.nest.map_structure(at_least_float32, (head, rows, previous))
     key, strength, gate, moves, gamma = split_head(head, rows.shape[-1])
     key = tf.tanh(key)
     scale = tf.math.rsqrt(tf.reduce_sum(key * key, -1, keepdims=True) + EPSILON) * tf.math.rsqrt(
@@ -105,7 +96,6 @@ def reached(head, candidates, rows, previous, slots):
 def first(places):
     """Where a number is the first of its kind in the last axis, bool.
 
-    >>> import tensorflow as tf
     >>> first(tf.constant([3, 1, 3, 1])).numpy().tolist()
     [True, True, False, False]
     """
@@ -114,14 +104,14 @@ def first(places):
 
 
 def largest(places, logits, kept):
-    """The slots of the k largest weights, int32 `[B, h, k]`; arguments as `reached` gives them."""
+    """The slots of the k largest weights, int32 `[B, J, k]`; arguments as `reached` gives them."""
     return tf.gather(places, tf.math.top_k(logits, kept).indices, batch_dims=2)
 
 
 def weights_at(slots, places, logits, normalise=tf.nn.softmax):
     """The weights at some of the places reached, made to sum to 1: SparseWeights.
 
-    With all slots reached and taken that is, by softmax, the dense memory's address.
+    With all slots reached and taken that is, by softmax, `addressing.address`.
     """
     found = tf.where(slots[..., None] == places[..., None, :], logits[..., None, :], -1e30)
     return SparseWeights(slots, normalise(tf.reduce_max(found, -1)))

@@ -1,4 +1,4 @@
-"""What is served of a trained model: its outputs for whole sequences, its streams, its losses."""
+"""A trained model as it is exported: its outputs for whole sequences, its streams, its losses."""
 
 import hashlib
 import json
@@ -15,15 +15,8 @@ _AFTER = (_layers.Dense, _layers.Activation, _layers.Dropout)
 _PARTS = ("access", "bottom", "middle", "top", "recall", "readout")  # of a SANTM: all that have weights
 
 
-class Served:
-    """A model's layers, copied with their weights to float32, and what is served of them.
-
-    Args:
-      model, jit_compile: see `santm_tf.export.export`.
-
-    Raises:
-      ValueError: a model that cannot be served.
-    """
+class ServingModel:
+    """A model's layers, copied with their weights to float32. Arguments and errors as in `export`."""
 
     def __init__(self, model, jit_compile=False):
         layers = model.layers if isinstance(model, tf.keras.Sequential) and model.built else []
