@@ -45,7 +45,7 @@ def main():
     import tasks.text
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bag_of_words")
-    parser.add_argument("--data_dir", help="as of train.py")
+    parser.add_argument("--data_dir", help="see train.py")
     parser.add_argument("--level", default="word")
     parser.add_argument("--max_length", type=int, default=400)
     parser.add_argument("--vocabulary_size", type=int, default=10_000)

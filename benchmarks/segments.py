@@ -67,7 +67,7 @@ def agreement(cuts, true, valid, within):
 
     Args:
       cuts, true, valid: bool `[B, T]`; what is not valid is padding and counts for nothing.
-      within: as of `near`, of a boundary from a true one.
+      within: steps between a boundary and a true one, see `near`.
 
     Returns:
       `{"rate", "precision", "recall", "chance_precision", "chance_recall"}`.

@@ -93,7 +93,7 @@ def unrolled(step, inputs, state, *, constants=(), mask=None, steps=None):
     return tf.nest.map_structure(lambda *v: tf.stack(v), *outputs), state
 
 
-def unrolled_rows(choose, step, inputs, state, memory, index=()):
+def unrolled_rows(choose, step, inputs, state, memory, index=(), steps=None):
     """`scan_rows` without a loop, for one sequence, and without a gradient."""
     outputs, watched = [], []
     for t in range(inputs[0].shape[0]):
