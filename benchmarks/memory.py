@@ -10,7 +10,7 @@ MiB are the most that the process held during a step, less what it held before t
 one of 32 slots had made a step. The step is not the first, which compiles; but what compiling leaves behind
 counts, which is most of it where N is small. (Read in /proc: on Linux only.)
 
-A case is not run that would take more memory than is free, or if dense more than a minute a step.
+A case is not run if it would take more memory than is free, or, dense, more than a minute a step.
 "~" marks what the line through its last two sizes says instead, of seconds log-log.
 """
 
