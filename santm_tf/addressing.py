@@ -1,7 +1,7 @@
 """Where a head looks: the addressing of the Neural Turing Machine, in stable form.
 
-Graves, Wayne and Danihelka 2014 (arXiv 1410.5401), section 3.3, equations 5 to 9. Shapes: B batch,
-h heads, N slots, W slot width, s shift range. Every function works for any leading axes.
+Graves, Wayne and Danihelka 2014 (arXiv 1410.5401), section 3.3, equations 5 to 9. Shapes: B sequences, J
+heads, N slots, W their width, F the furthest shift. Every function works for any leading axes.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ EPSILON = 1e-6
 
 
 def similarity(key, memory):
-    """`K[k, M_i] = k.M_i / sqrt((|k|^2 + eps)(|M_i|^2 + eps))` (equation 6): `[B,h,W], [B,N,W]` to `[B,h,N]`.
+    """`cos(key, M_i) = key.M_i / sqrt((key.key + eps) (M_i.M_i + eps))` (equation 6): `[B, J, N]`.
 
     The epsilons stand inside the roots, so that the gradient at a zero slot or key is finite.
 
@@ -29,17 +29,17 @@ def similarity(key, memory):
 
 
 def content(key, strength, memory):
-    """`w^c_i = softmax_i(beta K[k, M_i])` (equation 5). strength `[B,h,1]`; returns `[B,h,N]`."""
+    """`w^c_i = softmax_i(strength cos(key, M_i))` (equation 5). strength `[B, J, 1]`; returns `[B, J, N]`."""
     return tf.nn.softmax(strength * similarity(key, memory))
 
 
 def interpolate(content_weights, previous, gate):
-    """`w^g = g w^c + (1 - g) w_{t-1}` (equation 7). gate `[B,h,1]`."""
+    """`w^g = g w^c + (1 - g) w_{t-1}` (equation 7). gate `[B, J, 1]`."""
     return gate * content_weights + (1 - gate) * previous
 
 
 def shift(weights, shifts):
-    """`w~_i = sum_j w^g_j s_{i-j}`, circular (equation 8). shifts `[B,h,2s+1]` for -s, ..., s.
+    """`w~_i = sum_j w^g_j q_{i-j}`, circular (equation 8). shifts `[B, J, 2F + 1]` for -F, ..., F.
 
     >>> shift(tf.constant([[1.0, 0.0, 0.0, 0.0]]), tf.constant([[0.0, 0.0, 1.0]])).numpy()
     array([[0., 1., 0., 0.]], dtype=float32)
@@ -76,15 +76,15 @@ def split_head(head, slot_width):
 def address(head, memory, previous):
     """A head's raw outputs to its weights over the slots: equations 5 to 9 in order.
 
-    `k = tanh, beta = softplus, g = sigmoid, s = softmax, gamma = 1 + softplus` of head's parts.
+    `key = tanh, strength = softplus, g = sigmoid, q = softmax, gamma = 1 + softplus` of head's parts.
 
     Args:
-      head: `[B, h, W + 2s + 4]`, the order of `head_width`.
+      head: `[B, J, W + 2F + 4]`, the order of `head_width`.
       memory: `[B, N, W]`.
-      previous: `[B, h, N]`, the weights of the step before.
+      previous: `[B, J, N]`, the weights of the step before.
 
     Returns:
-      `[B, h, N]`: non-negative, summing to 1 over the slots. Computed in float32 or better.
+      `[B, J, N]`: non-negative, summing to 1 over the slots. Computed in float32 or better.
     """
     dtype = head.dtype
     head, memory, previous = map(at_least_float32, (head, memory, previous))
@@ -99,7 +99,7 @@ class Addressing(NamedTuple):
     """An addressing mode: how many numbers a head takes, and what it makes of them."""
 
     width: Callable  # (slot_width, shift_range) to an int
-    address: Callable  # (head `[B, h, width]`, memory, previous weights) to weights, see `address`
+    address: Callable  # (head `[B, J, width]`, memory, previous weights) to weights, see `address`
 
 
 ADDRESSING = {"ntm": Addressing(head_width, address)}

@@ -4,7 +4,7 @@ A memory is a Keras cell. Beside what Keras asks of a cell it has
 
 - `run(m, a, state, keep, steps) -> (visits, state)`, a whole sequence at once: m `[S, B, d]`, the gate a
   `[S, B, 1]`, a named state or None for the first, what to `Keep`. The visits answer `recalled(attention)`
-  (`[B, V, .]`), and know the vectors `read` and, if asked for, the `heads`;
+  (`[B, states, .]`), and know the vectors `read` and, if asked for, the `heads`;
 - `bytes_kept(visits)` and `check_recall(attention)`;
 - `state_class`, the named state; `goes_on`, from a state that is handed to it; `lite`, TensorFlow Lite has
   its operations.

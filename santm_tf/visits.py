@@ -30,15 +30,15 @@ class Heads(NamedTuple):
 
 
 class Visits(NamedTuple):
-    """What a run over a dense memory gives of V states: the first and one after each step, or the last."""
+    """Some states of a run over a dense memory: the first and those after each step, or the last alone."""
 
-    read: tf.Tensor | None  # [B, V, R, W], the vectors read
-    weights: tf.Tensor | None  # [B, V, R, N], the read weights
-    memory: tf.Tensor | None  # [B, V, N, W]
+    read: tf.Tensor | None  # [B, states, R, W], the vectors read
+    weights: tf.Tensor | None  # [B, states, R, N], the read weights
+    memory: tf.Tensor | None  # [B, states, N, W]
     heads: Heads | None
 
     def recalled(self, attention):
-        """`[sum_i w^r_i Y_i ; mean_i Y_i]`, `[B, V, (R + 1) W]`; without an attention r, `[B, V, R W]`."""
+        """`o = [sum_i w^r_i Y_i ; mean_i Y_i]`, `[B, states, (R + 1) W]`; r without an attention."""
         if attention is None:
             return last_two_joined(self.read)
         slots, width = self.memory.shape[-2:]

@@ -69,18 +69,17 @@ def answer(logits, loss, names=str):
       logits: `[outputs]`, or `[T, outputs]` at each step. loss: Keras loss, which tells what they are.
       names: function from a class to its name.
     """
-    several = logits.ndim == 2
+    several, rows = logits.ndim == 2, np.atleast_2d(logits)
+    first = max(0, len(rows) - SHOWN)
     if isinstance(loss, tf.keras.losses.MeanSquaredError):
         yield "output: " + ", ".join(f"{value:.4g}" for value in logits)
     elif isinstance(loss, tf.keras.losses.BinaryCrossentropy):
         yield "output: bits at the last steps"
-        first = max(0, len(logits) - SHOWN)
-        for step, row in enumerate(logits[first:], first):
+        for step, row in enumerate(rows[first:], first):
             yield f"  step {step}: {''.join('01'[int(value > 0)] for value in row)}"
     else:
         yield "output: classes" + " at the last steps" * several
-        first = max(0, len(logits) - SHOWN) if several else 0
-        for step, row in enumerate(logits[first:] if several else [logits], first):
+        for step, row in enumerate(rows[first:], first):
             share = tf.nn.softmax(row).numpy()
             best = ", ".join(f"{names(n)} ({share[n]:.3f})" for n in np.argsort(-share)[:BEST])
             yield f"  step {step}: {best}" if several else f"  {best}"

@@ -9,7 +9,7 @@ class Recency(NamedTuple):
     """The slots of each sequence in the order of their last access, as a queue of all accesses.
 
     Positions 0 to N - 1 of the queue are the slots in their first order. Behind them are the accesses. A slot
-    is where it was accessed last. The first c such slots are kept at hand, and the search for the next never
+    is where it was accessed last. The first n such slots are kept at hand, and the search for the next never
     goes back. So `least_recent` is exact (Rae et al. 2016, arXiv 1610.09027, section 3.2), and the time of an
     access does not, on average, depend on N.
 
@@ -20,10 +20,10 @@ class Recency(NamedTuple):
 
     first: tf.Tensor  # int32 [B, N], the slots in their first order
     last: tf.Tensor  # int32 [B N], the position of each slot's last access
-    queue: tf.Tensor  # int32 [B, A], the slots accessed
+    queue: tf.Tensor  # int32 [B, accesses], the slots accessed
     count: tf.Tensor  # int32 [], how many of those there are
-    waiting: tf.Tensor  # int32 [B, c], the positions of the least recent slots
-    at_hand: tf.Tensor  # int32 [B, c], those slots, so that a step writes to the queue before it reads it
+    waiting: tf.Tensor  # int32 [B, n], the positions of the least recent slots
+    at_hand: tf.Tensor  # int32 [B, n], those slots, so that a step writes to the queue before it reads it
     front: tf.Tensor  # int32 [B], from which on the next one is to be found
 
     @classmethod
@@ -32,8 +32,8 @@ class Recency(NamedTuple):
 
         Args:
           batch: B. slots: N.
-          accesses: A, how many there will be at most.
-          at_hand: c <= N, how many of the least recent will be asked for at most.
+          accesses: how many there will be at most.
+          at_hand: n <= N, how many of the least recent will be asked for at most.
         """
         first = tf.broadcast_to(tf.range(slots), [batch, slots])
         return cls.of(first, accesses, at_hand, last=first)
@@ -51,7 +51,7 @@ class Recency(NamedTuple):
         return tf.argsort(tf.reshape(self.last, tf.shape(self.first)), -1)
 
     def least_recent(self, count):
-        """The `count` <= c slots accessed longest ago, the oldest first: int32 `[B, count]`."""
+        """The `count` <= n slots accessed longest ago, the oldest first: int32 `[B, count]`."""
         return self.at_hand[:, :count]
 
     def accessed(self, slots, active=None):

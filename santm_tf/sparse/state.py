@@ -37,17 +37,17 @@ class SparseMemoryState(NamedTuple):
 
 
 class SparseVisits(NamedTuple):
-    """V states of a memory whose heads keep k weights: the first and one after each step, or the last."""
+    """`santm_tf.visits.Visits` of a memory whose heads keep k weights, time-major."""
 
-    read: tf.Tensor  # [V, B, R, W], the vectors read
-    values: tf.Tensor  # [V, B, R, k], the weights of the slots read
-    mean: tf.Tensor  # [V, B, W], of the slots that were written; all slots of a learned memory
-    near: tf.Tensor  # int32 [V, B, R, k, 2 reach + 1], rows in and around those slots
+    read: tf.Tensor  # [states, B, R, W], the vectors read
+    values: tf.Tensor  # [states, B, R, k], the weights of the slots read
+    mean: tf.Tensor  # [states, B, W], of the slots that were written; all slots of a learned memory
+    near: tf.Tensor  # int32 [states, B, R, k, 2 reach + 1], rows in and around those slots
     memory: Rows  # whose rows these are
     heads: Heads | None
 
     def recalled(self, attention):
-        """`o = [sum_i w^r_i Y_i ; mean_i M_i]`, `[B, V, (R + 1) W]`; without an attention r, `[B, V, R W]`.
+        """`o = [sum_i w^r_i Y_i ; mean_i M_i]`, `[B, states, (R + 1) W]`; r without an attention.
 
         The attention is evaluated on the neighbourhoods of the slots read alone. So its mean over all slots
         is not known. The mean of what was written takes its place.
