@@ -22,18 +22,9 @@ class Controller(NamedTuple):
     written: tf.Tensor  # likewise [B, 1], how many those are
 
 
-class SparseMemoryState(NamedTuple):
-    """The parts of a `Controller`, the memory, and the order in which its slots were accessed (`Recency`)."""
-
-    h: tf.Tensor
-    c: tf.Tensor
-    read: tf.Tensor
-    slots: tf.Tensor
-    values: tf.Tensor
-    total: tf.Tensor
-    written: tf.Tensor
-    memory: tf.Tensor  # [B, N, W]
-    order: tf.Tensor  # int32 [B, N], the slots, the one accessed longest ago first
+# The parts of a `Controller`; the memory, `[B, N, W]`; its slots, int32 `[B, N]`, as `Recency` orders them.
+SparseMemoryState = NamedTuple("SparseMemoryState", [*Controller.__annotations__.items(),
+                                                     ("memory", tf.Tensor), ("order", tf.Tensor)])
 
 
 class SparseVisits(NamedTuple):
