@@ -66,9 +66,7 @@ def backward(step, inputs, start, like, steps=None):
 
 def _loop(step, inputs, start, like, steps, time):
     nest = tf.nest
-    x = nest.flatten(inputs)[0]
-    length = x.shape[0] if x.shape[0] is not None else tf.shape(x)[0]
-    last = length if steps is None else tf.minimum(tf.cast(steps, tf.int32), length)
+    length, last = steps_run(inputs), steps_run(inputs, steps)
 
     def unstack(x):
         # Reading x[t] in a loop makes its gradient O(T^2); a TensorArray's is O(T).
@@ -89,6 +87,13 @@ def _loop(step, inputs, start, like, steps, time):
     _, state, arrays = tf.while_loop(lambda i, *_: i < last, body, (0, start, arrays),
                                      maximum_iterations=length, parallel_iterations=1)
     return state, nest.map_structure(lambda a: a.stack(), arrays)
+
+
+def steps_run(inputs, steps=None):
+    """How many steps run: an int where T is known and all do."""
+    x = tf.nest.flatten(inputs)[0]
+    length = x.shape[0] if x.shape[0] is not None else tf.shape(x)[0]
+    return length if steps is None else tf.minimum(tf.cast(steps, tf.int32), length)
 
 
 def at_first(inputs):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from santm_tf.loop import add, at_first, backward, carried, differentiable, forward, smooth, vjp
+from santm_tf.loop import add, at_first, backward, carried, differentiable, forward, smooth, steps_run, vjp
 
 
 class Rows(NamedTuple):
@@ -122,7 +122,7 @@ def scan_rows(choose, step, inputs, state, memory, index=(), steps=None):
         numbers = tf.nest.map_structure(lambda slots: tf.gather(now.holds, slots), (reads, writes))
         y, after, new = step(x, s, *tf.nest.map_structure(now.rows, numbers), reads, writes)
         watched = tf.nest.map_structure(lambda slots: now.after(t, writes, slots), watched)
-        pending = t, writes, tf.cast(new, now.written.dtype)
+        pending = writes, tf.cast(new, now.written.dtype)
         return (carried(after, s), now[1:], pending, index), (y, watched, (s, reads, writes, numbers))
 
     def run(initial, xs, s0):
@@ -134,18 +134,22 @@ def scan_rows(choose, step, inputs, state, memory, index=(), steps=None):
 
 def _run(visit, step, xs, s0, start, index, steps):
     """What `differentiable` asks for."""
+    def before(t, held, pending):
+        """The memory before step t, in which the writes of the step before settle."""
+        # Step 0 writes over what settles before it.
+        return Rows(start.initial, *held).settled(tf.maximum(t - 1, 0), *pending)
+
     def settle_and_visit(t, x, carry):
         # A step's writes settle in the next: XLA copies, every step, what is read before it is written.
         s, held, pending, index = carry
-        return visit(t, x, s, Rows(start.initial, *held).settled(*pending), index)
+        return visit(t, x, s, before(t, held, pending), index)
 
     first = visit(0, at_first(xs), s0, start, index)
-    (_, _, (_, writes, new), _), _ = first
-    # Step 0 writes over what settles before it.
-    nothing = 0, tf.zeros_like(writes) + tf.shape(start.holds)[0] - 1, tf.zeros_like(new)
+    (_, _, (writes, new), _), _ = first
+    nothing = tf.zeros_like(writes) + tf.shape(start.holds)[0] - 1, tf.zeros_like(new)
     (s_end, held, pending, index), (ys, watched, kept) = forward(
         settle_and_visit, xs, (s0, start[1:], nothing, index), first, steps)
-    end = Rows(start.initial, *held).settled(*pending)
+    end = before(steps_run(xs, steps), held, pending)
 
     def back(upstream, variables):
         dys, _, ds, (d_written, _), _ = upstream
