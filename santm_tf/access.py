@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from santm_tf.errors import ArgumentError
 from santm_tf.ops import sigmoid
+from santm_tf.projection import LEAST, AtMost, accesses
 
 
 def _sigmoid_slope(s):
@@ -36,28 +37,6 @@ def accessed(scores, surrogate="sigmoid"):
         return tf.cast(s > 0, s.dtype), lambda upstream: upstream * SURROGATES[surrogate](s)
 
     return step(scores)
-
-
-LEAST = 2 ** -10  # the score at which the best step of a mask is kept that would else be empty
-
-
-class AtMost(tf.keras.constraints.Constraint):
-    """Projection onto `||a||_0 <= D` for `a = 1[s > 0]`: the D highest scores stay, others fall to <= 0.
-
-    The highest stays at `LEAST` or above: a memory that is never accessed has no gradient by which it could
-    be. As a Keras constraint it is applied after every update of the scores.
-
-    Args:
-      budget: scalar int variable, D, at least 1.
-    """
-
-    def __init__(self, budget):
-        self.budget = budget
-
-    def __call__(self, scores):
-        rank = tf.argsort(tf.argsort(scores, direction="DESCENDING", stable=True), stable=True)
-        kept = tf.where(rank < tf.cast(self.budget, rank.dtype), scores, tf.minimum(scores, 0.0))
-        return tf.where(rank == 0, tf.maximum(kept, LEAST), kept)
 
 
 @tf.keras.utils.register_keras_serializable("santm_tf")
@@ -222,11 +201,6 @@ def halved(period, wanted):
     while period // 2 >= wanted:
         period //= 2
     return period
-
-
-def accesses(rate, period):
-    """How many of a period's steps an access rate is: `max(1, round(rate P))`."""
-    return max(1, round(rate * period))
 
 
 def accessed_at_equal_gaps(period, count):

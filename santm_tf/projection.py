@@ -1,10 +1,35 @@
-"""The schedule that brings the access mask down to its rate while training."""
+"""The l0 constraint on the access mask: the projection that keeps it, and the schedule of its budget."""
 
 import tensorflow as tf
 from absl import logging
 
-from santm_tf.access import AccessMask, accesses
 from santm_tf.errors import ArgumentError
+
+LEAST = 2 ** -10  # the score at which the best step of a mask is kept that would else be empty
+
+
+class AtMost(tf.keras.constraints.Constraint):
+    """Projection onto `||a||_0 <= D` for `a = 1[s > 0]`: the D highest scores stay, others fall to <= 0.
+
+    The highest stays at `LEAST` or above: a memory that is never accessed has no gradient by which it could
+    be. As a Keras constraint it is applied after every update of the scores.
+
+    Args:
+      budget: scalar int variable, D, at least 1.
+    """
+
+    def __init__(self, budget):
+        self.budget = budget
+
+    def __call__(self, scores):
+        rank = tf.argsort(tf.argsort(scores, direction="DESCENDING", stable=True), stable=True)
+        kept = tf.where(rank < tf.cast(self.budget, rank.dtype), scores, tf.minimum(scores, 0.0))
+        return tf.where(rank == 0, tf.maximum(kept, LEAST), kept)
+
+
+def accesses(rate, period):
+    """How many of a period's steps an access rate is: `max(1, round(rate P))`."""
+    return max(1, round(rate * period))
 
 
 class L0Projection(tf.keras.callbacks.Callback):
@@ -54,7 +79,8 @@ class L0Projection(tf.keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
-        self.masks = [layer for layer in model.submodules if isinstance(layer, AccessMask)]
+        # Not by their class, whose file has the projection from here.
+        self.masks = [layer for layer in model.submodules if hasattr(layer, "emptied")]
         if not self.masks:
             raise ArgumentError("L0Projection: the model has no AccessMask")
 

@@ -21,16 +21,8 @@ PARTS = re.compile(rf"saved_model\.pb|assets|variables(/variables\.(index|data-\
 def export(model, folder, jit_compile=False, tflite=False):
     """Writes a Keras model with a SANTM as a SavedModel, and `santm.json`, which describes it.
 
-    `serving_default(inputs, lengths) -> {"outputs"}`: what the Keras model gives, for any number of sequences
-      of any lengths. Inputs are float32 `[B, T, d]`, or int32 tokens `[B, T]`; lengths int32 `[B]`. What is
-      beyond a sequence's length is ignored.
-    `initial_state(batch) -> state`, `step(inputs, **state) -> {"outputs", **state}`: streams, one step
-      `[B, d]` or `[B]` at a time. The outputs `[B, outputs]` are those of the sequence up to there. Rows may
-      be at different steps. A state is of one model: another refuses it.
-    `score(inputs, lengths, targets) -> {"loss"}`, of a compiled model: each sequence's own loss `[B]`, what
-      Keras gives for that sequence alone without what layers add. Of a model with an output at every step
-      that is the mean over the sequence's steps, and there is a last argument, `weights` `[B, T]`, 1 for a
-      step that counts; as in Keras they scale the sum and not the count of steps.
+    `santm_tf.export.signatures` says what can be called: `serving_default` for whole sequences,
+    `initial_state` and `step` for streams, `score` for losses.
 
     All computes in float32, by the access mask as it is now. A call that cannot be served is a
     `tf.errors.InvalidArgumentError` that says what was wrong.

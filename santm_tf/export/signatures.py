@@ -4,7 +4,19 @@ import tensorflow as tf
 
 
 def signatures(model):
-    """What `santm_tf.export` writes of a `ServingModel`, as functions by name."""
+    """What `santm_tf.export` writes of a `ServingModel`, as functions by name.
+
+    `serving_default(inputs, lengths) -> {"outputs"}`: what the Keras model gives, for any number of sequences
+      of any lengths. Inputs are float32 `[B, T, d]`, or int32 tokens `[B, T]`; lengths int32 `[B]`. What is
+      beyond a sequence's length is ignored.
+    `initial_state(batch) -> state`, `step(inputs, **state) -> {"outputs", **state}`: streams, one step
+      `[B, d]` or `[B]` at a time. The outputs `[B, outputs]` are those of the sequence up to there. Rows may
+      be at different steps. A state is of one model: another refuses it.
+    `score(inputs, lengths, targets) -> {"loss"}`, of a compiled model: each sequence's own loss `[B]`, what
+      Keras gives for that sequence alone without what layers add. Of a model with an output at every step
+      that is the mean over the sequence's steps, and there is a last argument, `weights` `[B, T]`, 1 for a
+      step that counts; as in Keras they scale the sum and not the count of steps.
+    """
     # Widths are left to the checks: TensorFlow refuses an array of another, but not a tensor.
     row, dtype = ([], tf.int32) if model.vocabulary else ([None], tf.float32)
     sequences = tf.TensorSpec([None, None, *row], dtype, "inputs"), tf.TensorSpec([None], tf.int32, "lengths")
