@@ -108,10 +108,10 @@ def _one(case, repeats):
     return {"seconds": seconds, "peak_mib": round(peak), **facts}
 
 
-def fresh(name, case, repeats):
-    """What `python -m benchmarks.NAME --case=CASE` prints, in a process of its own."""
+def fresh(name, case, repeats, folder=None):
+    """What `python -m benchmarks.NAME --case=CASE` prints, in a process of its own; of another checkout's."""
     command = [sys.executable, "-m", f"benchmarks.{name}", f"--case={case}", f"--repeats={repeats}"]
-    done = subprocess.run(command, capture_output=True, text=True,
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder,
                           env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
     if done.returncode:
         raise RuntimeError(f"{case}: {done.stderr[-2000:]}")
