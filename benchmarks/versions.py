@@ -1,8 +1,8 @@
 """The speed of this checkout against another one's: the same cases, by turns, each in a fresh process.
 
 `python -m benchmarks.versions --before=FOLDER`, FOLDER being a checkout of an earlier commit. Each case of
-`benchmarks.step`, `benchmarks.prefetch` and `benchmarks.memory` that is named below runs in both, one after the
-other, so that a slow minute strikes both. Ratios are this one's to the other's; below 1 this one is faster.
+`benchmarks.step`, `benchmarks.prefetch` and `benchmarks.memory` that is named below runs in both, by turns,
+so that a slow minute strikes both. Ratios are this one's to the other's; below 1 this one is faster.
 """
 
 import argparse
