@@ -1,4 +1,4 @@
-"""The equations of DESIGN.md, section 3, in plain NumPy float64, one sequence at a time."""
+"""The equations of docs/equations.md in plain NumPy float64, one sequence at a time."""
 
 from types import SimpleNamespace
 
@@ -170,7 +170,7 @@ def santm(layer, x, mask=None):
             else:
                 recalled = cheb_attention(layer.recall, state.memory)
                 o = np.concatenate([(state.read_weights @ recalled).ravel(), recalled.mean(0)])
-            # DESIGN.md has m here, not h^m: at a step that is off the output would lose it.
+            # h^m and not m: at a step that is off the output would lose it.
             y = np.concatenate([h, h_middle, o]) @ readout.kernel + readout.bias
         rows.append(y)
     return np.array(rows)
