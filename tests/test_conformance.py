@@ -50,6 +50,7 @@ LAYERS = {
     "SANTM, sparse": (lambda: SANTM(**SMALL, memory="sparse", top_k=2, access_rate=0.5), [sequence(2)]),
     "ChebAttention, dense": (lambda: ChebAttention(2, locality=1, form="dense"), [[BATCH, 7, 4]]),
     "ChebAttention, banded": (lambda: ChebAttention(2, locality=2, form="banded"), [[BATCH, 7, 4]]),
+    "ChebAttention, sparse": (lambda: ChebAttention(2, locality=2, form="sparse"), [[BATCH, 7, 4]]),
     "SANTM, hard concrete": (lambda: SANTM(**SMALL, access="hard_concrete"), [sequence(2)]),
     "HardConcreteMask": (lambda: HardConcreteMask(4, seed=0), [sequence(3)]),
     "AccessMask": (lambda: AccessMask(4), [sequence(3)]),
@@ -82,7 +83,7 @@ LAYERS = {
 }
 if importlib.util.find_spec("tensorflow_addons"):
     LAYERS["LayerNormLSTM"] = (lambda: lnlstm.make(**LSTM), [sequence(2)])
-TIMELESS = ("ChebAttention, dense", "ChebAttention, banded")
+TIMELESS = ("ChebAttention, dense", "ChebAttention, banded", "ChebAttention, sparse")
 each = pytest.mark.parametrize("name", LAYERS)
 
 
@@ -196,9 +197,9 @@ def test_a_keras_file_brings_it_back(name, tmp_path):
 
 
 # One of each layer and one cell, as saving traces a layer many times over; all come back from a Keras file.
-SAVED = ("SANTM, sequences", "ChebAttention, banded", "HardConcreteMask", "AccessMask", "MemoryCell",
-         "NTM, sequences", "CachedUniformWritingNTM", "Transformer, causal", "Mamba, sequences", "SkipLSTM",
-         "DilatedLSTM, fused")
+SAVED = ("SANTM, sequences", "ChebAttention, banded", "ChebAttention, sparse", "HardConcreteMask",
+         "AccessMask", "MemoryCell", "NTM, sequences", "CachedUniformWritingNTM", "Transformer, causal",
+         "Mamba, sequences", "SkipLSTM", "DilatedLSTM, fused")
 
 
 @pytest.mark.parametrize("name", SAVED)
