@@ -99,11 +99,11 @@ def test_log_mel_against_numpy(rate):
 @given(st.lists(st.integers(3, 9), min_size=1, max_size=4), st.integers(1, 3), st.integers(0, 999))
 def test_joins_are_of_one_speaker_and_use_a_recording_once(counts, utterances, seed):
     speakers = np.repeat(np.arange(len(counts)), counts)
-    rows = speaker.joined(speakers, utterances, [seed, 0]).numpy()
+    rows = speaker.random_groups(speakers, utterances, [seed, 0]).numpy()
     assert rows.shape == (sum(count // utterances for count in counts), utterances)
     assert len(set(rows.ravel().tolist())) == rows.size
     assert (speakers[rows] == speakers[rows[:, :1]]).all()
-    np.testing.assert_array_equal(rows, speaker.joined(speakers, utterances, [seed, 0]))
+    np.testing.assert_array_equal(rows, speaker.random_groups(speakers, utterances, [seed, 0]))
 
 
 def test_the_contract(digits):
