@@ -10,10 +10,8 @@ import statistics
 
 from benchmarks import harness, table
 
-CASES = {"step": ("NTM top, rate 1", "SANTM, rate 1", "SANTM, rate 0.5", "SANTM, rate 0.25"),
-         "prefetch": ("train, rate 0.05", "inference, rate 1", "inference, rate 0.05"),
-         "memory": ("train, sparse: 1024", "train, sparse: 65536", "inference, sparse: 65536",
-                    "train, dense: 1024")}
+CASES = {"step": ("NTM top, rate 1", "SANTM, rate 0.5"), "memory": ("train, sparse: 65536",),
+         "prefetch": ("train, rate 0.05", "inference, rate 1")}
 COLUMNS = {"ratio": "time, ratio", "least": "least of a round", "most": "most of a round",
            "memory": "peak memory, ratio"}
 
