@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from baselines.layer import steps_of
+from santm_tf.ops import steps_of
 from santm_tf.scan import scan, swap_time
 
 

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import tensorflow as tf
 
-from baselines.layer import SequenceLayer, built, steps_of
+from baselines.layer import SequenceLayer, built
 from baselines.lstm import gate_bias, with_dropout
 from baselines.model import Model
 from baselines.pooling import last_valid
 from santm_tf import Recurrent
 from santm_tf.analysis import cost as costs
 from santm_tf.errors import ArgumentError
+from santm_tf.ops import steps_of
 
 
 def interleaved(x, dilation):

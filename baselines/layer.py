@@ -43,11 +43,6 @@ def built(layer, shape):
     return layer
 
 
-def steps_of(x):
-    """T of `[B, T, ...]`, a number where it is known, else a tensor."""
-    return x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
-
-
 def only_valid(x, mask):
     """`[B, T, d]` with zeros where the mask `[B, T]` is False; None for no mask."""
     return x if mask is None else tf.where(tf.cast(mask, tf.bool)[..., None], x, tf.zeros_like(x))

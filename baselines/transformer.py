@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 
 import tensorflow as tf
 
-from baselines.layer import Configured, SequenceLayer, built, only_valid, steps_of
+from baselines.layer import Configured, SequenceLayer, built, only_valid
 from baselines.model import Model
 from baselines.pooling import last_valid, mean_valid
 from santm_tf.analysis import cost as costs
 from santm_tf.errors import ArgumentError, at_least
+from santm_tf.ops import steps_of
 
 
 @tf.keras.utils.register_keras_serializable("baselines")

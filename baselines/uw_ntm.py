@@ -3,13 +3,13 @@
 import tensorflow as tf
 
 from baselines import ntm
-from baselines.layer import steps_of
 from baselines.model import Model
 from santm_tf import NTMCell
 from santm_tf.analysis import cost as costs
 from santm_tf.errors import ArgumentError, at_least
 from santm_tf.lstm import lstm
 from santm_tf.memory import MemoryState
+from santm_tf.ops import steps_of
 from santm_tf.packing import at_steps, pack
 from santm_tf.scan import scan, swap_time
 

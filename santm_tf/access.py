@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from santm_tf.errors import ArgumentError
-from santm_tf.ops import sigmoid
+from santm_tf.ops import sigmoid, steps_of
 from santm_tf.projection import LEAST, AtMost, accesses
 
 
@@ -109,7 +109,7 @@ class AccessMask(tf.keras.layers.Layer):
                                trainable=self.support == "learned", constraint=AtMost(self.budget))
 
     def call(self, inputs, mask=None, training=None):
-        steps = inputs.shape[1] if inputs.shape[1] is not None else tf.shape(inputs)[1]
+        steps = steps_of(inputs)
         a, delta = self.gates(tf.range(steps), bool(training))
         return inputs * tf.reshape(a * delta, [1, -1] + [1] * (inputs.shape.rank - 2))
 

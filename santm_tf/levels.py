@@ -83,7 +83,8 @@ class Levels:
         """
         bottom, middle, top = state or (None, None, None)  # each level makes its own first state
         valid = tf.ones_like(inputs[:, :, 0], tf.bool) if mask is None else tf.cast(mask, tf.bool)
-        (h, beta), bottom = self.bottom_of(inputs, None if mask is None else valid, bottom, training)
+        time_mask = None if mask is None else swap_time(valid)
+        (h, beta), bottom = self.bottom_of(inputs, time_mask, bottom, training)
         beta *= tf.expand_dims(tf.cast(valid, beta.dtype), -1)
         middle_at, middle = self.middle_of(h, beta, middle, training)
         m, a = self._top_inputs(middle_at, valid, plan, training)
@@ -144,7 +145,7 @@ class Levels:
         return inputs, tf.zeros_like(inputs[..., :1]) + tf.cast(ends, inputs.dtype)[..., None]
 
     def bottom_of(self, inputs, mask=None, state=None, training=False):
-        """`(h, beta)` at every step, and the state after the last."""
+        """`(h, beta)` at every step, and the state after the last. mask: bool `[T, B]`."""
         state = _first(self.bottom, inputs) if state is None else list(state)
         inputs = self.bottom_inputs(inputs)
         outputs, state = over_time(self.bottom, inputs, state, mask=mask, training=training)

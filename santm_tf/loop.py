@@ -6,6 +6,8 @@ its vector-Jacobian product.
 
 import tensorflow as tf
 
+from santm_tf.ops import steps_of
+
 _RANDOM_OPS = ("RandomUniform", "RandomStandardNormal", "TruncatedNormal", "RandomGamma",
                "RandomPoisson", "Multinomial", "RandomShuffle", "StatefulUniform",
                "StatefulStandardNormal", "StatefulTruncatedNormal", "RngReadAndSkip")
@@ -91,8 +93,7 @@ def _loop(step, inputs, start, like, steps, time):
 
 def steps_run(inputs, steps=None):
     """How many steps run: an int where T is known and all do."""
-    x = tf.nest.flatten(inputs)[0]
-    length = x.shape[0] if x.shape[0] is not None else tf.shape(x)[0]
+    length = steps_of(tf.nest.flatten(inputs)[0], axis=0)
     return length if steps is None else tf.minimum(tf.cast(steps, tf.int32), length)
 
 

@@ -81,6 +81,11 @@ def at_least_float32(x):
     return tf.cast(x, tf.float32) if x.dtype.is_floating and x.dtype.size < 4 else x
 
 
+def steps_of(x, axis=1):
+    """How many steps x has along an axis: a number where it is known, else a tensor."""
+    return x.shape[axis] if x.shape[axis] is not None else tf.shape(x)[axis]
+
+
 def gated(gate, new, held):
     """`gate new + (1 - gate) held`, for a gate `[B, 1]` and tensors `[B, ...]`."""
     gate = tf.reshape(gate, [-1] + [1] * (new.shape.rank - 1))

@@ -97,13 +97,14 @@ class Recurrent(tf.keras.layers.RNN):
         inputs, mask, state = batched
         if constants is not None and "constants" not in inspect.signature(self.cell.call).parameters:
             raise ValueError(f"RNN cell {self.cell} does not support constants")
+        if mask is not None:
+            mask = tf.cast(swap_time(mask), tf.bool)
+            mask = tf.reverse(mask, [0]) if self.go_backwards else mask
         outputs, state = over_time(
             self.cell, inputs, state, mask=mask, training=training, constants=constants or (),
             backwards=self.go_backwards,
             plain=is_plain(self.cell) and self.cell.compute_dtype == self.compute_dtype)
         if mask is not None and self.zero_output_for_mask:
-            mask = tf.cast(swap_time(mask), tf.bool)
-            mask = tf.reverse(mask, [0]) if self.go_backwards else mask
             outputs = tf.nest.map_structure(
                 lambda y: tf.where(tf.reshape(mask, tf.concat(
                     [tf.shape(mask), [1] * (y.shape.rank - 2)], 0)), y, tf.zeros_like(y)), outputs)
@@ -120,7 +121,7 @@ def over_time(cell, inputs, state, *, mask=None, training=None, constants=(), ba
     Args:
       cell: a Keras cell.
       inputs: nest of `[B, T, ...]`. state: list of `[B, ...]`.
-      mask: optional bool `[B, T]`; masked steps hold the state (`scan`).
+      mask: optional bool `[T, B]`, in the order of running; masked steps hold the state (`scan`).
       training: handed to a cell that takes it. constants: handed to a cell at every step.
       backwards: run from the last step to the first.
       plain: the cell is Keras' `LSTMCell`, to be computed by `santm_tf.lstm.lstm`.
@@ -132,10 +133,9 @@ def over_time(cell, inputs, state, *, mask=None, training=None, constants=(), ba
     options = training_option(cell, training)
     inputs, projected = split(cell, inputs)
     options.update(projected)
-    inputs, mask = swap_time(inputs), None if mask is None else tf.cast(swap_time(mask), tf.bool)
+    inputs = swap_time(inputs)
     if backwards:
         inputs = tf.nest.map_structure(lambda x: tf.reverse(x, [0]), inputs)
-        mask = None if mask is None else tf.reverse(mask, [0])
     single = len(state) == 1 and getattr(cell, "_is_tf_rnn_cell", None) is not None
 
     def step(x, s, *rest):

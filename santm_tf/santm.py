@@ -7,7 +7,7 @@ from santm_tf.cells import CascadeLSTMCell
 from santm_tf.errors import ArgumentError
 from santm_tf.levels import Levels
 from santm_tf.memories import check_fits
-from santm_tf.ops import mean, on_at_least_one_row
+from santm_tf.ops import mean, on_at_least_one_row, steps_of
 from santm_tf.saving import OldNames
 from santm_tf.shards import Sharded
 
@@ -86,14 +86,14 @@ class SANTM(OldNames, tf.keras.layers.Layer):
         policy = self.dtype_policy
         self._own_controller = controller is not None
         self.memory = parts.memory_of(memory, options["memory"])
-        self.memory.cell(units)  # so that sizes which cannot work are named here and not at the first batch
+        cell = self.memory.cell(units)  # so that what cannot work is named here and not at the first batch
         self.bottom = parts.bottom_of(controller, units, segment_length, boundaries, policy)
         self.dropout = tf.keras.layers.Dropout(dropout, seed=seed, dtype=policy)
         self.readout = tf.keras.layers.Dense(units, name="readout", dtype=policy)
         self.recall = parts.recall_of(recall, options["recall"], self.memory.slot_width, policy)
         self.access = parts.access_of(access, options["access"], seed, policy)
         if self.recall is not None:
-            self.memory.cell(units).check_recall(self.recall)
+            cell.check_recall(self.recall)
         self._features_on_cores = Sharded(self._features) if jit_compile else self._features
 
     def build(self, input_shape):
@@ -159,7 +159,7 @@ class SANTM(OldNames, tf.keras.layers.Layer):
 
     def features(self, inputs, mask=None, state=None, training=False):
         """`[h ; h^m ; o]`, of which `call` makes the output; each sequence's boundary rate; the state."""
-        steps = inputs.shape[1] if inputs.shape[1] is not None else tf.shape(inputs)[1]
+        steps = steps_of(inputs)
         return self._features_on_cores((inputs, mask, state), self.access.plan(steps, training), training)
 
     @on_at_least_one_row

@@ -116,9 +116,9 @@ def trace(layer, inputs, mask=None):
     if inputs.shape.rank != 3 or inputs.shape[-1] != features or 0 in inputs.shape:
         raise ArgumentError(f"trace: inputs of shape {tuple(inputs.shape)}; they must be [B, T, {features}]")
     length = inputs.shape[1]
-    accesses = layer.access.gates(tf.range(length))[0].numpy() > 0
-    steps = np.flatnonzero(accesses)
-    plan = layer.access.shortest_plan(length)
+    plan = t, inside = layer.access.shortest_plan(length)
+    steps = t.numpy()[inside.numpy()]
+    accesses = np.isin(np.arange(length), steps)
     valid = tf.ones(inputs.shape[:2], tf.bool) if mask is None else tf.cast(mask, tf.bool)
     h, beta, middle, a, heads, memory, o = tf.nest.map_structure(
         _array, _run(layer, inputs, plan, valid if mask is not None else None))

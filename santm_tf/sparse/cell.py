@@ -6,7 +6,7 @@ from santm_tf.compat import addons, in_xla
 from santm_tf.errors import ArgumentError
 from santm_tf.lstm import lstm
 from santm_tf.memory import CONSTANT, FLOAT, MemoryCell, MemoryState, write
-from santm_tf.ops import at_least_float32, gated, last_two_joined, sigmoid, smart_cond
+from santm_tf.ops import at_least_float32, gated, last_two_joined, sigmoid, smart_cond, steps_of
 from santm_tf.recurrent import split
 from santm_tf.sparse.recency import Recency
 from santm_tf.sparse.rows import Rows, scan_rows
@@ -154,7 +154,7 @@ class SparseMemoryCell(MemoryCell):
     def run(self, m, a, state=None, keep=EVERY, steps=None):
         """See `MemoryCell.run`; the state is a `SparseMemoryState`, the visits are `SparseVisits`."""
         batch, reach = tf.shape(m)[1], keep.reach or 0
-        length = m.shape[0] if m.shape[0] is not None else tf.shape(m)[0]
+        length = steps_of(m, axis=0)
         if state is None:
             controller, initial = self._start(batch, m.dtype)
             order = Recency.start(batch, self.memory_slots, *self._accesses(length))
