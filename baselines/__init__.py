@@ -6,13 +6,19 @@ imports no TensorFlow.
 
 import importlib
 import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from santm_tf.baselines.model import Model
+    from santm_tf.keras import keras
 
 NAMES = ("santm", "lstm", "lnlstm", "skip_lstm", "dilated_lstm", "drr_lstm", "ntm", "uw_ntm", "cuw_ntm",
          "transformer", "mamba")
-MODELS = {name: f"baselines.{name}" for name in NAMES}
+MODELS = {name: f"santm_tf.baselines.{name}" for name in NAMES}
 
 
-def load(name):
+def load(name: str) -> "Model":
     """The `Model` of a name."""
     return importlib.import_module(MODELS[name]).MODEL
 
@@ -25,12 +31,13 @@ def parameters(make):
             **{name: p for name, p in own.items() if p.kind is not p.VAR_KEYWORD}}
 
 
-def options(name):
+def options(name: str) -> list[str]:
     """The names of a model's options, in their order."""
     return [p.name for p in parameters(load(name).make).values() if p.kind is not p.KEYWORD_ONLY]
 
 
-def make(name, given, *, stateful=False, **context):
+def make(name: str, given: Mapping[str, Any], *, stateful: bool = False,
+         **context: Any) -> "keras.layers.Layer":
     """The layer of a model.
 
     Args:

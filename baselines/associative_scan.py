@@ -18,7 +18,7 @@ def linear_recurrence(a, b):
       a, b: `[B, T, ...]`, the shape of h, T >= 1. Products of a must stay finite: meant for `|a| <= 1`.
 
     >>> import tensorflow as tf
-    >>> from baselines.associative_scan import linear_recurrence
+    >>> from santm_tf.baselines.associative_scan import linear_recurrence
     >>> linear_recurrence(tf.constant([[0.5, 0.5, 0.5]]), tf.constant([[1.0, 0.0, 2.0]])).numpy().tolist()
     [[1.0, 0.5, 2.25]]
     """
@@ -78,7 +78,7 @@ def selective_scan(x, delta, a, b, c, chunk_length=None):
       chunk_length: L; None for all steps one after the other.
 
     >>> import tensorflow as tf
-    >>> from baselines.associative_scan import selective_scan
+    >>> from santm_tf.baselines.associative_scan import selective_scan
     >>> one = tf.ones([1, 3, 1])
     >>> selective_scan(one, one, tf.zeros([1, 1]), one, one).numpy().ravel().tolist()
     [1.0, 2.0, 3.0]

@@ -2,13 +2,14 @@
 
 import tensorflow as tf
 
-from baselines import uw_ntm
-from baselines.model import Model
 from santm_tf.analysis import cost as costs
+from santm_tf.baselines import uw_ntm
+from santm_tf.baselines.model import Model
+from santm_tf.keras import keras
 from santm_tf.ops import product
 
 
-@tf.keras.utils.register_keras_serializable("baselines")
+@keras.saving.register_keras_serializable("baselines")
 class CachedUniformWritingCell(uw_ntm.UniformWritingCell):
     """A block of L steps whose write starts from the best of the states that the controller passed.
 
@@ -22,7 +23,7 @@ class CachedUniformWritingCell(uw_ntm.UniformWritingCell):
     Arguments, input, output and state: see `UniformWritingCell`.
 
     >>> import tensorflow as tf
-    >>> from baselines.cuw_ntm import CachedUniformWritingCell
+    >>> from santm_tf.baselines.cuw_ntm import CachedUniformWritingCell
     >>> from santm_tf import Recurrent
     >>> blocks = tf.zeros([2, 3, 4, 5])  # three blocks of four steps
     >>> layer = Recurrent(CachedUniformWritingCell(8, memory_slots=6, slot_width=4), return_sequences=True)
@@ -31,10 +32,11 @@ class CachedUniformWritingCell(uw_ntm.UniformWritingCell):
     """
 
     def build(self, input_shape):
-        self.state_kernel = self.add_weight("state_kernel", [self.units, self.units])
-        self.cache_kernel = self.add_weight("cache_kernel", [self.units, self.units])
-        self.read_kernel = self.add_weight("read_kernel", [self.read_heads * self.slot_width, self.units])
-        self.score_kernel = self.add_weight("score_kernel", [self.units, 1])
+        self.state_kernel = self.add_weight(name="state_kernel", shape=[self.units, self.units])
+        self.cache_kernel = self.add_weight(name="cache_kernel", shape=[self.units, self.units])
+        self.read_kernel = self.add_weight(name="read_kernel",
+                                           shape=[self.read_heads * self.slot_width, self.units])
+        self.score_kernel = self.add_weight(name="score_kernel", shape=[self.units, 1])
         super().build(input_shape)
 
     def _previous(self, hidden, read):
@@ -43,7 +45,7 @@ class CachedUniformWritingCell(uw_ntm.UniformWritingCell):
         return tf.reduce_sum(tf.nn.softmax(scores, axis=0) * hidden, 0)
 
 
-@tf.keras.utils.register_keras_serializable("baselines")
+@keras.saving.register_keras_serializable("baselines")
 class CachedUniformWritingNTM(uw_ntm.UniformWritingNTM):
     """An NTM with Cached Uniform Writing (Le, Tran and Venkatesh, ICLR 2019, arXiv 1901.01347).
 
@@ -53,7 +55,7 @@ class CachedUniformWritingNTM(uw_ntm.UniformWritingNTM):
     Arguments, input, output and errors: see `UniformWritingNTM`.
 
     >>> import tensorflow as tf
-    >>> from baselines.cuw_ntm import CachedUniformWritingNTM
+    >>> from santm_tf.baselines.cuw_ntm import CachedUniformWritingNTM
     >>> layer = CachedUniformWritingNTM(8, write_interval=4, memory_slots=6, slot_width=4)
     >>> layer(tf.zeros([2, 23, 3])).shape.as_list()
     [2, 8]

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import tensorflow as tf
 
-from baselines.layer import SequenceLayer, built
-from baselines.lstm import gate_bias, with_dropout
-from baselines.model import Model
-from baselines.pooling import last_valid
 from santm_tf import Recurrent
 from santm_tf.analysis import cost as costs
+from santm_tf.baselines.layer import SequenceLayer, built
+from santm_tf.baselines.lstm import gate_bias, with_dropout
+from santm_tf.baselines.model import Model
+from santm_tf.baselines.pooling import last_valid
 from santm_tf.errors import ArgumentError
+from santm_tf.keras import keras
 from santm_tf.ops import steps_of
 
 
@@ -21,7 +22,7 @@ def interleaved(x, dilation):
     From `[B, T, ...]` to `[B d, ceil(T / d), ...]`. A zero (or False) ends those that are shorter.
 
     >>> import tensorflow as tf
-    >>> from baselines.dilated_lstm import interleaved
+    >>> from santm_tf.baselines.dilated_lstm import interleaved
     >>> interleaved(tf.constant([[1, 2, 3, 4, 5]]), 2).numpy().tolist()
     [[1, 3, 5], [2, 4, 0]]
     """
@@ -52,7 +53,7 @@ def dilated(layer, x, dilation, mask=None):
       mask: optional bool `[B, T]`.
 
     >>> import tensorflow as tf
-    >>> from baselines.dilated_lstm import dilated
+    >>> from santm_tf.baselines.dilated_lstm import dilated
     >>> from santm_tf import Recurrent
     >>> layer = Recurrent(tf.keras.layers.LSTMCell(8), return_sequences=True)
     >>> dilated(layer, tf.zeros([2, 5, 3]), dilation=2).shape.as_list()
@@ -63,7 +64,7 @@ def dilated(layer, x, dilation, mask=None):
     return in_time_order(layer(interleaved(x, dilation), mask=mask), dilation, steps_of(x))
 
 
-@tf.keras.utils.register_keras_serializable("baselines")
+@keras.saving.register_keras_serializable("baselines")
 class DilatedLSTM(SequenceLayer):
     """A stack of LSTMs, each looking back over a longer distance.
 
@@ -86,7 +87,7 @@ class DilatedLSTM(SequenceLayer):
       ArgumentError: no dilation, or one below 1.
 
     >>> import tensorflow as tf
-    >>> from baselines.dilated_lstm import DilatedLSTM
+    >>> from santm_tf.baselines.dilated_lstm import DilatedLSTM
     >>> DilatedLSTM(8, dilations=(1, 2, 4))(tf.zeros([2, 13, 3])).shape.as_list()
     [2, 8]
     """
@@ -101,11 +102,11 @@ class DilatedLSTM(SequenceLayer):
         self.dilations = dilations
         policy = self.dtype_policy
         biases = [gate_bias(units, memory_horizon and math.ceil(memory_horizon / d)) for d in dilations]
-        cells = [tf.keras.layers.LSTMCell(units, unit_forget_bias=False, bias_initializer=bias, dtype=policy)
+        cells = [keras.layers.LSTMCell(units, unit_forget_bias=False, bias_initializer=bias, dtype=policy)
                  for bias in biases]
         self.stack = [Recurrent(cell, return_sequences=True, jit_compile=jit_compile, name=f"layer_{n}",
                                 dtype=policy) for n, cell in enumerate(cells, 1)]
-        self.fusion = None if dilations[0] == 1 else tf.keras.layers.Conv1D(
+        self.fusion = None if dilations[0] == 1 else keras.layers.Conv1D(
             units, dilations[0], padding="causal", name="fusion", dtype=policy)
 
     def build(self, input_shape):

@@ -5,12 +5,13 @@ from typing import Annotated
 import numpy as np
 import tensorflow as tf
 
-from baselines.layer import Configured
-from baselines.lstm import gate_bias, with_dropout
-from baselines.model import Model
 from santm_tf import Recurrent
 from santm_tf.analysis import cost as costs
+from santm_tf.baselines.layer import Configured
+from santm_tf.baselines.lstm import gate_bias, with_dropout
+from santm_tf.baselines.model import Model
 from santm_tf.errors import at_least
+from santm_tf.keras import Cell, keras
 from santm_tf.lstm import lstm
 from santm_tf.ops import product
 
@@ -28,7 +29,7 @@ def sparse_simplex(scores, count):
       count: n.
 
     >>> import tensorflow as tf
-    >>> from baselines.drr_lstm import sparse_simplex
+    >>> from santm_tf.baselines.drr_lstm import sparse_simplex
     >>> sparse_simplex(tf.constant([1.0, 1.5, 0.9, -3.0]), 2).numpy().tolist()
     [0.25, 0.75, 0.0, 0.0]
     """
@@ -44,8 +45,8 @@ def sparse_simplex(scores, count):
     return tf.where(positive, scores - threshold, 0)
 
 
-@tf.keras.utils.register_keras_serializable("baselines")
-class DRRLSTMCell(Configured):
+@keras.saving.register_keras_serializable("baselines")
+class DRRLSTMCell(Configured, Cell):
     """An LSTM that continues from the states of its last k steps that it chooses, anew at each step.
 
     `g_t = sparse_simplex(x_t R_x + h_{t-1} R_h + b_r, n)`              the routes, n of k
@@ -73,7 +74,7 @@ class DRRLSTMCell(Configured):
       ArgumentError: a size too small, or a negative penalty.
 
     >>> import tensorflow as tf
-    >>> from baselines.drr_lstm import DRRLSTMCell
+    >>> from santm_tf.baselines.drr_lstm import DRRLSTMCell
     >>> from santm_tf import Recurrent
     >>> Recurrent(DRRLSTMCell(8, routes=3, rank=4))(tf.zeros([2, 5, 3])).shape.as_list()
     [2, 8]
@@ -95,14 +96,16 @@ class DRRLSTMCell(Configured):
 
     def build(self, input_shape):
         features, units = input_shape[-1], self.units
-        factor = {"regularizer": tf.keras.regularizers.L2(self.low_rank_penalty / 2)}
-        self.kernel = self.add_weight("kernel", [features, self.rank], **factor)  # P_x
-        self.recurrent_kernel = self.add_weight("recurrent_kernel", [units, self.rank], **factor)  # P_h
-        self.gate_kernel = self.add_weight("gate_kernel", [self.rank, 4 * units], **factor)  # Q
-        self.bias = self.add_weight("bias", [4 * units], initializer=self.bias_initializer)
-        self.route_kernel = self.add_weight("route_kernel", [features, self.routes])
-        self.route_recurrent_kernel = self.add_weight("route_recurrent_kernel", [units, self.routes])
-        self.route_bias = self.add_weight("route_bias", [self.routes], initializer="zeros")
+        factor = {"regularizer": keras.regularizers.L2(self.low_rank_penalty / 2)}
+        self.kernel = self.add_weight(name="kernel", shape=[features, self.rank], **factor)  # P_x
+        self.recurrent_kernel = self.add_weight(name="recurrent_kernel", shape=[units, self.rank],
+                                                **factor)  # P_h
+        self.gate_kernel = self.add_weight(name="gate_kernel", shape=[self.rank, 4 * units], **factor)  # Q
+        self.bias = self.add_weight(name="bias", shape=[4 * units], initializer=self.bias_initializer)
+        self.route_kernel = self.add_weight(name="route_kernel", shape=[features, self.routes])
+        self.route_recurrent_kernel = self.add_weight(name="route_recurrent_kernel",
+                                                      shape=[units, self.routes])
+        self.route_bias = self.add_weight(name="route_bias", shape=[self.routes], initializer="zeros")
         super().build(input_shape)
 
     def project(self, inputs):

@@ -2,10 +2,11 @@
 
 import tensorflow as tf
 
+from santm_tf.keras import Layer, shape_of
 from santm_tf.saving import OldNames
 
 
-class Configured(OldNames, tf.keras.layers.Layer):
+class Configured(OldNames, Layer):
     """A layer whose `config` is the arguments it was made with, `{name: value}`."""
 
     def __init__(self, config, **kwargs):
@@ -32,14 +33,14 @@ class SequenceLayer(Configured):
         return mask if self.return_sequences else None
 
     def compute_output_shape(self, input_shape):
-        batch, steps = tf.TensorShape(input_shape)[:2]
-        return tf.TensorShape([batch, steps, self.units] if self.return_sequences else [batch, self.units])
+        batch, steps = input_shape[:2]
+        return shape_of(batch, steps, self.units) if self.return_sequences else shape_of(batch, self.units)
 
 
 def built(layer, shape):
     """The layer, its weights made under its name, for inputs of a shape or, given a number, of that width."""
     with tf.name_scope(layer.name):
-        layer.build(tf.TensorShape([None, None, shape] if isinstance(shape, int) else shape))
+        layer.build(shape_of(None, None, shape) if isinstance(shape, int) else shape_of(*shape))
     return layer
 
 

@@ -1,10 +1,10 @@
-"""The layer-normalised LSTM of tensorflow-addons (Ba, Kiros and Hinton 2016, arXiv 1607.06450)."""
+"""The layer-normalised LSTM (Ba, Kiros and Hinton 2016, arXiv 1607.06450)."""
 
-from baselines import lstm
-from baselines.model import Model
-from santm_tf import compat
+from santm_tf.addons import addons
 from santm_tf.analysis import cost as costs
-from santm_tf.errors import ArgumentError
+from santm_tf.baselines import lstm
+from santm_tf.baselines.layer_norm_lstm import LayerNormLSTMCell
+from santm_tf.baselines.model import Model
 
 
 def make(**options: lstm.make):
@@ -12,16 +12,10 @@ def make(**options: lstm.make):
 
     `z = LN(x W) + LN(h U) + b`, the gates as in an LSTM, `c' = LN(f c + i g)`, `h' = o tanh(c')`
 
-    A saved one is loaded after `santm_tf.compat.addons()`, which makes the cell known to Keras.
-
-    Raises:
-      ArgumentError: tensorflow-addons is not installed.
+    Where tensorflow-addons cannot be imported it is our `LayerNormLSTMCell`, which is the same.
     """
-    try:
-        addons = compat.addons()
-    except ImportError as error:
-        raise ArgumentError(f"model=lnlstm: {error}") from error
-    return lstm.of_cell(addons.rnn.LayerNormLSTMCell, **options)
+    module = addons()
+    return lstm.of_cell(LayerNormLSTMCell if module is None else module.rnn.LayerNormLSTMCell, **options)
 
 
 @costs.checked

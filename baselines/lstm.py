@@ -2,12 +2,11 @@
 
 from typing import Annotated
 
-import tensorflow as tf
-
-from baselines.model import Model
 from santm_tf import Recurrent
 from santm_tf.analysis.cost import lstm as cost
+from santm_tf.baselines.model import Model
 from santm_tf.errors import at_least
+from santm_tf.keras import keras
 from santm_tf.lstm import ChronoBias, forget_one
 
 
@@ -20,7 +19,7 @@ def gate_bias(units, memory_horizon=None):
     Raises:
       ArgumentError: a `memory_horizon` below 1.
 
-    >>> from baselines.lstm import gate_bias
+    >>> from santm_tf.baselines.lstm import gate_bias
     >>> gate_bias(2)([8]).numpy().tolist()
     [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
     """
@@ -30,15 +29,23 @@ def gate_bias(units, memory_horizon=None):
     return ChronoBias(memory_horizon)
 
 
+@keras.saving.register_keras_serializable("baselines")
+class WithDropout(keras.Sequential):
+    """A recurrent layer, then dropout. See `with_dropout`."""
+
+    def compute_mask(self, inputs, mask=None):  # without it Keras 3 says that the mask is lost
+        return self.layers[0].compute_mask(inputs, mask)
+
+
 def with_dropout(layer, dropout, seed):
     """The layer, its outputs dropped out while training (Zaremba et al. 2014, arXiv 1409.2329).
 
     >>> import tensorflow as tf
-    >>> from baselines.lstm import with_dropout
+    >>> from santm_tf.baselines.lstm import with_dropout
     >>> with_dropout(tf.keras.layers.LSTM(8), dropout=0.1, seed=0)(tf.zeros([2, 5, 3])).shape
     TensorShape([2, 8])
     """
-    return tf.keras.Sequential([layer, tf.keras.layers.Dropout(dropout, seed=seed)])
+    return WithDropout([layer, keras.layers.Dropout(dropout, seed=seed)])
 
 
 def of_cell(cell, units=32, memory_horizon=None, dropout=0.0, seed=None, **options):
@@ -56,7 +63,7 @@ def make(units: int = 32, memory_horizon: int | None = None, dropout: Annotated[
       memory_horizon: Longest memory wanted of the gates at first, in steps (default: the plain forget bias).
       dropout: Share of features dropped before the output.
     """
-    return of_cell(tf.keras.layers.LSTMCell, units, memory_horizon, dropout, seed, jit_compile=jit_compile,
+    return of_cell(keras.layers.LSTMCell, units, memory_horizon, dropout, seed, jit_compile=jit_compile,
                    return_sequences=return_sequences, stateful=stateful)
 
 

@@ -5,17 +5,18 @@ from typing import Annotated
 
 import tensorflow as tf
 
-from baselines.associative_scan import selective_scan
-from baselines.layer import Configured, SequenceLayer, built, only_valid
-from baselines.model import Model
-from baselines.pooling import last_valid
 from santm_tf.analysis import cost as costs
+from santm_tf.baselines.associative_scan import selective_scan
+from santm_tf.baselines.layer import Configured, SequenceLayer, built, only_valid
+from santm_tf.baselines.model import Model
+from santm_tf.baselines.pooling import last_valid
 from santm_tf.errors import at_least
+from santm_tf.keras import keras
 from santm_tf.ops import product
 from santm_tf.shards import Sharded
 
 
-@tf.keras.utils.register_keras_serializable("baselines")
+@keras.saving.register_keras_serializable("baselines")
 class MambaBlock(Configured):
     """One residual block of Mamba.
 
@@ -39,7 +40,7 @@ class MambaBlock(Configured):
     Input `[B, T, W]` and a mask `[B, T]`; output `[B, T, W]`.
 
     >>> import tensorflow as tf
-    >>> from baselines.mamba import MambaBlock
+    >>> from santm_tf.baselines.mamba import MambaBlock
     >>> MambaBlock(jit_compile=False)(tf.zeros([2, 5, 8])).shape.as_list()
     [2, 5, 8]
     """
@@ -51,14 +52,17 @@ class MambaBlock(Configured):
         at_least("Mamba", 1, state_size=state_size, conv_width=conv_width, expand=expand,
                  chunk_length=1 if chunk_length is None else chunk_length)
         self.supports_masking = True
-        self._dropout = tf.keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self._dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self._scan = Sharded(_scan_slice) if jit_compile else _scan_slice
 
     def build(self, input_shape):
         width, states = input_shape[-1], self._config["state_size"]
         inner, rank = self._config["expand"] * width, math.ceil(width / 16)
-        taps = self._config["conv_width"]
-        weight, uniform = self.add_weight, tf.keras.initializers.RandomUniform
+        taps, uniform = self._config["conv_width"], keras.initializers.RandomUniform
+
+        def weight(name, shape, **options):
+            return self.add_weight(name=name, shape=shape, **options)
+
         self.scale = weight("scale", [width], initializer="ones")
         self.input_kernel = weight("input_kernel", [width, 2 * inner])
         self.conv_kernel = weight("conv_kernel", [taps, inner], initializer=uniform(-taps**-0.5, taps**-0.5))
@@ -66,8 +70,8 @@ class MambaBlock(Configured):
         self.select_kernel = weight("select_kernel", [inner, rank + 2 * states])
         self.step_kernel = weight("step_kernel", [rank, inner], initializer=uniform(-rank**-0.5, rank**-0.5))
         # Read in float32 under half precision too: a small step size would be lost.
-        self.step_bias = weight("step_bias", [inner], initializer=_step_bias, experimental_autocast=False)
-        self.log_a = weight("log_a", [states, inner], initializer=_log_a, experimental_autocast=False)
+        self.step_bias = weight("step_bias", [inner], initializer=_step_bias, autocast=False)
+        self.log_a = weight("log_a", [states, inner], initializer=_log_a, autocast=False)
         self.skip = weight("skip", [inner], initializer="ones")
         self.output_kernel = weight("output_kernel", [inner, width])
         super().build(input_shape)
@@ -89,7 +93,7 @@ class MambaBlock(Configured):
         return sum(self.conv_kernel[k] * padded[:, k:k + steps] for k in range(taps)) + self.conv_bias
 
 
-@tf.keras.utils.register_keras_serializable("baselines")
+@keras.saving.register_keras_serializable("baselines")
 class Mamba(SequenceLayer):
     """`rms(block_L(... block_1(x W + b)))`: a stack of `MambaBlock`s of one width.
 
@@ -104,7 +108,7 @@ class Mamba(SequenceLayer):
       ArgumentError: a size below 1.
 
     >>> import tensorflow as tf
-    >>> from baselines.mamba import Mamba
+    >>> from santm_tf.baselines.mamba import Mamba
     >>> Mamba(8, jit_compile=False)(tf.zeros([2, 5, 3])).shape.as_list()
     [2, 8]
     """
@@ -116,7 +120,7 @@ class Mamba(SequenceLayer):
         super().__init__(
             dict(units=units, layers=layers, return_sequences=return_sequences, **block), **kwargs)
         at_least("Mamba", 1, units=units, layers=layers)
-        self.embedding = tf.keras.layers.Dense(units, name="embedding", dtype=self.dtype_policy)
+        self.embedding = keras.layers.Dense(units, name="embedding", dtype=self.dtype_policy)
         self.blocks = [MambaBlock(**block, name=f"block_{i}", dtype=self.dtype_policy)
                        for i in range(layers)]
 
@@ -124,7 +128,7 @@ class Mamba(SequenceLayer):
         built(self.embedding, input_shape)
         for block in self.blocks:
             built(block, self.units)
-        self.scale = self.add_weight("scale", [self.units], initializer="ones")
+        self.scale = self.add_weight(name="scale", shape=[self.units], initializer="ones")
         super().build(input_shape)
 
     def call(self, inputs, mask=None, training=None):
@@ -196,7 +200,7 @@ def _scan_slice(batched, a, chunk_length):
 
 
 def _step_bias(shape, dtype=None, **_):
-    delta = tf.exp(tf.keras.initializers.RandomUniform(math.log(1e-3), math.log(1e-1))(shape, dtype))
+    delta = tf.exp(keras.initializers.RandomUniform(math.log(1e-3), math.log(1e-1))(shape, dtype))
     return tf.math.log(tf.math.expm1(delta))  # the inverse of softplus
 
 

@@ -2,15 +2,14 @@
 
 from typing import Annotated, Literal
 
-import tensorflow as tf
-
-from baselines.layer import SequenceLayer, built
-from baselines.model import Model
 from santm_tf import NTMCell, Recurrent
 from santm_tf.analysis import cost as costs
+from santm_tf.baselines.layer import SequenceLayer, built
+from santm_tf.baselines.model import Model
+from santm_tf.keras import keras
 
 
-@tf.keras.utils.register_keras_serializable("baselines")
+@keras.saving.register_keras_serializable("baselines")
 class NTM(SequenceLayer):
     """A Neural Turing Machine with an LSTM controller (Graves et al. 2014, arXiv 1410.5401).
 
@@ -29,7 +28,7 @@ class NTM(SequenceLayer):
       ValueError: a size that cannot work.
 
     >>> import tensorflow as tf
-    >>> from baselines.ntm import NTM
+    >>> from santm_tf.baselines.ntm import NTM
     >>> NTM(8, memory_slots=16, slot_width=4, read_heads=2)(tf.zeros([2, 5, 3])).shape.as_list()
     [2, 8]
     """
@@ -47,8 +46,8 @@ class NTM(SequenceLayer):
         cell = self.cell_class(units, memory_horizon=memory_horizon, name="cell", **sizes, **policy)
         self.recurrent = Recurrent(cell, return_sequences=return_sequences or self.every_step,
                                    jit_compile=jit_compile, name="recurrent", **policy)
-        self.dropout = tf.keras.layers.Dropout(dropout, seed=seed, **policy)
-        self.readout = tf.keras.layers.Dense(units, name="readout", **policy)
+        self.dropout = keras.layers.Dropout(dropout, seed=seed, **policy)
+        self.readout = keras.layers.Dense(units, name="readout", **policy)
 
     @classmethod
     def for_steps(cls, steps, units=32, memory_horizon=None, **options):

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from baselines.layer import only_valid
+from santm_tf.baselines.layer import only_valid
 from santm_tf.packing import at_steps
 
 
@@ -12,7 +12,7 @@ def last_valid(outputs, mask=None):
     From `[B, T, H]` to `[B, H]`, by a bool mask `[B, T]`, True where a step is valid; None where all are.
 
     >>> import tensorflow as tf
-    >>> from baselines.pooling import last_valid
+    >>> from santm_tf.baselines.pooling import last_valid
     >>> last_valid(tf.constant([[[1.0], [2.0], [3.0]]]), tf.constant([[True, True, False]])).numpy().tolist()
     [[2.0]]
     """
@@ -27,7 +27,7 @@ def mean_valid(outputs, mask=None):
     """The mean of each sequence's outputs over its valid steps. Arguments and shapes: see `last_valid`.
 
     >>> import tensorflow as tf
-    >>> from baselines.pooling import mean_valid
+    >>> from santm_tf.baselines.pooling import mean_valid
     >>> mean_valid(tf.constant([[[1.0], [2.0], [3.0]]]), tf.constant([[True, True, False]])).numpy().tolist()
     [[1.5]]
     """

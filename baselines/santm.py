@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from baselines.model import Model
 from santm_tf import SANTM
 from santm_tf.access import FIXED
 from santm_tf.analysis.cost import santm as cost
+from santm_tf.baselines.model import Model
 from santm_tf.errors import ArgumentError
 
 
@@ -37,7 +37,7 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
       memory: Weights over all slots, or top_k weights a head at a cost that hardly grows with the slots.
       top_k: Weights that a head of a sparse memory keeps (4).
       allocate: Whether a sparse memory's write heads may take the slot accessed longest ago.
-      normaliser: What makes a sparse memory's weights sum to 1; sparsemax needs tensorflow-addons.
+      normaliser: What makes a sparse memory's weights sum to 1.
       search: How a sparse memory finds the slots most similar to a key: among all, or hashed.
       attention_heads: Heads of the recall's attention; divides slot_width.
       cheb_order: Chebyshev terms of the recall's filter, K.

@@ -4,18 +4,19 @@ from typing import Annotated
 
 import tensorflow as tf
 
-from baselines.layer import Configured, SequenceLayer, built
-from baselines.lstm import gate_bias, with_dropout
-from baselines.model import Model
 from santm_tf import Recurrent
 from santm_tf.analysis import cost as costs
+from santm_tf.baselines.layer import Configured, SequenceLayer, built
+from santm_tf.baselines.lstm import gate_bias, with_dropout
+from santm_tf.baselines.model import Model
 from santm_tf.errors import at_least
+from santm_tf.keras import Cell, keras
 from santm_tf.lstm import lstm
 from santm_tf.ops import mean, product, sigmoid, straight_through
 
 
-@tf.keras.utils.register_keras_serializable("baselines")
-class SkipLSTMCell(Configured):
+@keras.saving.register_keras_serializable("baselines")
+class SkipLSTMCell(Configured, Cell):
     """An LSTM that skips steps until enough probability of an update has added up.
 
     `u_t = round(u~_t)`                                                  (straight-through)
@@ -34,7 +35,7 @@ class SkipLSTMCell(Configured):
       ArgumentError: a size below 1.
 
     >>> import tensorflow as tf
-    >>> from baselines.skip_lstm import SkipLSTMCell
+    >>> from santm_tf.baselines.skip_lstm import SkipLSTMCell
     >>> from santm_tf import Recurrent
     >>> h, u = Recurrent(SkipLSTMCell(8), return_sequences=True)(tf.zeros([2, 5, 3]))
     >>> h.shape.as_list(), u[0, :2, 0].numpy().tolist()
@@ -51,12 +52,12 @@ class SkipLSTMCell(Configured):
 
     def build(self, input_shape):
         units = self.units
-        self.kernel = self.add_weight("kernel", [input_shape[-1], 4 * units])
-        self.recurrent_kernel = self.add_weight("recurrent_kernel", [units, 4 * units],
+        self.kernel = self.add_weight(name="kernel", shape=[input_shape[-1], 4 * units])
+        self.recurrent_kernel = self.add_weight(name="recurrent_kernel", shape=[units, 4 * units],
                                                 initializer="orthogonal")
-        self.bias = self.add_weight("bias", [4 * units], initializer=self.bias_initializer)
-        self.update_kernel = self.add_weight("update_kernel", [units, 1])
-        self.update_bias = self.add_weight("update_bias", [1], initializer="ones")
+        self.bias = self.add_weight(name="bias", shape=[4 * units], initializer=self.bias_initializer)
+        self.update_kernel = self.add_weight(name="update_kernel", shape=[units, 1])
+        self.update_bias = self.add_weight(name="update_bias", shape=[1], initializer="ones")
         super().build(input_shape)
 
     def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
@@ -81,7 +82,7 @@ class SkipLSTMCell(Configured):
         return (h, gate), [h, c, u * delta + (1 - u) * held]
 
 
-@tf.keras.utils.register_keras_serializable("baselines")
+@keras.saving.register_keras_serializable("baselines")
 class SkipLSTM(SequenceLayer):
     """A `SkipLSTMCell` over a sequence, and the price of its updates.
 
@@ -100,7 +101,7 @@ class SkipLSTM(SequenceLayer):
       ArgumentError: a size below 1, or a negative price.
 
     >>> import tensorflow as tf
-    >>> from baselines.skip_lstm import SkipLSTM
+    >>> from santm_tf.baselines.skip_lstm import SkipLSTM
     >>> SkipLSTM(8, cost_per_sample=1e-4)(tf.zeros([2, 5, 3])).shape.as_list()
     [2, 8]
     """
@@ -111,6 +112,7 @@ class SkipLSTM(SequenceLayer):
                               return_sequences=return_sequences, jit_compile=jit_compile), **kwargs)
         at_least("SkipLSTM", 0, cost_per_sample=cost_per_sample)
         self.cost_per_sample = cost_per_sample
+        self.reports("update_rate")
         policy = self.dtype_policy
         self.recurrent = Recurrent(SkipLSTMCell(units, memory_horizon, dtype=policy), return_sequences=True,
                                    jit_compile=jit_compile, dtype=policy)
@@ -125,7 +127,7 @@ class SkipLSTM(SequenceLayer):
         valid = tf.ones_like(u) if mask is None else tf.cast(mask, tf.float32)
         updates = tf.reduce_sum(u * valid, 1)
         rate = tf.reduce_sum(updates) / tf.maximum(tf.reduce_sum(valid), 1)
-        self.add_metric(tf.fill(tf.shape(updates), rate), name="update_rate")  # counted once a row
+        self.report(update_rate=tf.fill(tf.shape(updates), rate))  # counted once a row
         if self.cost_per_sample:
             self.add_loss(self.cost_per_sample * mean(updates))
         return h if self.return_sequences else h[:, -1]

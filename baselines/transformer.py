@@ -5,15 +5,16 @@ from typing import Annotated, Literal
 
 import tensorflow as tf
 
-from baselines.layer import Configured, SequenceLayer, built, only_valid
-from baselines.model import Model
-from baselines.pooling import last_valid, mean_valid
 from santm_tf.analysis import cost as costs
+from santm_tf.baselines.layer import Configured, SequenceLayer, built, only_valid
+from santm_tf.baselines.model import Model
+from santm_tf.baselines.pooling import last_valid, mean_valid
 from santm_tf.errors import ArgumentError, at_least
+from santm_tf.keras import keras
 from santm_tf.ops import steps_of
 
 
-@tf.keras.utils.register_keras_serializable("baselines")
+@keras.saving.register_keras_serializable("baselines")
 class EncoderBlock(Configured):
     """Self-attention and a feed-forward network, each with its residual, normalised before.
 
@@ -31,7 +32,7 @@ class EncoderBlock(Configured):
     to last axis) may see a key (last); None for all.
 
     >>> import tensorflow as tf
-    >>> from baselines.transformer import EncoderBlock
+    >>> from santm_tf.baselines.transformer import EncoderBlock
     >>> EncoderBlock(attention_heads=2)(tf.ones([3, 5, 8])).shape.as_list()
     [3, 5, 8]
     """
@@ -39,7 +40,7 @@ class EncoderBlock(Configured):
     def __init__(self, attention_heads=4, feed_forward=None, dropout=0.0, **kwargs):
         super().__init__(dict(attention_heads=attention_heads, feed_forward=feed_forward, dropout=dropout),
                          **kwargs)
-        self._dropout = tf.keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self._dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         width, heads = input_shape[-1], self._config["attention_heads"]
@@ -47,7 +48,7 @@ class EncoderBlock(Configured):
         hidden = self._config["feed_forward"] or 4 * width
 
         def dense(size, features=width, **options):
-            return built(tf.keras.layers.Dense(size, dtype=self.dtype_policy, **options), features)
+            return built(keras.layers.Dense(size, dtype=self.dtype_policy, **options), features)
 
         self.attention_norm = _norm("attention_norm", width, self.dtype_policy)
         self.qkv = dense(3 * width, use_bias=False, name="qkv")
@@ -74,7 +75,7 @@ class EncoderBlock(Configured):
         return self.output_map(tf.reshape(tf.transpose(y, [0, 2, 1, 3]), [batch, steps, width]))
 
 
-@tf.keras.utils.register_keras_serializable("baselines")
+@keras.saving.register_keras_serializable("baselines")
 class Transformer(SequenceLayer):
     """`norm(block_L(... block_1(dropout(x W + b + positions))))`: a pre-norm encoder of `EncoderBlock`s.
 
@@ -100,7 +101,7 @@ class Transformer(SequenceLayer):
         without max_length or with longer sequences, patches where outputs at each step are wanted.
 
     >>> import tensorflow as tf
-    >>> from baselines.transformer import Transformer
+    >>> from santm_tf.baselines.transformer import Transformer
     >>> Transformer(8, layers=1, patch=4)(tf.zeros([2, 10, 3])).shape.as_list()
     [2, 8]
     """
@@ -120,8 +121,8 @@ class Transformer(SequenceLayer):
                  "sequence in steps; sequences of unknown length go with 'sinusoidal'")
         _require(patch == 1 or not return_sequences,
                  f"patch={patch}; it must be 1 where an output at each step is wanted")
-        self._dropout = tf.keras.layers.Dropout(dropout, dtype=self.dtype_policy)
-        self.embedding = tf.keras.layers.Dense(units, name="embedding", dtype=self.dtype_policy)
+        self._dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.embedding = keras.layers.Dense(units, name="embedding", dtype=self.dtype_policy)
         self.blocks = [EncoderBlock(attention_heads, feed_forward, dropout, name=f"block_{i}",
                                     dtype=self.dtype_policy) for i in range(layers)]
 
@@ -133,8 +134,8 @@ class Transformer(SequenceLayer):
         self.norm = _norm("norm", self.units, self.dtype_policy)
         if self._config["positions"] == "learned":
             tokens = math.ceil(self._config["max_length"] / patch)
-            self.position_table = self.add_weight("positions", [tokens, self.units],
-                                                  initializer=tf.keras.initializers.RandomNormal(stddev=0.02))
+            self.position_table = self.add_weight(name="positions", shape=[tokens, self.units],
+                                                  initializer=keras.initializers.RandomNormal(stddev=0.02))
         super().build(input_shape)
 
     def call(self, inputs, mask=None, training=None):
@@ -191,7 +192,7 @@ def sinusoids(length, width):
 
     Vaswani et al. 2017, arXiv 1706.03762, section 3.5.
 
-    >>> from baselines.transformer import sinusoids
+    >>> from santm_tf.baselines.transformer import sinusoids
     >>> sinusoids(2, 4).numpy().round(2).tolist()[0]
     [0.0, 1.0, 0.0, 1.0]
     """
@@ -251,4 +252,4 @@ def _require(holds, message):
 
 
 def _norm(name, width, dtype):
-    return built(tf.keras.layers.LayerNormalization(epsilon=1e-5, name=name, dtype=dtype), width)
+    return built(keras.layers.LayerNormalization(epsilon=1e-5, name=name, dtype=dtype), width)

@@ -2,11 +2,12 @@
 
 import tensorflow as tf
 
-from baselines import ntm
-from baselines.model import Model
 from santm_tf import NTMCell
 from santm_tf.analysis import cost as costs
+from santm_tf.baselines import ntm
+from santm_tf.baselines.model import Model
 from santm_tf.errors import ArgumentError, at_least
+from santm_tf.keras import keras
 from santm_tf.lstm import lstm
 from santm_tf.memory import MemoryState
 from santm_tf.ops import steps_of
@@ -20,7 +21,7 @@ def optimal_interval(steps, memory_slots):
     Le, Tran and Venkatesh 2019 (arXiv 1901.01347), theorem 3 and equation 8. N writes cut the sequence
     into N + 1 pieces. The bound on what is remembered is greatest where the pieces are equal.
 
-    >>> from baselines.uw_ntm import optimal_interval
+    >>> from santm_tf.baselines.uw_ntm import optimal_interval
     >>> optimal_interval(784, 15)
     49
     """
@@ -30,7 +31,7 @@ def optimal_interval(steps, memory_slots):
     return max(1, steps // (memory_slots + 1))
 
 
-@tf.keras.utils.register_keras_serializable("baselines")
+@keras.saving.register_keras_serializable("baselines")
 class UniformWritingCell(NTMCell):
     """A block of L steps of an NTM that reads and writes at the last of them only.
 
@@ -44,7 +45,7 @@ class UniformWritingCell(NTMCell):
     `[B, L, H + R W]`.
 
     >>> import tensorflow as tf
-    >>> from baselines.uw_ntm import UniformWritingCell
+    >>> from santm_tf.baselines.uw_ntm import UniformWritingCell
     >>> from santm_tf import Recurrent
     >>> blocks = tf.zeros([2, 3, 4, 5])  # three blocks of four steps
     >>> layer = Recurrent(UniformWritingCell(8, memory_slots=6, slot_width=4), return_sequences=True)
@@ -85,7 +86,7 @@ class UniformWritingCell(NTMCell):
         return hidden[-1]
 
 
-@tf.keras.utils.register_keras_serializable("baselines")
+@keras.saving.register_keras_serializable("baselines")
 class UniformWritingNTM(ntm.NTM):
     """An NTM with Uniform Writing (Le, Tran and Venkatesh, ICLR 2019, arXiv 1901.01347).
 
@@ -108,7 +109,7 @@ class UniformWritingNTM(ntm.NTM):
       ValueError: a size that cannot work, or no write_interval where T is unknown.
 
     >>> import tensorflow as tf
-    >>> from baselines.uw_ntm import UniformWritingNTM
+    >>> from santm_tf.baselines.uw_ntm import UniformWritingNTM
     >>> layer = UniformWritingNTM(8, memory_slots=4, slot_width=4)
     >>> layer(tf.zeros([2, 23, 3])).shape.as_list(), layer.write_interval
     ([2, 8], 4)

@@ -42,7 +42,8 @@ def _bags(dataset, vocabulary):
 
 
 def main():
-    import tasks.text
+
+    from santm_tf import tasks
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bag_of_words")
     parser.add_argument("--data_dir", help="see train.py")

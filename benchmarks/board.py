@@ -25,10 +25,10 @@ def measured(epochs):
     import santm_tf  # noqa: F401, I001  (first: it chooses Keras 2)
     import tensorflow as tf
 
-    from training import board, callbacks, flags, models
-    from training.resolve import resolve
-    from training.run import load_task
-    from training.workdir import Workdir
+    from santm_tf.training import board, callbacks, flags, models
+    from santm_tf.training.resolve import resolve
+    from santm_tf.training.run import load_task
+    from santm_tf.training.workdir import Workdir
 
     class Timed(board.Board):
         """A board that draws nothing unasked, and notes how long its epochs' ends take."""

@@ -4,8 +4,8 @@
 pass of one sequence of permuted MNIST.
 """
 
-import baselines
 from benchmarks import table
+from santm_tf import baselines
 from santm_tf.analysis import cost
 
 FEATURES, UNITS, STEPS, BOUNDARY_RATE = 1, 32, 784, 0.25

@@ -6,8 +6,8 @@ is; `--only="lstm;mamba"` trains some, and keeps the other rows of the table as 
 
 import statistics
 
-import baselines
 from benchmarks import table, trained
+from santm_tf import baselines
 
 COLUMNS = {"accuracy": "test accuracy", "parameters": "weights", "access_rate": "access rate",
            "epochs": "epochs", "seconds": "seconds", "seeds": "seeds"}

@@ -15,7 +15,7 @@ def _ours(batch=BATCH, steps=STEPS, **options):
         import santm_tf  # noqa: F401, I001
         import tensorflow as tf
 
-        from baselines.mamba import Mamba
+        from santm_tf.baselines.mamba import Mamba
 
         layer = Mamba(UNITS, LAYERS, return_sequences=True, **options)
         x = tf.random.stateless_normal([batch, steps, UNITS], [0, 0])

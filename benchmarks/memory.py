@@ -53,9 +53,13 @@ def _santm(phase, kind, slots):
     model.compile(tf.keras.optimizers.Adam(1e-5), tf.keras.losses.MeanSquaredError())
     x, y = (tf.random.stateless_normal([1, STEPS, FEATURES], [0, n]) for n in range(2))
     if phase == "train":
-        data, train = iter(tf.data.Dataset.from_tensors((x, y)).repeat()), model.make_train_function()
+        data = iter(tf.data.Dataset.from_tensors((x, y)).repeat())
+        model.make_train_function()
+        train = model.train_function
         return lambda: float(train(data)["loss"]), model.count_params()
-    data, predict = iter(tf.data.Dataset.from_tensors((x,)).repeat()), model.make_predict_function()
+    data = iter(tf.data.Dataset.from_tensors((x,)).repeat())
+    model.make_predict_function()
+    predict = model.predict_function
     return lambda: predict(data).numpy(), model.count_params()
 
 

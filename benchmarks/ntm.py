@@ -23,7 +23,7 @@ def _ours(module, name):
         import santm_tf  # noqa: F401
         import tensorflow as tf
 
-        layer = getattr(importlib.import_module(f"baselines.{module}"), name)(
+        layer = getattr(importlib.import_module(f"santm_tf.baselines.{module}"), name)(
             UNITS, memory_slots=SLOTS, slot_width=WIDTH, shift_range=REACH)
         x = tf.random.stateless_normal([BATCH, STEPS, 1], [0, 0])
         layer.build(x.shape)

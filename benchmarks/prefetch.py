@@ -15,7 +15,9 @@ def inference(**options):
     """A case: one batch through the model with its mask frozen."""
     def case():
         model, layer, data = model_and_data(**options)
-        data, predict = iter(data.map(lambda x, y: (x,))), model.make_predict_function()
+        data = iter(data.map(lambda x, y: (x,)))
+        model.make_predict_function()
+        predict = model.predict_function
 
         def step():
             predict(data).numpy()

@@ -8,9 +8,9 @@ test split.
 
 import statistics
 
-from baselines import ntm
 from benchmarks import table, trained
 from santm_tf.analysis import cost
+from santm_tf.baselines import ntm
 
 STEPS, UNITS, SLOTS = 784, 32, 32
 TASK = ["--task=pmnist", "--train_size=20000", f"--units={UNITS}",

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks import table, trained
 from santm_tf import SANTM, Recurrent
-from tasks import change_points, corpus, generated, speaker, vocabulary
+from santm_tf.tasks import change_points, corpus, generated, speaker, vocabulary
 
 TASKS = {  # the score on the test split, its data, how far from a true boundary one may be, and the flags
     "change_points": ("mse", None, (0, 2), [

@@ -71,6 +71,7 @@ def _reads(rows, kept, by, phase):
 def _cell(by, phase):
     def case():
         import tensorflow as tf
+
         from santm_tf.sparse_memory import SparseMemoryCell
 
         cell = SparseMemoryCell(WIDTH, memory_slots=1024, slot_width=WIDTH, reads=by)

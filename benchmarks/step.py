@@ -37,7 +37,9 @@ def train_step(**options):
     def case():
         model, layer, data = model_and_data(**options)
         # As `fit` does; `train_on_batch` makes an iterator a call, whose deletion waits on a timer.
-        data, train = iter(data), model.make_train_function()
+        data = iter(data)
+        model.make_train_function()
+        train = model.train_function
 
         def step():
             figures = train(data)

@@ -30,7 +30,8 @@ def generate(path, size):
 
 
 def case(name, folder):
-    import tasks.language
+
+    from santm_tf import tasks
 
     load = {"words": tasks.language.load_words, "chars": tasks.language.load_chars}[name]
 

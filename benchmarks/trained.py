@@ -7,8 +7,8 @@ import statistics
 import subprocess
 import sys
 
-from training import flags
-from training.errors import UsageError
+from santm_tf.training import flags
+from santm_tf.training.errors import UsageError
 
 # Runs that differ in seed or in where a mask is open are the same programs: each is compiled once.
 COMPILED = os.path.abspath(os.path.join("runs", "compiled"))
@@ -83,7 +83,7 @@ def curve(workdir, figure):
 
 def load(workdir, *given):
     """The task and the model, with its best weights, of a run that is done."""
-    from training.run import load_folder
+    from santm_tf.training.run import load_folder
 
     return load_folder(workdir, *given)[2:]
 

@@ -1,27 +1,44 @@
-# ruff: noqa: I001
-"""Sparse Access Neural Turing Machine for TensorFlow and Keras."""
+"""Sparse Access Neural Turing Machine for TensorFlow and Keras.
+
+To import this package imports no TensorFlow: its names come at their first use, all at once, so that Keras
+then knows every layer.
+"""
 
 import importlib
+from typing import TYPE_CHECKING
 
-from santm_tf import compat  # noqa: F401  (first: it chooses Keras 2 before anything touches tf.keras)
-from santm_tf.access import AccessMask
-from santm_tf.attention import ChebAttention
-from santm_tf.cells import CascadeLSTMCell, SegmentCell, SegmentLSTMCell
-from santm_tf.hard_concrete import HardConcreteMask
-from santm_tf.memories import DenseMemory, SparseMemory
-from santm_tf.memory import MemoryCell, NTMCell
-from santm_tf.projection import L0Projection
-from santm_tf.recurrent import Recurrent
-from santm_tf.santm import SANTM
-from santm_tf.saving import load_model
+if TYPE_CHECKING:
+    from santm_tf.access import AccessMask
+    from santm_tf.attention import ChebAttention
+    from santm_tf.cells import CascadeLSTMCell, SegmentCell, SegmentLSTMCell
+    from santm_tf.hard_concrete import HardConcreteMask
+    from santm_tf.memories import DenseMemory, SparseMemory
+    from santm_tf.memory import MemoryCell, NTMCell
+    from santm_tf.projection import L0Projection
+    from santm_tf.recurrent import Recurrent
+    from santm_tf.santm import SANTM
+    from santm_tf.saving import load_model
+
+__version__ = "0.1.0"
+
+_FROM = {"SANTM": "santm", "Recurrent": "recurrent", "ChebAttention": "attention", "AccessMask": "access",
+         "HardConcreteMask": "hard_concrete", "SegmentLSTMCell": "cells", "SegmentCell": "cells",
+         "CascadeLSTMCell": "cells", "DenseMemory": "memories", "SparseMemory": "memories",
+         "MemoryCell": "memory", "NTMCell": "memory", "L0Projection": "projection", "load_model": "saving"}
+__all__ = ["SANTM", "Recurrent", "ChebAttention", "AccessMask", "HardConcreteMask", "SegmentLSTMCell",
+           "SegmentCell", "CascadeLSTMCell", "DenseMemory", "SparseMemory", "MemoryCell", "NTMCell",
+           "L0Projection", "capacity", "load_model"]
 
 
 def __getattr__(name):
     if name == "capacity":  # on demand: it is a program too, which Python runs only if not yet imported
         return importlib.import_module("santm_tf.capacity")
-    raise AttributeError(f"module 'santm_tf' has no attribute {name!r}")
+    if name not in _FROM:
+        raise AttributeError(f"module 'santm_tf' has no attribute {name!r}")
+    for public, module in _FROM.items():
+        globals()[public] = getattr(importlib.import_module(f"santm_tf.{module}"), public)
+    return globals()[name]
 
 
-__all__ = ["SANTM", "Recurrent", "ChebAttention", "AccessMask", "HardConcreteMask", "SegmentLSTMCell",
-           "SegmentCell", "CascadeLSTMCell", "DenseMemory", "SparseMemory", "MemoryCell", "NTMCell",
-           "L0Projection", "capacity", "load_model"]
+def __dir__():
+    return sorted({*globals(), *__all__})

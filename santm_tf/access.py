@@ -1,11 +1,15 @@
 """When the memory is accessed: a learned binary mask over time, and the plan that follows it."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from santm_tf.errors import ArgumentError
+from santm_tf.keras import Layer, keras, known, register
 from santm_tf.ops import sigmoid, steps_of
 from santm_tf.projection import LEAST, AtMost, accesses
+from santm_tf.types import Config, Shape
 
 
 def _sigmoid_slope(s):
@@ -34,13 +38,17 @@ def accessed(scores, surrogate="sigmoid"):
     """
     @tf.custom_gradient
     def step(s):
-        return tf.cast(s > 0, s.dtype), lambda upstream: upstream * SURROGATES[surrogate](s)
+        def slope(upstream):
+            d = upstream * SURROGATES[surrogate](s)
+            return tf.where(tf.math.is_finite(d), d, 0)  # a NaN in the data shuts no step
+
+        return tf.cast(s > 0, s.dtype), slope
 
     return step(scores)
 
 
-@tf.keras.utils.register_keras_serializable("santm_tf")
-class AccessMask(tf.keras.layers.Layer):
+@register
+class AccessMask(Layer):
     """A learned binary access mask over time, the same for every sequence: `m_t = a_t delta_t h_t`.
 
     `a_t = 1[s_{t mod P} > 0]` under `||a||_0 <= D` a period, which `AtMost` keeps; delta a learned weight of
@@ -65,8 +73,9 @@ class AccessMask(tf.keras.layers.Layer):
     [0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0]
     """
 
-    def __init__(self, period=None, access_rate=1.0, plan_size=None, seed=None, support="learned",
-                 surrogate="sigmoid", **kwargs):
+    def __init__(self, period: int | None = None, access_rate: float = 1.0, plan_size: int | None = None,
+                 seed: int | None = None, support: str = "learned", surrogate: str = "sigmoid",
+                 **kwargs: Any):
         super().__init__(**kwargs)
         if period is not None and period < 1:
             raise ArgumentError(f"AccessMask: period={period}; it must be at least 1")
@@ -79,20 +88,30 @@ class AccessMask(tf.keras.layers.Layer):
         self.period, self.initial_rate, self.seed = period, access_rate, seed
         self.support, self.surrogate = support, surrogate
         self.supports_masking = True
-        self.plan_size = plan_size
+        self._plan_size, self._follows = plan_size, plan_size is None
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         self.period = self.period or input_shape[1]
         if self.period is None:
             raise ArgumentError("AccessMask: period=None, and the sequences' length is unknown; give it")
         count = accesses(self.initial_rate, self.period)
-        self.plan_size = self.plan_size or count
-        self.budget = self.add_weight("budget", [], tf.int32, trainable=False,
-                                      initializer=tf.keras.initializers.Constant(count))
-        self.draws = self.add_weight("draws", [], tf.int32, trainable=False, initializer="zeros")
+        self._plan_size = self._plan_size or count
+        self.budget = self.add_weight(name="budget", shape=[], dtype="int32", trainable=False,
+                                      initializer=keras.initializers.Constant(count))
+        self.draws = self.add_weight(name="draws", shape=[], dtype="int32", trainable=False,
+                                     initializer="zeros")
         self.scores = self._add_scores(count)
-        self.step_weight = self.add_weight("step_weight", [self.period], initializer="ones")
+        self.step_weight = self.add_weight(name="step_weight", shape=[self.period], initializer="ones")
         super().build(input_shape)
+
+    @property
+    def plan_size(self) -> int:
+        """How many steps of a period a plan holds."""
+        return self._plan_size
+
+    @plan_size.setter
+    def plan_size(self, size: int):
+        self._plan_size, self._follows = size, False
 
     def _add_scores(self, count):
         def first(shape, dtype=None):
@@ -105,28 +124,30 @@ class AccessMask(tf.keras.layers.Layer):
             scores[on] = 0.5
             return tf.cast(scores, dtype)
 
-        return self.add_weight("scores", [self.period], initializer=first,
+        return self.add_weight(name="scores", shape=[self.period], initializer=first,
                                trainable=self.support == "learned", constraint=AtMost(self.budget))
 
-    def call(self, inputs, mask=None, training=None):
+    def call(self, inputs: tf.Tensor, mask: tf.Tensor | None = None,
+             training: bool | None = None) -> tf.Tensor:
         steps = steps_of(inputs)
         a, delta = self.gates(tf.range(steps), bool(training))
         return inputs * tf.reshape(a * delta, [1, -1] + [1] * (inputs.shape.rank - 2))
 
-    def openings(self, training=False):
+    def openings(self, training: bool = False) -> tf.Tensor:
         """a over a period, `[P]`."""
         return accessed(tf.convert_to_tensor(self.scores), self.surrogate)
 
-    def penalty(self):
+    def penalty(self) -> tf.Tensor:
         """What the mask adds to the loss, a scalar: nothing, as `AtMost` holds the constraint."""
         return tf.zeros([])
 
-    def gates(self, t, training=False):
+    def gates(self, t: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         """`(a_t, delta_t)` at the steps t, each of t's shape."""
         both = tf.stack([self.openings(training), tf.convert_to_tensor(self.step_weight)], -1)
         return tf.unstack(tf.gather(both, t % self.period), axis=-1)
 
-    def plan(self, steps, training=False):
+    @tf.autograph.experimental.do_not_convert
+    def plan(self, steps: int | tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         """The steps that the top level visits: every accessed one, in order, and perhaps some more.
 
         A plan has `plan_size` places a period. Free places go to other steps, while training to a random
@@ -139,18 +160,36 @@ class AccessMask(tf.keras.layers.Layer):
           `(t, inside)`: int `[S]` ascending, S = plan_size * ceil(T / P), and bool `[S]`, False for
           places past the end of the sequence.
         """
+        size = self._places(training)
         if training:
             self.draws.assign_add(1)
-        sampled = training and self.plan_size < self.period
+        sampled = training and size < self.period
         spare = (tf.random.stateless_uniform([self.period], self._key(0)) if sampled
                  else tf.zeros([self.period]))
         a = tf.cast(self.openings(training), tf.float32)
-        chosen = tf.sort(tf.math.top_k(tf.where(a > 0, 1 + a, spare), self.plan_size).indices)
+        chosen = tf.sort(tf.math.top_k(tf.where(a > 0, 1 + a, spare), size).indices)
         periods = -(-steps // self.period)
         t = tf.reshape(tf.range(periods)[:, None] * self.period + chosen, [-1])
         return t, t < steps
 
-    def shortest_plan(self, steps):
+    def _places(self, training):
+        """The plan's size. What is traced now must hold the mask, of loaded weights too, and no more.
+
+        While training without `limit` the plan has D places, in which steps may come back.
+        """
+        opened = self._opened()
+        if opened is not None and self._follows:
+            self._plan_size = int(known(self.budget)) if training else opened
+        return max(self._plan_size, opened or 1)
+
+    def _opened(self):
+        """How many steps of a period are open, at least 1; None where the scores are not known yet."""
+        if known(self.scores) is None:
+            return None
+        with tf.init_scope():
+            return max(1, int(tf.reduce_sum(tf.cast(self.openings() > 0, tf.int32))))
+
+    def shortest_plan(self, steps: int) -> tuple[tf.Tensor, tf.Tensor]:
         """The accessed steps alone, as `plan` gives them; in eager mode. Without any, a step past the end."""
         a, _ = self.gates(tf.range(steps))
         t = tf.where(a > 0)[:, 0]
@@ -159,9 +198,9 @@ class AccessMask(tf.keras.layers.Layer):
 
     def _key(self, use):
         """The key of this draw's random numbers for one use."""
-        return tf.stack([2 * (self.seed or 0) + use, self.draws])
+        return tf.stack([2 * (self.seed or 0) + use, tf.convert_to_tensor(self.draws)])
 
-    def limit(self, count, spare=0):
+    def limit(self, count: int, spare: int = 0) -> None:
         """Sets D, projects the scores onto it, and resizes the plan; what was traced keeps the old size.
 
         Args:
@@ -173,20 +212,21 @@ class AccessMask(tf.keras.layers.Layer):
         self.scores.assign(self.scores.constraint(self.scores))
         self.plan_size = halved(self.period, count + spare) if spare else count
 
-    def emptied(self):
+    def emptied(self) -> bool:
         """Whether the optimiser would access no step, and the best is kept only as the last one."""
         return float(tf.reduce_max(self.scores)) <= LEAST
 
-    def fit_plan(self):
+    def fit_plan(self) -> None:
         """Makes the plan as short as the present mask allows; call it after weights were loaded."""
-        self.plan_size = max(1, int(tf.reduce_sum(tf.cast(self.openings() > 0, tf.int32))))
+        self.plan_size = self._opened()
 
     @property
-    def rate(self):
-        """The access rate, `mean(a > 0)`, a scalar tensor."""
-        return tf.reduce_mean(tf.cast(self.openings() > 0, tf.float32))
+    def rate(self) -> tf.Tensor:
+        """The access rate, `mean(a > 0)`, a scalar tensor; NaN where the scores are."""
+        known = tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(self.scores)))
+        return tf.where(known, tf.reduce_mean(tf.cast(self.openings() > 0, tf.float32)), float("nan"))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "period": self.period, "access_rate": self.initial_rate,
                 "plan_size": self.plan_size, "seed": self.seed, "support": self.support,
                 "surrogate": self.surrogate}

@@ -1,13 +1,15 @@
 """Local multi-head self-attention over memory slots, as a Chebyshev graph convolution."""
 
 import math
+from typing import Any
 
 import tensorflow as tf
 
-from santm_tf.compat import in_xla
-from santm_tf.errors import ArgumentError, at_least
+from santm_tf.errors import ArgumentError, whole
 from santm_tf.graph import chebyshev, diagonals, ring, symmetric
-from santm_tf.ops import at_least_float32, product
+from santm_tf.keras import Layer, keras, register
+from santm_tf.ops import at_least_float32, in_xla, product
+from santm_tf.types import Config, Shape
 
 # The banded form wins above this many slots per unit of locality (benchmarks/attention.py).
 SLOTS_PER_OFFSET = 24
@@ -16,8 +18,8 @@ SLOTS_PER_OFFSET = 24
 SPARSE_FROM, SPARSE_BELOW = 8, 32
 
 
-@tf.keras.utils.register_keras_serializable("santm_tf")
-class ChebAttention(tf.keras.layers.Layer):
+@register
+class ChebAttention(Layer):
     """Multi-head self-attention whose attention is a graph Laplacian under a Chebyshev filter.
 
     Slots are nodes on a ring, neighbours within l. A head has W/A columns of Q, K_ and V_, linear in M:
@@ -40,7 +42,7 @@ class ChebAttention(tf.keras.layers.Layer):
         has none, there it is "banded"), or "auto", the fastest for the sizes. A plain `tf.function` that ran
         the sparse form cannot be called by a compiled one: call the layer there, or choose another form.
 
-    Input and output `[B, N, W]`, N and W known when it is built.
+    Input and output `[B, N, W]`, N and W known when it is built. A mask is handed on and hides nothing.
 
     Raises:
       ValueError: heads that do not divide W, an order or locality below 1, fewer than 2 slots, a band
@@ -51,15 +53,16 @@ class ChebAttention(tf.keras.layers.Layer):
     [4, 8, 6]
     """
 
-    def __init__(self, heads=4, order=3, locality=4, feed_forward=None, form="auto", **kwargs):
+    def __init__(self, heads: int = 4, order: int = 3, locality: int = 4, feed_forward: int | None = None,
+                 form: str = "auto", **kwargs: Any):
         super().__init__(**kwargs)
-        at_least("ChebAttention", 1, heads=heads, order=order, locality=locality)
+        whole("ChebAttention", 1, heads=heads, order=order, locality=locality)
         if form not in ("auto", "dense", "banded", "sparse"):
             raise ArgumentError(f"ChebAttention: form={form!r}; use 'auto', 'dense', 'banded' or 'sparse'")
         self.heads, self.order, self.locality = heads, order, locality
-        self.feed_forward, self.form = feed_forward, form
+        self.feed_forward, self.form, self.supports_masking = feed_forward, form, True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         slots, width = input_shape[-2], input_shape[-1]
         if slots is None or width is None:
             raise ArgumentError("ChebAttention: the number of slots and their width must be known")
@@ -79,33 +82,33 @@ class ChebAttention(tf.keras.layers.Layer):
                   and not tf.config.list_logical_devices("GPU"))
         self.sparse = self.form == "sparse" or (self.form == "auto" and faster)
         weight = self.add_weight
-        self.qkv_kernel = weight("qkv_kernel", [width, 3 * width], initializer="glorot_uniform")
-        self.theta = weight("theta", [self.order, self.heads, head, head],
-                            initializer=tf.keras.initializers.VarianceScaling(1.0 / self.order, "fan_in"))
-        self.output_kernel = weight("output_kernel", [width, width], initializer="glorot_uniform")
-        self.hidden_kernel = weight("hidden_kernel", [width, hidden], initializer="glorot_uniform")
-        self.hidden_bias = weight("hidden_bias", [hidden], initializer="zeros")
-        self.feed_kernel = weight("feed_kernel", [hidden, width], initializer="glorot_uniform")
-        self.feed_bias = weight("feed_bias", [width], initializer="zeros")
+        self.qkv_kernel = weight(name="qkv_kernel", shape=[width, 3 * width], initializer="glorot_uniform")
+        self.theta = weight(name="theta", shape=[self.order, self.heads, head, head],
+                            initializer=keras.initializers.VarianceScaling(1.0 / self.order, "fan_in"))
+        self.output_kernel = weight(name="output_kernel", shape=[width, width], initializer="glorot_uniform")
+        self.hidden_kernel = weight(name="hidden_kernel", shape=[width, hidden], initializer="glorot_uniform")
+        self.hidden_bias = weight(name="hidden_bias", shape=[hidden], initializer="zeros")
+        self.feed_kernel = weight(name="feed_kernel", shape=[hidden, width], initializer="glorot_uniform")
+        self.feed_bias = weight(name="feed_bias", shape=[width], initializer="zeros")
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         attention = self._banded_attention if self._banded else self._dense_attention
         if self.sparse and not in_xla():
             attention = self._sparse_attention
         return self._filtered(inputs, attention, slice(None))
 
     @property
-    def adjacency(self):
+    def adjacency(self) -> tf.SparseTensor:
         """The slots' graph, `tf.sparse.SparseTensor` `[N, N]`."""
         return ring(self.slots, self.locality)
 
     @property
-    def reach(self):
+    def reach(self) -> int:
         """How far from a slot there are others on which its output depends: K l, or 0 for K = 1."""
         return self.order * self.locality if self.order > 1 else 0
 
-    def at_centre(self, neighbourhoods):
+    def at_centre(self, neighbourhoods: tf.Tensor) -> tf.Tensor:
         """The output for the slots in the middle of neighbourhoods, as from the whole memory.
 
         Beyond (K-1) l from its middle a neighbourhood lacks neighbours, and what is computed there is wrong.
@@ -143,12 +146,12 @@ class ChebAttention(tf.keras.layers.Layer):
         hidden = tf.nn.relu(product(z, self.hidden_kernel) + self.hidden_bias)
         return z + product(hidden, self.feed_kernel) + self.feed_bias
 
-    def attention(self, inputs):
+    def attention(self, inputs: tf.Tensor) -> tf.Tensor:
         """G of a memory `[B, N, W]`, dense: `[B, A, N, N]`, symmetric, zero off the band."""
         q, k, _ = self._project(tf.cast(inputs, self.variable_dtype))
         return self._dense_weights(q, k)
 
-    def band(self, inputs):
+    def band(self, inputs: tf.Tensor) -> tf.Tensor:
         """G of a memory `[B, N, W]` between slots i and i + j - l: `[B, A, N, 2l + 1]`. Needs 2l < N."""
         q, k, _ = self._project(tf.cast(inputs, self.variable_dtype))
         ahead = self._diagonals(q, k)
@@ -207,7 +210,7 @@ class ChebAttention(tf.keras.layers.Layer):
         return [tf.cast(tf.exp(0.5 * (log_p[n - 1] + _ahead(log_p[self.locality + n - 1], n))), like.dtype)
                 for n in offsets]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         names = ("heads", "order", "locality", "feed_forward", "form")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 

@@ -5,8 +5,10 @@ draws the curve.
 """
 
 import argparse
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 def _geometric(loss, count):
@@ -20,7 +22,8 @@ def _geometric(loss, count):
     return np.where(loss == 0, count, total)
 
 
-def recallable(steps, accesses, retention, slots):
+def recallable(steps: ArrayLike, accesses: ArrayLike, retention: ArrayLike,
+               slots: ArrayLike) -> np.ndarray | np.float64:
     """What can be recalled after T steps with D accesses at equal gaps, in steps' worth.
 
     I(D) = (1 - lambda^{T/D}) / (1 - lambda) * (1 - mu^D) / (1 - mu),  mu = 1 - 1/N
@@ -60,7 +63,7 @@ def recallable(steps, accesses, retention, slots):
     return _geometric(1 - retention, steps / accesses) * _geometric(1 / slots, accesses)
 
 
-def optimal_accesses(steps, retention, slots):
+def optimal_accesses(steps: int, retention: float, slots: float) -> int:
     """D* = argmax_D I(D) over D = 1 ... T, the fewest where several are equal in double precision.
 
     A memory that forgets nothing wants an access at every step. A controller that forgets nothing wants one,
@@ -75,7 +78,7 @@ def optimal_accesses(steps, retention, slots):
     return 1 + int(np.argmax(held >= held.max() * (1 - 8 * np.finfo(np.float64).eps)))
 
 
-def optimal_access_rate(steps, retention, slots):
+def optimal_access_rate(steps: int, retention: float, slots: float) -> float:
     """rho* = D* / T; arguments and errors as in `recallable`.
 
     >>> round(optimal_access_rate(784, retention=0.95, slots=32), 3)
@@ -84,7 +87,7 @@ def optimal_access_rate(steps, retention, slots):
     return optimal_accesses(steps, retention, slots) / steps
 
 
-def curve(steps, retention, slots, points=16, width=50):
+def curve(steps: int, retention: float, slots: float, points: int = 16, width: int = 50) -> str:
     """I over the access rate as lines of text, at rates from 1/T to 1 that are equal factors apart.
 
     >>> print(curve(steps=8, retention=0.5, slots=2, points=3, width=10))
@@ -101,8 +104,9 @@ def curve(steps, retention, slots, points=16, width=50):
     return "\n".join(["access rate  recallable", *lines])
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m santm_tf.capacity",
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints the best access rate: `santm-capacity --steps=784 --slots=32 --retention=0.99`."""
+    parser = argparse.ArgumentParser(prog="santm-capacity",
                                      description="The access rate at which an idealised memory holds most.")
     parser.add_argument("--steps", type=int, required=True, help="T, the length of a sequence")
     parser.add_argument("--slots", type=float, required=True, help="N, the memory's slots (inf: no limit)")

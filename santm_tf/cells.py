@@ -1,41 +1,47 @@
 """The two lower levels: a recurrent cell that cuts the sequence, and an LSTM that moves only at the cuts."""
 
+import inspect
 import math
+from typing import Any
 
 import tensorflow as tf
 
-from santm_tf.errors import ArgumentError, at_least
+from santm_tf.errors import ArgumentError, at_least, whole
+from santm_tf.keras import Cell, keras, register
 from santm_tf.lstm import ChronoBias, forget_one, lstm
 from santm_tf.ops import gated, product, sigmoid, straight_through
 from santm_tf.recurrent import training_option
 from santm_tf.saving import OldNames
+from santm_tf.types import Config, Nest, Shape, States
 
 BOUNDARIES = "learned", "given"
 
 
-class _LSTMCell(OldNames, tf.keras.layers.Layer):
+class _LSTMCell(OldNames, Cell):
     """What both LSTM cells share: sizes, weights, and a first state of zeros, an `LSTMState` as a list."""
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units: int, **kwargs: Any):
         super().__init__(**kwargs)
-        at_least(type(self).__name__, 1, units=units)
+        whole(type(self).__name__, 1, units=units)
         self.units = units
         self.state_size = [units, units]
 
     def _build_lstm(self, features, bias):
-        self.kernel = self.add_weight("kernel", [features, 4 * self.units], initializer="glorot_uniform")
-        self.recurrent_kernel = self.add_weight("recurrent_kernel", [self.units, 4 * self.units],
+        self.kernel = self.add_weight(name="kernel", shape=[features, 4 * self.units],
+                                      initializer="glorot_uniform")
+        self.recurrent_kernel = self.add_weight(name="recurrent_kernel", shape=[self.units, 4 * self.units],
                                                 initializer="orthogonal")
-        self.bias = self.add_weight("bias", [4 * self.units], initializer=bias)
+        self.bias = self.add_weight(name="bias", shape=[4 * self.units], initializer=bias)
 
-    def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
+    def get_initial_state(self, inputs: Nest = None, batch_size: int | tf.Tensor | None = None,
+                          dtype: tf.DType | str | None = None) -> list[tf.Tensor]:
         if inputs is not None:
             first = tf.nest.flatten(inputs)[0]
             batch_size, dtype = tf.shape(first)[0], first.dtype
         zeros = tf.zeros([batch_size, self.units], dtype or self.compute_dtype)
         return [zeros, zeros]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "units": self.units}
 
 
@@ -56,13 +62,14 @@ class _Cutting:
     def _build_boundaries(self, features, units):
         if self.boundaries == "given":
             return
-        self.boundary_kernel = self.add_weight("boundary_kernel", [features, 1], initializer="glorot_uniform")
-        self.boundary_recurrent_kernel = self.add_weight("boundary_recurrent_kernel", [units, 1],
+        self.boundary_kernel = self.add_weight(name="boundary_kernel", shape=[features, 1],
+                                               initializer="glorot_uniform")
+        self.boundary_recurrent_kernel = self.add_weight(name="boundary_recurrent_kernel", shape=[units, 1],
                                                          initializer="glorot_uniform")
         p = 1.0 / self.segment_length
         logit = 1.0 if p >= 1.0 else min(1.0, math.log(p / (1.0 - p)))
-        self.boundary_bias = self.add_weight("boundary_bias", [1],
-                                             initializer=tf.keras.initializers.Constant(logit))
+        self.boundary_bias = self.add_weight(name="boundary_bias", shape=[1],
+                                             initializer=keras.initializers.Constant(logit))
 
     def _boundary_score(self, inputs):
         """`u_x.x_t + u_0` for any leading axes."""
@@ -74,11 +81,11 @@ class _Cutting:
             return score
         return straight_through(sigmoid(score + gathered @ self.boundary_recurrent_kernel))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "segment_length": self.segment_length, "boundaries": self.boundaries}
 
 
-@tf.keras.utils.register_keras_serializable("santm_tf")
+@register
 class SegmentLSTMCell(_Cutting, _LSTMCell):
     """An LSTM that cuts its input into segments, and forgets its cell state at every cut.
 
@@ -103,24 +110,24 @@ class SegmentLSTMCell(_Cutting, _LSTMCell):
     ([2, 5, 8], [2, 5, 1])
     """
 
-    def __init__(self, units, segment_length=4.0, boundaries="learned", **kwargs):
+    def __init__(self, units: int, segment_length: float = 4.0, boundaries: str = "learned", **kwargs: Any):
         super().__init__(units, **kwargs)
         self._set_boundaries(segment_length, boundaries)
         self.output_size = [units, 1]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         features = self._input_width(input_shape)
         self._build_lstm(features, forget_one(self.units))
         self._build_boundaries(features, self.units)
         super().build(input_shape)
 
-    def project(self, inputs):
+    def project(self, inputs: Nest) -> tuple[tf.Tensor, tf.Tensor]:
         """What needs no state, for any leading axes: the gates' part, and the boundary's score or beta."""
         x, score = inputs if self.boundaries == "given" else (inputs, None)
         z = product(x, self.kernel) + self.bias
         return z, self._boundary_score(x) if score is None else score
 
-    def call(self, inputs, states, projected=False):
+    def call(self, inputs: Nest, states: States, projected: bool = False) -> tuple[Nest, list[tf.Tensor]]:
         z, score = inputs if projected else self.project(inputs)
         h, c = states
         beta = self._cut(score, c)
@@ -128,8 +135,8 @@ class SegmentLSTMCell(_Cutting, _LSTMCell):
         return (h, beta), [h, (1 - beta) * c]
 
 
-@tf.keras.utils.register_keras_serializable("santm_tf")
-class SegmentCell(_Cutting, tf.keras.layers.Layer):
+@register
+class SegmentCell(_Cutting, Cell):
     """Any Keras cell as a bottom level: it cuts the input, and forgets what it gathered at every cut.
 
     The equations are those of `SegmentLSTMCell` with the cell in place of the LSTM. c is the last part of the
@@ -148,7 +155,8 @@ class SegmentCell(_Cutting, tf.keras.layers.Layer):
     ([2, 5, 8], [2, 5, 1])
     """
 
-    def __init__(self, cell, segment_length=4.0, boundaries="learned", **kwargs):
+    def __init__(self, cell: keras.layers.Layer, segment_length: float = 4.0, boundaries: str = "learned",
+                 **kwargs: Any):
         super().__init__(**kwargs)
         if not hasattr(cell, "state_size"):
             raise ArgumentError(f"SegmentCell: cell={cell!r}; give a Keras cell, such as GRUCell(32)")
@@ -158,22 +166,24 @@ class SegmentCell(_Cutting, tf.keras.layers.Layer):
         self.state_size = [self.units, *tf.nest.flatten(cell.state_size)]
         self.output_size = [self.units, 1]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         features = self._input_width(input_shape)
-        with tf.name_scope(self.cell.name):
-            self.cell.build(tf.TensorShape([None, features]))
+        if not self.cell.built:  # it is when it comes from a file
+            with tf.name_scope(self.cell.name):
+                self.cell.build(tf.TensorShape([None, features]))
         self._build_boundaries(features, int(self.state_size[-1]))
         super().build(input_shape)
 
-    def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
+    def get_initial_state(self, inputs: Nest = None, batch_size: int | tf.Tensor | None = None,
+                          dtype: tf.DType | str | None = None) -> list[tf.Tensor]:
         if inputs is not None:
             first = tf.nest.flatten(inputs)[0]
             batch_size, dtype = tf.shape(first)[0], first.dtype
         dtype = dtype or self.compute_dtype
-        first = self.cell.get_initial_state(batch_size=batch_size, dtype=dtype)
-        return [tf.zeros([batch_size, self.units], dtype), *tf.nest.flatten(first)]
+        return [tf.zeros([batch_size, self.units], dtype), *_first_state(self.cell, batch_size, dtype)]
 
-    def call(self, inputs, states, training=None):
+    def call(self, inputs: Nest, states: States,
+             training: bool | None = None) -> tuple[Nest, list[tf.Tensor]]:
         x, score = inputs if self.boundaries == "given" else (inputs, self._boundary_score(inputs))
         beta = self._cut(score, states[-1])
         before = tf.nest.pack_sequence_as(self.cell.state_size, list(states[1:]))
@@ -181,15 +191,22 @@ class SegmentCell(_Cutting, tf.keras.layers.Layer):
         *after, last = tf.nest.flatten(after)
         return (y, beta), [y, *after, (1 - beta) * last]
 
-    def get_config(self):
-        return {**super().get_config(), "cell": tf.keras.layers.serialize(self.cell)}
+    def get_config(self) -> Config:
+        return {**super().get_config(), "cell": keras.layers.serialize(self.cell)}
 
     @classmethod
-    def from_config(cls, config):
-        return cls(**{**config, "cell": tf.keras.layers.deserialize(config["cell"])})
+    def from_config(cls, config: Config) -> "SegmentCell":
+        return cls(**{**config, "cell": keras.layers.deserialize(config["cell"])})
 
 
-@tf.keras.utils.register_keras_serializable("santm_tf")
+def _first_state(cell, batch_size, dtype):
+    """A cell's state before the first step, a flat list. Keras 3 asks a cell for it in no precision."""
+    options = {} if "dtype" not in inspect.signature(cell.get_initial_state).parameters else {"dtype": dtype}
+    return [tf.cast(v, dtype) if v.dtype.is_floating else v
+            for v in tf.nest.flatten(cell.get_initial_state(batch_size=batch_size, **options))]
+
+
+@register
 class CascadeLSTMCell(_LSTMCell):
     """An LSTM over the segments: its state moves where `beta_t = 1` and is held elsewhere.
 
@@ -211,27 +228,28 @@ class CascadeLSTMCell(_LSTMCell):
 
     input_count = 2  # for Recurrent
 
-    def __init__(self, units, memory_horizon=100, **kwargs):
+    def __init__(self, units: int, memory_horizon: int = 100, **kwargs: Any):
         super().__init__(units, **kwargs)
         at_least("CascadeLSTMCell", 1, memory_horizon=memory_horizon)
         self.memory_horizon = memory_horizon
         self.output_size = units
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self._build_lstm(input_shape[0][-1], ChronoBias(self.memory_horizon))
         super().build(input_shape)
 
-    def project(self, inputs):
+    def project(self, inputs: Nest) -> tuple[tf.Tensor, tf.Tensor]:
         """What needs no state, for any leading axes."""
         x, beta = inputs
         return product(x, self.kernel) + self.bias, beta
 
-    def call(self, inputs, states, projected=False):
+    def call(self, inputs: Nest, states: States,
+             projected: bool = False) -> tuple[tf.Tensor, list[tf.Tensor]]:
         z, beta = inputs if projected else self.project(inputs)
         h, c = states
         h_new, c_new = lstm(z + h @ self.recurrent_kernel, c)
         h, c = gated(beta, h_new, h), gated(beta, c_new, c)
         return h, [h, c]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "memory_horizon": self.memory_horizon}

@@ -5,12 +5,14 @@ import math
 import tensorflow as tf
 
 from santm_tf.access import AccessMask, halved
+from santm_tf.keras import keras, register
 from santm_tf.ops import sigmoid
+from santm_tf.types import Shape
 
 TEMPERATURE, BELOW, ABOVE = 2 / 3, -0.1, 1.1  # Louizos et al. 2018, section 3: their beta, gamma, zeta
 
 
-@tf.keras.utils.register_keras_serializable("santm_tf")
+@register
 class HardConcreteMask(AccessMask):
     """An `AccessMask` of hard-concrete gates (Louizos et al. 2018, arXiv 1712.01312, equations 10 to 13).
 
@@ -33,11 +35,15 @@ class HardConcreteMask(AccessMask):
     0.25
     """
 
-    def build(self, input_shape=None):
-        self.plan_size = self.plan_size or self.period or input_shape[1]
+    def _places(self, training):
+        """As in `AccessMask`. What is drawn in training needs the whole period, unless `limit` says less."""
+        return self._plan_size if training else super()._places(training)
+
+    def build(self, input_shape: Shape | None = None) -> None:
+        self._plan_size = self._plan_size or self.period or input_shape[1]
         super().build(input_shape)
-        self.multiplier = self.add_weight("multiplier", [], initializer="ones",
-                                          constraint=tf.keras.constraints.NonNeg())
+        self.multiplier = self.add_weight(name="multiplier", shape=[], initializer="ones",
+                                          constraint=keras.constraints.NonNeg())
 
     def _add_scores(self, count):
         rate = min(count / self.period, 0.99)
@@ -46,14 +52,15 @@ class HardConcreteMask(AccessMask):
             noise = tf.random.stateless_normal(shape, [self.seed or 0, 0], 0, 0.01, dtype)
             return noise + math.log(rate / (1 - rate)) + TEMPERATURE * math.log(-BELOW / ABOVE)
 
-        return self.add_weight("log_alpha", [self.period], initializer=first)
+        return self.add_weight(name="log_alpha", shape=[self.period], initializer=first)
 
-    def call(self, inputs, mask=None, training=None):
+    def call(self, inputs: tf.Tensor, mask: tf.Tensor | None = None,
+             training: bool | None = None) -> tf.Tensor:
         self.draws.assign_add(int(bool(training)))
         self.add_loss(self.penalty())
         return super().call(inputs, mask, training)
 
-    def openings(self, training=False):
+    def openings(self, training: bool = False) -> tf.Tensor:
         """a over a period, `[P]`: drawn, the same until the next `plan`, or as it is after training."""
         location = _float32(self.scores)
         if training:
@@ -63,21 +70,21 @@ class HardConcreteMask(AccessMask):
         best = tf.one_hot(tf.argmax(location), self.period)
         return tf.cast(tf.where(tf.reduce_max(a) > 0, a, best), self.compute_dtype)
 
-    def emptied(self):
+    def emptied(self) -> bool:
         return float(tf.reduce_max(self.scores)) <= math.log(-BELOW / ABOVE)
 
-    def chances(self):
+    def chances(self) -> tf.Tensor:
         """`Pr(a_t > 0)`, `[P]`."""
         return sigmoid(_float32(self.scores) - TEMPERATURE * math.log(-BELOW / ABOVE))
 
-    def penalty(self):
+    def penalty(self) -> tf.Tensor:
         """0, with the gradient of `nu (mean Pr - rho)` to s, and its opposite to nu."""
         excess = tf.reduce_mean(self.chances()) - tf.cast(self.budget, tf.float32) / self.period
         held = tf.stop_gradient
         multiplier = _float32(self.multiplier)
         return held(multiplier) * (excess - held(excess)) - (multiplier - held(multiplier)) * held(excess)
 
-    def limit(self, count, spare=0):
+    def limit(self, count: int, spare: int = 0) -> None:
         """See `AccessMask.limit`; the plan holds what is open at rest, and what is drawn to 3 deviations."""
         self.budget.assign(count)
         expected = max(count, float(tf.reduce_sum(self.chances())))

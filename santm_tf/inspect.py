@@ -1,6 +1,6 @@
 """What a trained SANTM did with one sequence: `python -m santm_tf.inspect --workdir=runs/a --input=x.npy`."""
 
-from santm_tf.programs import run
-
 if __name__ == "__main__":
-    run("training.inspect_run")
+    from santm_tf.training.commands import inspect  # here: the library knows nothing of what is built on it
+
+    inspect()

@@ -18,7 +18,7 @@ import tensorflow as tf
 from santm_tf.access import AccessMask
 from santm_tf.attention import ChebAttention
 from santm_tf.lstm import LSTMState
-from santm_tf.packing import at_steps, pack
+from santm_tf.packing import at_steps, back_in_place, pack, valid_first
 from santm_tf.recurrent import over_time
 from santm_tf.scan import scan, swap_time
 from santm_tf.visits import Keep
@@ -95,15 +95,22 @@ class Levels:
 
     def features(self, inputs, plan, mask=None, state=None, training=False, sequences=False):
         """`[h ; h^m ; o]` at every step, `[B, T, .]`, or at the last alone, `[B, .]`; and the `Pass`."""
+        if mask is not None:  # what counts steps is to count those that are valid
+            inputs, mask, place = valid_first(inputs, mask)
         did = self.run(inputs, plan, mask, state, training, Keep(sequences, self.reach))
         o = did.visits.recalled(self.recall)
         if not sequences:
-            return tf.concat([did.h[:, -1], did.state.middle.h, o[:, -1]], -1), did
+            return tf.concat([did.state.bottom[0], did.state.middle.h, o[:, -1]], -1), did
         (t, inside), steps = plan, tf.shape(inputs)[1]
         # How many visits there were up to each step. XLA's searchsorted takes T^2 numbers.
         visited = tf.cumsum(tf.math.unsorted_segment_sum(
             tf.cast(inside, tf.int32), tf.where(inside, t, 0), steps))
-        return tf.concat([did.h, did.middle_at(tf.range(steps)), tf.gather(o, visited, axis=1)], -1), did
+        features = tf.concat([did.h, did.middle_at(tf.range(steps)), tf.gather(o, visited, axis=1)], -1)
+        if mask is not None:
+            first = state or self.first(tf.shape(inputs)[0], inputs.dtype)
+            before = tf.concat([first.bottom[0], first.middle.h, o[:, 0]], -1)
+            features = back_in_place(features, place, before)
+        return features, did
 
     def step(self, x, t, state, recalled, valid=None):
         """One step, in inference: `([h ; h^m ; o], state, recalled)`. Rows may be at different steps.
@@ -111,7 +118,7 @@ class Levels:
         The top level and the recall are evaluated only where a row accesses the memory.
 
         Args:
-          x: `[B, d]`. t: int `[B]`, which step of its sequence each row is at, from 0.
+          x: `[B, d]`. t: int `[B]`, how many valid steps each row has had.
           state: `State`. recalled: o `[B, .]` after the last access.
           valid: optional bool `[B]`; where it is False the step is a masked one.
         """

@@ -4,6 +4,9 @@ The loop over time keeps what enters each step. The loop back recomputes a step 
 its vector-Jacobian product.
 """
 
+import contextlib
+import contextvars
+
 import tensorflow as tf
 
 from santm_tf.ops import steps_of
@@ -91,10 +94,27 @@ def _loop(step, inputs, start, like, steps, time):
     return state, nest.map_structure(lambda a: a.stack(), arrays)
 
 
+_all_steps = contextvars.ContextVar("all_steps", default=False)
+
+
+@contextlib.contextmanager
+def all_steps():
+    """In it loops run all T steps, whatever `steps` says: more work, and no loop that depends on data.
+
+    `tf.vectorized_map` and `batch_jacobian` take no such loop. For callers whose states are held beyond
+    `steps`.
+    """
+    token = _all_steps.set(True)
+    try:
+        yield
+    finally:
+        _all_steps.reset(token)
+
+
 def steps_run(inputs, steps=None):
     """How many steps run: an int where T is known and all do."""
     length = steps_of(tf.nest.flatten(inputs)[0], axis=0)
-    return length if steps is None else tf.minimum(tf.cast(steps, tf.int32), length)
+    return length if steps is None or _all_steps.get() else tf.minimum(tf.cast(steps, tf.int32), length)
 
 
 def at_first(inputs):

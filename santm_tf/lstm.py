@@ -5,7 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from santm_tf.keras import keras, register
 from santm_tf.saving import OldNames
+from santm_tf.types import Config
 
 
 class LSTMState(NamedTuple):
@@ -15,7 +17,7 @@ class LSTMState(NamedTuple):
     c: tf.Tensor  # [B, H], the cell
 
 
-def lstm(z, c):
+def lstm(z: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """One step of an LSTM from its pre-activations (Hochreiter and Schmidhuber 1997; Gers 2000).
 
     `c' = sigmoid(z_f) c + sigmoid(z_i) tanh(z_c)`,   `h' = sigmoid(z_o) tanh(c')`
@@ -49,28 +51,28 @@ def forget_one(units):
 
     Gers, Schmidhuber and Cummins 2000; Jozefowicz, Zaremba and Sutskever 2015.
     """
-    return tf.keras.initializers.Constant([0.0] * units + [1.0] * units + [0.0] * 2 * units)
+    return keras.initializers.Constant([0.0] * units + [1.0] * units + [0.0] * 2 * units)
 
 
 def is_plain(cell):
     """Whether a cell is Keras' `LSTMCell` as it comes: `keras_lstm` computes the same, faster."""
-    plain = tf.keras.layers.LSTMCell(1)
-    return type(cell) is type(plain) and all(
-        getattr(cell, name) == getattr(plain, name)
-        for name in ("activation", "recurrent_activation", "dropout", "recurrent_dropout"))
+    return (type(cell) is keras.layers.LSTMCell and cell.activation is keras.activations.tanh
+            and cell.recurrent_activation is keras.activations.sigmoid
+            and cell.dropout == cell.recurrent_dropout == 0)
 
 
 def keras_lstm(cell, x, states):
     """`cell(x, states)` of a plain Keras `LSTMCell`, by `lstm`."""
     h, c = states
+    x = tf.cast(x, h.dtype)  # it may be of whole numbers
     kernel, recurrent_kernel = tf.cast(cell.kernel, x.dtype), tf.cast(cell.recurrent_kernel, x.dtype)
     z = x @ kernel + h @ recurrent_kernel
     h, c = lstm(z + tf.cast(cell.bias, x.dtype) if cell.use_bias else z, c)
     return h, [h, c]
 
 
-@tf.keras.utils.register_keras_serializable("santm_tf")
-class ChronoBias(OldNames, tf.keras.initializers.Initializer):
+@register
+class ChronoBias(OldNames, keras.initializers.Initializer):
     """Gate biases for a memory of some steps: `b_f = log U(1, memory_horizon - 1)`, `b_i = -b_f`.
 
     Tallec and Ollivier, "Can recurrent neural networks warp time?", ICLR 2018, equation 16. For a bias `[4H]`
@@ -80,15 +82,16 @@ class ChronoBias(OldNames, tf.keras.initializers.Initializer):
     [8]
     """
 
-    def __init__(self, memory_horizon, seed=None):
+    def __init__(self, memory_horizon: int, seed: int | None = None):
         self.memory_horizon, self.seed = memory_horizon, seed
 
     def __call__(self, shape, dtype=None, **_):
         units = shape[0] // 4
         longest = max(float(self.memory_horizon) - 1.0, 1.0)
-        forget = tf.math.log(tf.keras.initializers.RandomUniform(1.0, longest, self.seed)([units]))
-        zero = tf.zeros([units])
-        return tf.cast(tf.concat([-forget, forget, zero, zero], 0), dtype or tf.float32)
+        dtype = dtype or keras.backend.floatx()
+        forget = tf.math.log(keras.initializers.RandomUniform(1.0, longest, self.seed)([units], dtype))
+        zero = tf.zeros([units], dtype)
+        return tf.concat([-forget, forget, zero, zero], 0)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"memory_horizon": self.memory_horizon, "seed": self.seed}

@@ -14,10 +14,10 @@ A further kind is one file with its cell, and its sizes here (docs/extending.md)
 
 import dataclasses
 import os
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from santm_tf.errors import ArgumentError
-from santm_tf.memory import MemoryCell
+from santm_tf.memory import MemoryCell, NTMCell
 from santm_tf.sparse.cell import SparseMemoryCell
 
 
@@ -30,7 +30,7 @@ class Memory:
     read_heads: int = 1
     cell_class: ClassVar[type]
 
-    def cell(self, units, **options):
+    def cell(self, units: int, **options: Any) -> NTMCell:
         """The memory's cell, with a controller of so many units."""
         return self.cell_class(units, **dataclasses.asdict(self), **options)
 

@@ -1,17 +1,19 @@
 """The external memory and its controller: the Neural Turing Machine, and SANTM's top level."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from santm_tf.addressing import ADDRESSING
-from santm_tf.errors import ArgumentError, at_least
+from santm_tf.errors import ArgumentError, whole
+from santm_tf.keras import Cell, keras, register
 from santm_tf.lstm import ChronoBias, lstm
 from santm_tf.ops import gated, last_two_joined, product, sigmoid
 from santm_tf.recurrent import split
 from santm_tf.saving import OldNames
 from santm_tf.scan import scan, swap_time
-from santm_tf.visits import EVERY, Heads, Visits
+from santm_tf.types import Config, Nest, Shape, States
+from santm_tf.visits import EVERY, Heads, Keep, Visits
 
 FLOAT = 4  # bytes
 HEAD_CLIP = 20.0
@@ -70,8 +72,8 @@ def write(memory, weights, erase, add):
     return run(memory, weights, erase, add)
 
 
-@tf.keras.utils.register_keras_serializable("santm_tf")
-class NTMCell(OldNames, tf.keras.layers.Layer):
+@register
+class NTMCell(OldNames, Cell):
     """A Neural Turing Machine with an LSTM controller (Graves et al. 2014, arXiv 1410.5401).
 
     `h_t, c_t = LSTM([x_t ; r_{t-1}]; h_{t-1}, c_{t-1})`
@@ -100,13 +102,14 @@ class NTMCell(OldNames, tf.keras.layers.Layer):
     [2, 12]
     """
 
-    def __init__(self, units, memory_slots=32, slot_width=32, read_heads=1, write_heads=1,
-                 shift_range=1, memory_init="learned", memory_horizon=100, addressing="ntm", **kwargs):
+    def __init__(self, units: int, memory_slots: int = 32, slot_width: int = 32, read_heads: int = 1,
+                 write_heads: int = 1, shift_range: int = 1, memory_init: str = "learned",
+                 memory_horizon: int = 100, addressing: str = "ntm", **kwargs: Any):
         super().__init__(**kwargs)
         name = type(self).__name__
-        at_least(name, 1, units=units, slot_width=slot_width, read_heads=read_heads, write_heads=write_heads)
-        at_least(name, 2, memory_slots=memory_slots)
-        at_least(name, 0, shift_range=shift_range)
+        whole(name, 1, units=units, slot_width=slot_width, read_heads=read_heads, write_heads=write_heads)
+        whole(name, 2, memory_slots=memory_slots)
+        whole(name, 0, shift_range=shift_range)
         if 2 * shift_range + 1 > memory_slots:
             raise ArgumentError(f"{name}: shift_range={shift_range} needs at least "
                              f"{2 * shift_range + 1} memory_slots, not {memory_slots}")
@@ -123,27 +126,33 @@ class NTMCell(OldNames, tf.keras.layers.Layer):
             tf.TensorShape([memory_slots, slot_width])))
         self.output_size = units + read_heads * slot_width
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         units, width, slots = self.units, self.slot_width, self.memory_slots
         heads = self.read_heads + self.write_heads
-        self.kernel = self.add_weight("kernel", [input_shape[-1], 4 * units], initializer="glorot_uniform")
-        self.recurrent_kernel = self.add_weight(
-            "recurrent_kernel", [units + self.read_heads * width, 4 * units], initializer="glorot_uniform")
-        self.bias = self.add_weight("bias", [4 * units], initializer=ChronoBias(self.memory_horizon))
+        carried = units + self.read_heads * width
+        self.kernel = self.add_weight(name="kernel", shape=[input_shape[-1], 4 * units],
+                                      initializer="glorot_uniform")
+        self.recurrent_kernel = self.add_weight(name="recurrent_kernel", shape=[carried, 4 * units],
+                                                initializer="glorot_uniform")
+        self.bias = self.add_weight(name="bias", shape=[4 * units],
+                                    initializer=ChronoBias(self.memory_horizon))
         head_outputs = sum(self._head_sizes())
-        self.head_kernel = self.add_weight("head_kernel", [units, head_outputs],
+        self.head_kernel = self.add_weight(name="head_kernel", shape=[units, head_outputs],
                                            initializer=self._first_head_kernel)
-        self.head_bias = self.add_weight("head_bias", [head_outputs], initializer=self._first_head_bias)
-        normal = tf.keras.initializers.RandomNormal
-        self.initial_read = self.add_weight("initial_read", [self.read_heads, width], initializer="zeros")
-        self.initial_weights = self.add_weight("initial_weights", [heads, self._weighted_slots()],
+        self.head_bias = self.add_weight(name="head_bias", shape=[head_outputs],
+                                         initializer=self._first_head_bias)
+        normal = keras.initializers.RandomNormal
+        self.initial_read = self.add_weight(name="initial_read", shape=[self.read_heads, width],
+                                            initializer="zeros")
+        self.initial_weights = self.add_weight(name="initial_weights", shape=[heads, self._weighted_slots()],
                                                initializer=normal(stddev=1.0))
         if self.memory_init == "learned":
-            self.initial_memory = self.add_weight("initial_memory", [slots, width],
+            self.initial_memory = self.add_weight(name="initial_memory", shape=[slots, width],
                                                   initializer=normal(stddev=0.5))
         super().build(input_shape)
 
-    def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
+    def get_initial_state(self, inputs: Nest = None, batch_size: int | tf.Tensor | None = None,
+                          dtype: tf.DType | str | None = None) -> list[tf.Tensor]:
         if inputs is not None:
             batch_size = tf.shape(tf.nest.flatten(inputs)[0])[0]
         if not self.built:
@@ -161,11 +170,11 @@ class NTMCell(OldNames, tf.keras.layers.Layer):
             zeros, zeros, each(tf.tanh(tf.cast(self.initial_read, dtype))),
             each(weights[:self.read_heads]), each(weights[self.read_heads:]), each(memory)))
 
-    def project(self, inputs):
+    def project(self, inputs: tf.Tensor) -> tf.Tensor:
         """`x W + b` for any leading axes: what depends on the input alone."""
         return product(inputs, self.kernel) + self.bias
 
-    def heads(self, h):
+    def heads(self, h: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """What the heads make of the controller's output `[B, H]`: `(addressing, erase, add)`.
 
         `[B, J, head_width]` as `address` takes it, and `[B, J - R, W]` twice, in [0, 1] and [-1, 1].
@@ -187,7 +196,7 @@ class NTMCell(OldNames, tf.keras.layers.Layer):
         return self.memory_slots
 
     def _first_head_kernel(self, shape, dtype=None, **_):
-        return tf.keras.initializers.GlorotUniform()(shape, dtype)
+        return keras.initializers.GlorotUniform()(shape, dtype)
 
     def _first_head_bias(self, shape, dtype=None, **_):
         return tf.zeros(shape, dtype)
@@ -202,7 +211,8 @@ class NTMCell(OldNames, tf.keras.layers.Layer):
                 sigmoid(tf.reshape(erase, [-1, writes, width])),
                 tf.tanh(tf.reshape(add, [-1, writes, width])))
 
-    def call(self, inputs, states, projected=False):
+    def call(self, inputs: tf.Tensor, states: States,
+             projected: bool = False) -> tuple[tf.Tensor, list[tf.Tensor]]:
         z = inputs if projected else self.project(inputs)
         new, _, _ = self._advance(z, MemoryState(*states))
         return tf.concat([new.h, last_two_joined(new.read)], -1), list(new)
@@ -225,7 +235,7 @@ class NTMCell(OldNames, tf.keras.layers.Layer):
         new = MemoryState(h, c, tf.matmul(read_weights, state.memory), read_weights, write_weights, memory)
         return new, written, erase
 
-    def bytes_kept(self, visits):
+    def bytes_kept(self, visits: int) -> int:
         """Bytes that training on one sequence keeps: memory and weights at each step that visits it.
 
         >>> NTMCell(8, memory_slots=32, slot_width=32).bytes_kept(visits=784) / 2**20
@@ -234,13 +244,13 @@ class NTMCell(OldNames, tf.keras.layers.Layer):
         heads = self.read_heads + self.write_heads
         return FLOAT * visits * self.memory_slots * (self.slot_width + heads)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         names = ("units", "memory_slots", "slot_width", "read_heads", "write_heads", "shift_range",
                  "memory_init", "memory_horizon", "addressing")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-@tf.keras.utils.register_keras_serializable("santm_tf")
+@register
 class MemoryCell(NTMCell):
     """SANTM's top level: an NTM that acts where the access mask is 1 and is held elsewhere.
 
@@ -261,20 +271,21 @@ class MemoryCell(NTMCell):
     goes_on = True  # from a state that is handed to it
     lite = True  # TensorFlow Lite has its operations
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units: int, **kwargs: Any):
         super().__init__(units, **kwargs)
         self.output_size = [tf.TensorShape([self.read_heads, self.memory_slots]),
                             tf.TensorShape([self.memory_slots, self.slot_width])]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape[0])
-        tf.keras.layers.Layer.build(self, input_shape)  # what is saved is the shape of both inputs
+        Cell.build(self, input_shape)  # what is saved is the shape of both inputs
 
-    def project(self, inputs):
+    def project(self, inputs: Nest) -> tuple[tf.Tensor, tf.Tensor]:
         m, a = inputs
         return super().project(m), a
 
-    def call(self, inputs, states, projected=False, heads=False):
+    def call(self, inputs: Nest, states: States, projected: bool = False,
+             heads: bool = False) -> tuple[Nest, list[tf.Tensor]]:
         z, a = inputs if projected else self.project(inputs)
         old = MemoryState(*states)
         new, written, erase = self._advance(z, old, a)
@@ -286,7 +297,8 @@ class MemoryCell(NTMCell):
             emitted = *emitted, written, tf.reduce_mean(left, [1, 2])
         return emitted, list(new)
 
-    def run(self, m, a, state=None, keep=EVERY, steps=None):
+    def run(self, m: tf.Tensor, a: tf.Tensor, state: MemoryState | None = None, keep: Keep = EVERY,
+            steps: tf.Tensor | None = None) -> tuple[Visits, MemoryState]:
         """Over the steps of a sequence: `(Visits, MemoryState)`. See `santm_tf.memories`.
 
         Args:
@@ -321,5 +333,5 @@ class MemoryCell(NTMCell):
         return Heads(h, slots, read_weights, tf.broadcast_to(tf.range(self.memory_slots), tf.shape(written)),
                      written, left)
 
-    def check_recall(self, attention):
+    def check_recall(self, attention: keras.layers.Layer | None) -> None:
         """A `ChebAttention` of any locality recalls from all slots."""

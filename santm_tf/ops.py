@@ -3,6 +3,7 @@
 import functools
 
 import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
 
 
 def sigmoid(x):
@@ -103,3 +104,30 @@ def smart_cond(which, if_true, if_false):
     if known is None:
         return tf.cond(which, if_true, if_false)
     return if_true() if known else if_false()
+
+
+def mask_of(inputs, mask):
+    """The mask of a layer's first input, bool `[B, T]`: what was given, or what came with it; None for none.
+
+    Keras 3 forgets the latter for a layer that is called with an initial state, too.
+    """
+    mask = tf.nest.flatten(mask)[0]
+    if mask is None:
+        mask = getattr(tf.nest.flatten(inputs)[0], "_keras_mask", None)
+    if mask is None:
+        return None
+    mask = tf.cast(mask, tf.bool)
+    return mask[..., 0] if mask.shape.rank == 3 and mask.shape[-1] == 1 else mask
+
+
+def in_xla():
+    """Whether XLA compiles what is traced here: `tf.function(jit_compile=True)` and all that it calls.
+
+    False where the gradient of such a function is traced after it: choose in the forward pass, and keep to
+    it in the backward pass. False, too, in a plain `tf.function` that was traced before a compiled one calls
+    it, as TensorFlow does not trace it again.
+
+    >>> in_xla(), bool(tf.function(lambda: tf.constant(in_xla()), jit_compile=True)())
+    (False, True)
+    """
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())

@@ -29,3 +29,22 @@ def pack(keep):
 def at_steps(x, steps):
     """Rows of `[B, T, ...]` at `[B, S]` steps: `[B, S, ...]`."""
     return tf.gather(x, steps, axis=1, batch_dims=1)
+
+
+def valid_first(inputs, mask):
+    """Sequences with their masked steps moved behind the valid ones.
+
+    Returns:
+      `(inputs, mask, place)`: both moved, and how many valid steps there are at or before each step.
+
+    >>> x, mask, place = valid_first(tf.constant([[[1.0], [2.0], [3.0]]]), tf.constant([[False, True, True]]))
+    >>> x.numpy().ravel()[:2].tolist(), mask.numpy().tolist(), place.numpy().tolist()
+    ([2.0, 3.0], [[True, True, False]], [[0, 1, 2]])
+    """
+    order, place = pack(mask)
+    return at_steps(inputs, order), tf.range(tf.shape(mask)[1]) < place[:, -1:], place
+
+
+def back_in_place(x, place, before):
+    """Of `[B, T, ...]` over valid steps: at each step the last valid one's, first `before` `[B, ...]`."""
+    return at_steps(tf.concat([before[:, None], x], 1), place)

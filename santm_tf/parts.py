@@ -2,13 +2,12 @@
 
 import dataclasses
 
-import tensorflow as tf
-
 from santm_tf.access import FIXED, AccessMask
 from santm_tf.attention import ChebAttention
 from santm_tf.cells import SegmentCell, SegmentLSTMCell
 from santm_tf.errors import ArgumentError
 from santm_tf.hard_concrete import HardConcreteMask
+from santm_tf.keras import keras
 from santm_tf.memories import MEMORIES, Memory
 
 # Options that SANTM hands on to a part which a string names: what the part calls them, or its kind.
@@ -121,15 +120,15 @@ def configuration(part):
         kind = next(kind for kind, sizes in MEMORIES.items() if type(part) is sizes)
         return {"kind": kind, **dataclasses.asdict(part)}
     config = {name: value for name, value in part.get_config().items() if name != "dtype"}
-    return {"class_name": tf.keras.utils.get_registered_name(type(part)), "config": config}
+    return {"class_name": keras.utils.get_registered_name(type(part)), "config": config}
 
 
 def from_configuration(config, dtype=None):
     """The part that `configuration` described."""
     if "kind" in config:
         return MEMORIES[config["kind"]](**{name: v for name, v in config.items() if name != "kind"})
-    made = tf.keras.utils.get_registered_object(config["class_name"]) or getattr(
-        tf.keras.layers, config["class_name"])
+    made = keras.utils.get_registered_object(config["class_name"]) or getattr(
+        keras.layers, config["class_name"])
     return made.from_config({**config["config"], "dtype": dtype})
 
 

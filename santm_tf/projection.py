@@ -4,11 +4,12 @@ import tensorflow as tf
 from absl import logging
 
 from santm_tf.errors import ArgumentError
+from santm_tf.keras import keras, layers_of
 
 LEAST = 2 ** -10  # the score at which the best step of a mask is kept that would else be empty
 
 
-class AtMost(tf.keras.constraints.Constraint):
+class AtMost(keras.constraints.Constraint):
     """Projection onto `||a||_0 <= D` for `a = 1[s > 0]`: the D highest scores stay, others fall to <= 0.
 
     The highest stays at `LEAST` or above: a memory that is never accessed has no gradient by which it could
@@ -32,7 +33,7 @@ def accesses(rate, period):
     return max(1, round(rate * period))
 
 
-class L0Projection(tf.keras.callbacks.Callback):
+class L0Projection(keras.callbacks.Callback):
     """Lowers every `AccessMask`'s budget D, epoch by epoch, to a target access rate.
 
     `D_epoch = round(D* + (D_0 - D*) (1 - done)^n)`, done the share of the fall that is over. n = 1 is linear:
@@ -63,7 +64,8 @@ class L0Projection(tf.keras.callbacks.Callback):
 
     POWERS = {"linear": 1, "cubic": 3}
 
-    def __init__(self, access_rate, epochs, warmup=0, spare=1 / 16, initial_rate=1.0, schedule="linear"):
+    def __init__(self, access_rate: float, epochs: int, warmup: int = 0, spare: float = 1 / 16,
+                 initial_rate: float = 1.0, schedule: str = "linear"):
         super().__init__()
         if not 0 < access_rate <= 1:
             raise ArgumentError(f"L0Projection: access_rate={access_rate}; it must be in (0, 1]")
@@ -77,14 +79,14 @@ class L0Projection(tf.keras.callbacks.Callback):
         self.access_rate, self.epochs, self.warmup, self.spare = access_rate, epochs, warmup, spare
         self.initial_rate, self.power = initial_rate, self.POWERS[schedule]
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         # Not by their class, whose file has the projection from here.
-        self.masks = [layer for layer in model.submodules if hasattr(layer, "emptied")]
+        self.masks = [layer for layer in layers_of(model) if hasattr(layer, "emptied")]
         if not self.masks:
             raise ArgumentError("L0Projection: the model has no AccessMask")
 
-    def budget(self, epoch, period):
+    def budget(self, epoch: int, period: int) -> int:
         """D at an epoch, counted from 0."""
         start, target = accesses(self.initial_rate, period), accesses(self.access_rate, period)
         if epoch >= self.epochs - 1:
@@ -92,12 +94,12 @@ class L0Projection(tf.keras.callbacks.Callback):
         done = max(0, epoch - self.warmup) / max(1, self.epochs - 1 - self.warmup)
         return round(target + (start - target) * (1 - done) ** self.power)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         # What was traced before may have been with a shorter plan than the mask is about to have.
         self.model.make_test_function(force=True)
         self.model.make_predict_function(force=True)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         before = [mask.plan_size for mask in self.masks]
         for mask in self.masks:
             budget = self.budget(epoch, mask.period)
@@ -111,7 +113,7 @@ class L0Projection(tf.keras.callbacks.Callback):
         if longer or after != before and epoch >= self.epochs - 1:
             self.model.make_test_function(force=True)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         for mask in self.masks:
             if mask.emptied():
                 logging.warning("%s: the optimiser has switched off every step of the access mask; the best "

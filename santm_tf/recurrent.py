@@ -1,19 +1,26 @@
 """`Recurrent`, a drop-in for `tf.keras.layers.RNN` that runs on `scan`."""
 
 import inspect
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
+from santm_tf.dropout import HeldDropout
 from santm_tf.errors import ArgumentError
+from santm_tf.keras import RNN, keras, output_of, register, several
 from santm_tf.lstm import is_plain, keras_lstm
+from santm_tf.ragged import takes_ragged
 from santm_tf.scan import scan, swap_time
 from santm_tf.shards import Sharded
+from santm_tf.types import Config, Nest, States
 
 _SPLIT_FROM = 128  # features
 
 
-@tf.keras.utils.register_keras_serializable("santm_tf")
-class Recurrent(tf.keras.layers.RNN):
+@register
+@takes_ragged
+class Recurrent(RNN):
     """`y_t, s_t = cell(x_t, s_{t-1})` over a sequence, for any Keras cell.
 
     Takes and returns what `tf.keras.layers.RNN` does: outputs, states, gradients, masks, `stateful`,
@@ -28,8 +35,10 @@ class Recurrent(tf.keras.layers.RNN):
     Args:
       cell: a Keras cell, or a list of cells to stack.
       jit_compile: compile the loop with XLA, once per batch size and length, and run it on slices of the
-        batch side by side. Inside a model compiled with `jit_compile=True` it adds nothing.
-      **kwargs: see `tf.keras.layers.RNN`; `unroll` is refused.
+        batch side by side. In a model that is itself compiled with `jit_compile=True` the loop is part of
+        that one program, which has one core.
+      **kwargs: see `tf.keras.layers.RNN`. `unroll` needs a known length, and changes nothing: the scan
+        never unrolls.
 
     Input: `[B, T, d]`, or a nest of such. Output: `[B, T, units]` with `return_sequences`, else
     `[B, units]`; then the states with `return_state`.
@@ -40,56 +49,30 @@ class Recurrent(tf.keras.layers.RNN):
     [2, 5, 8]
     """
 
-    def __init__(self, cell, jit_compile=False, **kwargs):
+    def __init__(self, cell: keras.layers.Layer | Sequence[keras.layers.Layer], jit_compile: bool = False,
+                 **kwargs: Any):
         super().__init__(cell, **kwargs)
-        if self.unroll:
-            raise ArgumentError("Recurrent: unroll=True is not supported; the scan never unrolls")
         self.jit_compile = jit_compile
-        self._sharded = None
+        self._on_cores = Sharded(self._loop)
 
-    def build(self, input_shape):
-        super().build(self._several(input_shape))
-
-    def __call__(self, inputs, *args, **kwargs):
-        return super().__call__(self._several(inputs), *args, **kwargs)
-
-    def _several(self, inputs):
-        """A saved model gives a tuple of inputs back as a list, in which RNN would see states."""
-        count = getattr(self.cell, "input_count", 1)
-        return tuple(inputs) if isinstance(inputs, list) and len(inputs) == count > 1 else inputs
-
-    def call(self, inputs, mask=None, training=None, initial_state=None, constants=None):
-        lengths = None
-        if isinstance(inputs, tf.RaggedTensor):
-            self._validate_args_if_ragged(True, mask)
-            lengths = inputs.row_lengths()
-            inputs = inputs.to_tensor()
-            mask = tf.sequence_mask(lengths, tf.shape(inputs)[1])
-        inputs, state, constants = self._process_inputs(inputs, initial_state, constants)
-        if mask is not None:
-            mask = tf.convert_to_tensor(tf.nest.flatten(mask)[0])
+    def run(self, inputs: Nest, state: States, mask: tf.Tensor | None, training: bool | None,
+            constants: States | None) -> Nest:
+        """The outputs, and the states where asked for."""
         if self.time_major:
             inputs, mask = swap_time(inputs), mask if mask is None else swap_time(mask)
-        if self.jit_compile:
-            if self._sharded is None:
-                self._sharded = Sharded(self._loop)
-            outputs, last, state = self._sharded(
-                (inputs, mask, state), constants, training, whole=constants is not None)
-        else:
-            outputs, last, state = self._loop((inputs, mask, state), constants, training)
+        if self.unroll and tf.nest.flatten(inputs)[0].shape[1] is None:
+            raise ArgumentError("Recurrent: Cannot unroll a RNN over an unknown number of steps: give Input "
+                                "the number, or leave out unroll=True, which changes nothing")
+        loop = self._on_cores if self.jit_compile and constants is None else self._loop
+        outputs, last, state = loop((inputs, mask, state), constants, training)
         if self.stateful:
             for variable, value in zip(*map(tf.nest.flatten, (self.states, state)), strict=True):
                 variable.assign(tf.cast(value, variable.dtype))
-        if not self.return_sequences:
-            result = last
-        elif lengths is not None:
-            if self.go_backwards:  # the padding came first
-                outputs = tf.reverse_sequence(tf.reverse(outputs, [1]), lengths, 1)
-            result = tf.RaggedTensor.from_tensor(outputs, lengths)
-        else:
+        result = last
+        if self.return_sequences:
             result = swap_time(outputs) if self.time_major else outputs
         if self.return_state:
-            return (result if isinstance(result, list) else [result]) + list(state)
+            return several(*(result if isinstance(result, list) else [result]), *state)
         return result
 
     def _loop(self, batched, constants, training):
@@ -108,10 +91,11 @@ class Recurrent(tf.keras.layers.RNN):
             outputs = tf.nest.map_structure(
                 lambda y: tf.where(tf.reshape(mask, tf.concat(
                     [tf.shape(mask), [1] * (y.shape.rank - 2)], 0)), y, tf.zeros_like(y)), outputs)
+        outputs = tf.nest.map_structure(lambda y: output_of(self, y), outputs)
         last = tf.nest.map_structure(lambda y: y[-1], outputs)
         return swap_time(outputs), last, state
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "jit_compile": self.jit_compile}
 
 
@@ -129,7 +113,8 @@ def over_time(cell, inputs, state, *, mask=None, training=None, constants=(), ba
     Returns:
       `(outputs, state)`: time-major outputs, `[T, B, ...]`, and the state after the last step.
     """
-    dropout = _DropoutMasks([cell, *cell.submodules])
+    dropout = HeldDropout(cell)
+    compute = cell if callable(cell) else cell.call
     options = training_option(cell, training)
     inputs, projected = split(cell, inputs)
     options.update(projected)
@@ -143,7 +128,7 @@ def over_time(cell, inputs, state, *, mask=None, training=None, constants=(), ba
             return keras_lstm(cell, x, s)
         given = {"constants": rest[0]} if rest else {}
         with dropout:
-            y, new = cell(x, s[0] if single else s, **options, **given)
+            y, new = compute(x, s[0] if single else s, **options, **given)
         return y, (new if tf.nest.is_nested(new) else [new])
 
     return scan(step, inputs, state, constants=constants, mask=mask)
@@ -165,27 +150,3 @@ def split(cell, inputs):
     if hasattr(cell, "project") and (width or 0) >= _SPLIT_FROM:
         return cell.project(inputs), {"projected": True}
     return inputs, {}
-
-
-class _DropoutMasks:
-    """Gives every step of one call the dropout masks that its first step drew.
-
-    Keras keeps a cell's masks per graph. A loop's body is a graph of its own, where the cell would draw new
-    ones. Entered around each call of the cell.
-    """
-
-    def __init__(self, cells):
-        names = "_dropout_mask_cache", "_recurrent_dropout_mask_cache"
-        self._caches = [getattr(c, name) for c in cells for name in names if hasattr(c, name)]
-        self._masks = [None] * len(self._caches)
-
-    def __enter__(self):
-        for cache, mask in zip(self._caches, self._masks, strict=True):
-            cache.clear()
-            if mask is not None:
-                cache[cache._key()] = mask
-
-    def __exit__(self, *_):
-        self._masks = [cache.get(cache._key()) for cache in self._caches]
-        for cache in self._caches:
-            cache.clear()

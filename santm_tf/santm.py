@@ -1,19 +1,27 @@
 """The Sparse Access Neural Turing Machine, as one Keras layer."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from santm_tf import parts
+from santm_tf.access import AccessMask
+from santm_tf.attention import ChebAttention
 from santm_tf.cells import CascadeLSTMCell
-from santm_tf.errors import ArgumentError
+from santm_tf.errors import ArgumentError, whole
+from santm_tf.keras import Layer, keras, register, several, shape_of
 from santm_tf.levels import Levels
-from santm_tf.memories import check_fits
-from santm_tf.ops import mean, on_at_least_one_row, steps_of
+from santm_tf.memories import Memory, check_fits
+from santm_tf.ops import at_least_float32, mask_of, mean, on_at_least_one_row, steps_of
+from santm_tf.ragged import takes_ragged
 from santm_tf.saving import OldNames
 from santm_tf.shards import Sharded
+from santm_tf.types import Config, Shape, States
 
 
-@tf.keras.utils.register_keras_serializable("santm_tf")
-class SANTM(OldNames, tf.keras.layers.Layer):
+@register
+@takes_ragged
+class SANTM(OldNames, Layer):
     """Sparse Access Neural Turing Machine (Shan, Zhu and Luo 2025, Applied Soft Computing 181, 113448).
 
     `h_t, beta_t = SegmentLSTM(x_t)`                          bottom, every step
@@ -54,15 +62,17 @@ class SANTM(OldNames, tf.keras.layers.Layer):
       return_sequences: an output at every step, or at the last valid one.
       return_state: give `[output, *state]`: the tensors of `santm_tf.levels.State` after the last step, which
         the next window takes as `initial_state`. Windows must then hold whole periods of the mask.
+      go_backwards: read the sequences from their end, for `Bidirectional`.
       stateful: keep the state from batch to batch, gradients cut between. Row i of a batch goes on
         where row i of the last one ended. Needs a fixed batch size; `reset_states()` starts anew.
       jit_compile: compile the three levels with XLA, once per length, and run slices of the batch on all
-        cores. Inside a model compiled with `jit_compile=True` it adds nothing.
+        cores. In a model that is itself compiled with `jit_compile=True` the layer is part of that one
+        program, which has one core: choose the layer's own, beside a model that is not compiled.
       seed: of the mask's first scores, of the plan's samples and of the dropout.
       **options: see above; others are Keras'.
 
-    Input `[B, T, d]`, and an optional mask `[B, T]`: a masked step holds every state. Output
-    `[B, T, units]` or `[B, units]`. Adds the metrics `access_rate` and `boundary_rate`.
+    Input `[B, T, d]` or ragged, and an optional mask `[B, T]`: a masked step, wherever it is, counts as none.
+    Output `[B, T, units]` or `[B, units]`. Adds the metrics `access_rate` and `boundary_rate`.
 
     Raises:
       ArgumentError: sizes that cannot work, or no mask_period where T is unknown.
@@ -73,30 +83,36 @@ class SANTM(OldNames, tf.keras.layers.Layer):
     [2, 8]
     """
 
-    def __init__(self, units, memory="dense", access="learned", recall="attention", controller=None,
-                 segment_length=4.0, boundaries="learned", boundary_penalty=1.0, memory_horizon=None,
-                 dropout=0.0, return_sequences=False, return_state=False, stateful=False, jit_compile=True,
-                 seed=None, **options):
-        options, keras = parts.split_options(options)
-        super().__init__(**keras)
+    def __init__(self, units: int, memory: str | Memory = "dense", access: str | AccessMask = "learned",
+                 recall: str | ChebAttention | None = "attention",
+                 controller: keras.layers.Layer | None = None, segment_length: float = 4.0,
+                 boundaries: str = "learned", boundary_penalty: float = 1.0,
+                 memory_horizon: int | None = None, dropout: float = 0.0, return_sequences: bool = False,
+                 return_state: bool = False, go_backwards: bool = False, stateful: bool = False,
+                 jit_compile: bool = True, seed: int | None = None, **options: Any):
+        options, keras_options = parts.split_options(options)
+        super().__init__(**keras_options)
+        whole("SANTM", 1, units=units)
         self.units, self.boundaries, self.boundary_penalty = units, boundaries, boundary_penalty
         self.segment_length, self.memory_horizon = segment_length, memory_horizon
         self.return_sequences, self.return_state, self.stateful = return_sequences, return_state, stateful
-        self.jit_compile, self.seed, self.supports_masking = jit_compile, seed, True
+        self.go_backwards, self.jit_compile, self.seed = go_backwards, jit_compile, seed
+        self.supports_masking, self.input_spec = True, keras.layers.InputSpec(ndim=3)
+        self.reports("access_rate", "boundary_rate")
         policy = self.dtype_policy
         self._own_controller = controller is not None
         self.memory = parts.memory_of(memory, options["memory"])
         cell = self.memory.cell(units)  # so that what cannot work is named here and not at the first batch
         self.bottom = parts.bottom_of(controller, units, segment_length, boundaries, policy)
-        self.dropout = tf.keras.layers.Dropout(dropout, seed=seed, dtype=policy)
-        self.readout = tf.keras.layers.Dense(units, name="readout", dtype=policy)
+        self.dropout = keras.layers.Dropout(dropout, seed=seed, dtype=policy)
+        self.readout = keras.layers.Dense(units, name="readout", dtype=policy)
         self.recall = parts.recall_of(recall, options["recall"], self.memory.slot_width, policy)
         self.access = parts.access_of(access, options["access"], seed, policy)
         if self.recall is not None:
             cell.check_recall(self.recall)
         self._features_on_cores = Sharded(self._features) if jit_compile else self._features
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         batch, steps, features = input_shape
         self.input_width = features
         units, sizes, policy = self.units, self.memory, self.dtype_policy
@@ -122,42 +138,75 @@ class SANTM(OldNames, tf.keras.layers.Layer):
                 raise ArgumentError(
                     f"SANTM: stateful=True needs a fixed batch size and windows of whole mask periods "
                     f"(mask_period={self.access.period}); the input's shape is {tuple(input_shape)}")
-            self._kept = [self.add_weight(f"state_{i}", v.shape, v.dtype, "zeros", trainable=False)
-                          for i, v in enumerate(self.get_initial_state(batch))]
-            self._starts = self.add_weight("starts", [], tf.bool, trainable=False, initializer="ones")
+            first = tf.nest.map_structure(at_least_float32, self.get_initial_state(batch))
+            for i, v in enumerate(first):
+                self.keep(f"state_{i}", tf.zeros_like(v))
+            self.keep("starts", True)
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: features})
         super().build(input_shape)
 
     @property
-    def levels(self):
+    def levels(self) -> Levels:
         """The built parts, wired: `santm_tf.levels.Levels`."""
         return Levels(self.bottom, self.middle, self.access, self.top, self.recall)
 
-    def memory_needed(self, steps):
+    def memory_needed(self, steps: int) -> int:
         """Bytes that training on one sequence of so many steps keeps of the external memory, a formula."""
         return self.top.bytes_kept(-(-steps // self.access.period) * self.access.plan_size)
 
     @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking takes seconds
-    def call(self, inputs, mask=None, training=None, initial_state=None):
+    def call(self, inputs: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None,
+             initial_state: States | None = None) -> tf.Tensor | list[tf.Tensor]:
+        inputs, mask = tf.cast(inputs, self.compute_dtype), self._mask_of(inputs, mask)
+        if self.go_backwards:
+            inputs, mask = tf.reverse(inputs, [1]), mask if mask is None else tf.reverse(mask, [1])
         state = initial_state
+        if state is not None and len(state) != len(self._state_shapes(None)):
+            raise ArgumentError(f"SANTM: initial_state has {len(state)} tensors; the layer's state has "
+                                f"{len(self._state_shapes(None))}, see return_state")
         if self.stateful and state is None:
-            first = self.get_initial_state(inputs.shape[0])
-            state = [tf.where(self._starts, v, tf.cast(kept, v.dtype))
-                     for v, kept in zip(first, self._kept, strict=True)]
+            state = self._handed_on(steps_of(inputs, axis=0))
         features, boundaries, state = self.features(inputs, mask, state, bool(training))
         if self.stateful:
-            for kept, v in zip(self._kept, state, strict=True):
+            for kept, v in zip(self.states, state, strict=True):
                 kept.assign(tf.cast(v, kept.dtype))
-            self._starts.assign(False)
-        self.add_loss(self.access.penalty())
-        self.add_metric(self.access.rate, name="access_rate")
-        self.add_metric(boundaries, name="boundary_rate")  # whose mean Keras takes over all rows
+            self.starts.assign(False)
+        self._add_loss(self.access.penalty())
+        self.report(access_rate=self.access.rate, boundary_rate=boundaries)  # its mean is over all rows
         if self.boundary_penalty and self.boundaries == "learned":
             wanted = 1.0 / self.bottom.segment_length
-            self.add_loss(self.boundary_penalty * (mean(boundaries, of_none=wanted) - wanted) ** 2)
+            self._add_loss(self.boundary_penalty * (mean(boundaries, of_none=wanted) - wanted) ** 2)
         outputs = self.readout(self.dropout(features, training=training))
-        return [outputs, *state] if self.return_state else outputs
+        return several(outputs, *state) if self.return_state else outputs
 
-    def features(self, inputs, mask=None, state=None, training=False):
+    def _add_loss(self, loss):
+        self.add_loss(tf.cast(loss, keras.backend.floatx()))  # which a model's loss is in
+
+    def _mask_of(self, inputs, mask):
+        """The mask as bool `[B, T]`, or None."""
+        mask = mask_of(inputs, mask)
+        if mask is not None and mask.shape.rank != 2:
+            raise ArgumentError(f"SANTM: the mask's shape is {tuple(mask.shape)}; it must be [B, T]")
+        return mask
+
+    @property
+    def states(self) -> list[tf.Variable] | None:
+        """What a stateful layer keeps from batch to batch, in float32 at least."""
+        return [getattr(self, f"state_{i}") for i, _ in enumerate(self._state_shapes(None))]
+
+    def _handed_on(self, batch):
+        """The state in which the last batch ended, or the first one."""
+        rows = self.states[0].shape[0]
+        message = f"SANTM: a batch of {{}}, where stateful=True keeps the state of {rows} sequences"
+        if isinstance(batch, int) and batch != rows:
+            raise ArgumentError(message.format(batch))
+        same = tf.debugging.assert_equal(batch, rows, message.format("another size"))
+        with tf.control_dependencies([] if same is None else [same]):
+            return [tf.where(self.starts, v, tf.cast(kept, v.dtype))
+                    for v, kept in zip(self.get_initial_state(rows), self.states, strict=True)]
+
+    def features(self, inputs: tf.Tensor, mask: tf.Tensor | None = None, state: States | None = None,
+                 training: bool = False) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """`[h ; h^m ; o]`, of which `call` makes the output; each sequence's boundary rate; the state."""
         steps = steps_of(inputs)
         return self._features_on_cores((inputs, mask, state), self.access.plan(steps, training), training)
@@ -173,24 +222,44 @@ class SANTM(OldNames, tf.keras.layers.Layer):
         kept = self.return_state or self.stateful
         return features, boundaries / tf.maximum(lengths, 1), tf.nest.flatten(did.state) if kept else []
 
-    def get_initial_state(self, batch_size):
+    def get_initial_state(self, batch_size: int | tf.Tensor) -> list[tf.Tensor]:
         """The state before the first step: the tensors of `santm_tf.levels.State` in order."""
         return tf.nest.flatten(self.levels.first(batch_size, self.compute_dtype))
 
-    def reset_states(self):
-        """Has the next batch start new sequences (stateful layers)."""
-        self._starts.assign(True)
+    def reset_states(self) -> None:
+        """Has the next batch start new sequences.
 
-    def compute_mask(self, inputs, mask=None):
-        return mask if self.return_sequences else None
+        Raises:
+          AttributeError: the layer is not stateful.
+        """
+        if not self.stateful:
+            raise AttributeError("SANTM: reset_states() needs stateful=True")
+        if self.built:
+            self.starts.assign(True)
 
-    def compute_output_shape(self, input_shape):
-        batch, steps = tf.TensorShape(input_shape)[:2]
-        return tf.TensorShape([batch, steps, self.units] if self.return_sequences else [batch, self.units])
+    reset_state = reset_states  # Keras 3's name
 
-    def get_config(self):
+    def compute_mask(self, inputs: tf.Tensor,
+                     mask: tf.Tensor | None = None) -> tf.Tensor | list[tf.Tensor | None] | None:
+        kept = tf.nest.flatten(mask)[0] if self.return_sequences else None
+        return [kept] + [None] * len(self._state_shapes(None)) if self.return_state else kept
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape | list[Shape]:
+        batch, steps = input_shape[:2]
+        output = shape_of(batch, steps, self.units) if self.return_sequences else shape_of(batch, self.units)
+        return several(output, *self._state_shapes(batch)) if self.return_state else output
+
+    def _state_shapes(self, batch):
+        levels = self.bottom, self.middle, self.top
+        return [shape_of(batch, *tf.TensorShape(size)) for level in levels
+                for size in tf.nest.flatten(level.state_size)]
+
+    def load_own_variables(self, store: Config) -> None:
+        """Nothing, as all weights are the parts'. Earlier versions saved a stateful layer's state here."""
+
+    def get_config(self) -> Config:
         names = ("units", "boundaries", "segment_length", "boundary_penalty", "memory_horizon",
-                 "return_sequences", "return_state", "stateful", "jit_compile", "seed")
+                 "return_sequences", "return_state", "go_backwards", "stateful", "jit_compile", "seed")
         return {**super().get_config(), **{name: getattr(self, name) for name in names},
                 "memory": parts.configuration(self.memory), "access": parts.configuration(self.access),
                 "recall": "read" if self.recall is None else parts.configuration(self.recall),

@@ -1,11 +1,15 @@
 """One differentiable time loop for every recurrent model."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from santm_tf.loop import add, at_first, backward, carried, differentiable, forward, smooth, vjp
+from santm_tf.types import Nest
 
 
-def scan(step, inputs, state, *, constants=(), mask=None, steps=None):
+def scan(step: Callable[..., tuple[Nest, Nest]], inputs: Nest, state: Nest, *, constants: Nest = (),
+         mask: tf.Tensor | None = None, steps: int | tf.Tensor | None = None) -> tuple[Nest, Nest]:
     """Runs `outputs_t, state_t = step(inputs_t, state_{t-1})` over time.
 
     The forward loop keeps the state that enters each step and nothing else. The backward loop walks back

@@ -27,12 +27,19 @@ import textwrap
 import time
 from typing import Annotated
 
-import fastapi
-import numpy as np
-import pydantic
-import uvicorn
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+try:
+    import fastapi
+    import numpy as np
+    import pydantic
+    import uvicorn
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import JSONResponse
+except ModuleNotFoundError as error:
+    if __name__ != "__main__":
+        raise
+    print(f"error: {error.name} is not installed: pip install tensorflow fastapi uvicorn, or "
+          "santm-tf[serving]", file=sys.stderr)
+    sys.exit(2)
 
 FORMAT = 1  # of santm.json
 

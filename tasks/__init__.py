@@ -4,36 +4,40 @@ A task is one file, and its name here. To import this package imports no TensorF
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
-from tasks.errors import TaskError
-from tasks.options import read
+from santm_tf.tasks.errors import TaskError
+from santm_tf.tasks.options import Option, read
+
+if TYPE_CHECKING:
+    from santm_tf.tasks.task import Task
 
 __all__ = ["NAMES", "TASKS", "TaskError", "load", "options"]
 
 # By name the function that loads it. In --help an option without a text has the first one of its name.
 TASKS = {
-    "copy": "tasks.copy:load",
-    "repeat_copy": "tasks.repeat_copy:load",
-    "associative_recall": "tasks.associative_recall:load",
-    "priority_sort": "tasks.priority_sort:load",
-    "copy_memory": "tasks.copy_memory:load",
-    "adding": "tasks.adding:load",
-    "change_points": "tasks.change_points:load",
-    "frequency": "tasks.frequency:load",
-    "digits": "tasks.digits:load",
-    "mnist": "tasks.images:mnist",
-    "pmnist": "tasks.images:pmnist",
-    "fashion_mnist": "tasks.images:fashion_mnist",
-    "cifar10": "tasks.images:cifar10",
-    "text": "tasks.text:load",
-    "speaker": "tasks.speaker:load",
-    "words": "tasks.language:load_words",
-    "chars": "tasks.language:load_chars",
+    "copy": "santm_tf.tasks.copy:load",
+    "repeat_copy": "santm_tf.tasks.repeat_copy:load",
+    "associative_recall": "santm_tf.tasks.associative_recall:load",
+    "priority_sort": "santm_tf.tasks.priority_sort:load",
+    "copy_memory": "santm_tf.tasks.copy_memory:load",
+    "adding": "santm_tf.tasks.adding:load",
+    "change_points": "santm_tf.tasks.change_points:load",
+    "frequency": "santm_tf.tasks.frequency:load",
+    "digits": "santm_tf.tasks.digits:load",
+    "mnist": "santm_tf.tasks.images:mnist",
+    "pmnist": "santm_tf.tasks.images:pmnist",
+    "fashion_mnist": "santm_tf.tasks.images:fashion_mnist",
+    "cifar10": "santm_tf.tasks.images:cifar10",
+    "text": "santm_tf.tasks.text:load",
+    "speaker": "santm_tf.tasks.speaker:load",
+    "words": "santm_tf.tasks.language:load_words",
+    "chars": "santm_tf.tasks.language:load_chars",
 }
 NAMES = tuple(TASKS)
 
 
-def options(name):
+def options(name: str) -> dict[str, Option]:
     """The options of a task, `{name: Option}`, from its loader's source; `data_dir` where it reads data.
 
     >>> [option.default for option in options("adding").values()]
@@ -42,7 +46,7 @@ def options(name):
     return read(TASKS[name])
 
 
-def load(name, *, batch_size, seed, **given):
+def load(name: str, *, batch_size: int, seed: int, **given: Any) -> "Task":
     """Loads a task.
 
     Args:
@@ -63,7 +67,7 @@ def load(name, *, batch_size, seed, **given):
     >>> load("digits", batch_size=32, seed=0, max_length=5)
     Traceback (most recent call last):
         ...
-    tasks.errors.TaskError: --max_length: --task=digits does not take it (it has only --augment)
+    santm_tf.tasks.errors.TaskError: --max_length: --task=digits does not take it (it has only --augment)
     """
     if name not in TASKS:
         raise TaskError(f"--task={name}: no such task, use one of {', '.join(NAMES)}")

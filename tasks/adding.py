@@ -7,8 +7,8 @@ from typing import Annotated
 
 import tensorflow as tf
 
-from tasks import generated
-from tasks.task import regression
+from santm_tf.tasks import generated
+from santm_tf.tasks.task import regression
 
 
 def sequences(count, length, key):

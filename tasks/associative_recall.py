@@ -5,9 +5,9 @@ from typing import Annotated
 
 import tensorflow as tf
 
-from tasks import generated
-from tasks.generated import PADDING, pick, random_bits
-from tasks.task import Scale
+from santm_tf.tasks import generated
+from santm_tf.tasks.generated import PADDING, pick, random_bits
+from santm_tf.tasks.task import Scale
 
 
 def sequences(items, max_items, bits, key, item_vectors=3):

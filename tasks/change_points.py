@@ -5,8 +5,8 @@ Who knows where a level changes can add the stretches up; the average over time 
 
 import tensorflow as tf
 
-from tasks import generated
-from tasks.task import regression
+from santm_tf.tasks import generated
+from santm_tf.tasks.task import regression
 
 FEATURES, NOISE = 4, 0.15
 SHORTEST, HAZARD = 3, 1 / 8  # steps that a level lasts at least; after those it ends with this probability

@@ -7,8 +7,9 @@ import math
 
 import tensorflow as tf
 
-from tasks import generated
-from tasks.task import Task
+from santm_tf.keras import keras
+from santm_tf.tasks import generated
+from santm_tf.tasks.task import Task
 
 SYMBOLS = 8
 RECALL = 10  # symbols to keep
@@ -56,13 +57,12 @@ def longest_delay(delay, epoch, epochs):
     return -(-delay // 2 ** (5 - doublings))
 
 
-@tf.keras.utils.register_keras_serializable("tasks")
-class RecallAccuracy(tf.keras.metrics.SparseCategoricalAccuracy):
+@keras.saving.register_keras_serializable("tasks")
+class RecallAccuracy(keras.metrics.SparseCategoricalAccuracy):
     """The share of the last ten steps, those of the recall, that are right.
 
     >>> metric = RecallAccuracy()
-    >>> metric.update_state(tf.zeros([1, 50], tf.int32), tf.one_hot([50 * [1]], 9))
-    <...>
+    >>> _ = metric.update_state(tf.zeros([1, 50], tf.int32), tf.one_hot([50 * [1]], 9))
     >>> float(metric.result())
     0.0
     """
@@ -104,10 +104,10 @@ def load(batch_size, seed, delay: int = 200, steps_per_epoch: int = 200, curricu
         return sequences(count, longest, key, drawn)
 
     steps = delay + 2 * RECALL
-    metric = tf.keras.metrics.SparseCategoricalCrossentropy("cross_entropy", from_logits=True)
+    metric = keras.metrics.SparseCategoricalCrossentropy("cross_entropy", from_logits=True)
     return Task(name="copy_memory", **generated.splits(draw, draw, batch_size, seed, steps_per_epoch),
                 features=SYMBOLS + 2, length=None if curriculum else steps,
                 outputs=SYMBOLS + 1, return_sequences=True,
-                loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                 metrics=[RecallAccuracy(), metric], monitor="val_cross_entropy",
                 chance={"accuracy": 1 / SYMBOLS, "cross_entropy": RECALL * math.log(SYMBOLS) / steps})

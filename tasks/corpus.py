@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks import vocabulary
-from tasks.task import TaskError
+from santm_tf.tasks import vocabulary
+from santm_tf.tasks.task import TaskError
 
 SPLITS = ("train", "valid", "test")
 PIECE = 1 << 20  # bytes read at a time

@@ -4,11 +4,14 @@ import math
 
 import numpy as np
 import tensorflow as tf
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
-from tasks import stored
-from tasks.task import Task, classification
+from santm_tf.errors import extra
+from santm_tf.tasks import stored
+from santm_tf.tasks.task import Task, classification
+
+with extra("tasks"):
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
 
 
 def splits():

@@ -4,8 +4,8 @@ import math
 
 import tensorflow as tf
 
-from tasks import generated
-from tasks.task import TaskError, classification
+from santm_tf.tasks import generated
+from santm_tf.tasks.task import TaskError, classification
 
 DURATION = 100.0  # ms
 SHORTEST, LONGEST = 1.0, 100.0  # periods in ms

@@ -4,7 +4,8 @@ import dataclasses
 
 import tensorflow as tf
 
-from tasks.task import Task, TaskError, by_epoch
+from santm_tf.keras import keras
+from santm_tf.tasks.task import Task, TaskError, by_epoch
 
 PADDING = -1.0
 SEQUENCES = 320  # in the validation and in the test split
@@ -170,13 +171,13 @@ def bit_task(name, make, ranges, tested, batch_size, seed, steps_per_epoch, *, f
     draw, draw_test = of_lengths(make, *ranges), of_lengths(make, *(Lengths(n, n) for n in tested))
     return Task(name=name, **splits(draw, draw_test, batch_size, seed, steps_per_epoch, **options),
                 features=features, outputs=bits, return_sequences=True, padding=PADDING, scales=scales,
-                loss=tf.keras.losses.BinaryCrossentropy(from_logits=True),
-                weighted_metrics=[tf.keras.metrics.BinaryAccuracy("accuracy", threshold=0.0), WrongBits()],
+                loss=keras.losses.BinaryCrossentropy(from_logits=True),
+                weighted_metrics=[keras.metrics.BinaryAccuracy("accuracy", threshold=0.0), WrongBits()],
                 monitor="val_wrong_bits", chance={"accuracy": 0.5, "wrong_bits": bits * asked / 2})
 
 
-@tf.keras.utils.register_keras_serializable("tasks")
-class WrongBits(tf.keras.metrics.Metric):
+@keras.saving.register_keras_serializable("tasks")
+class WrongBits(keras.metrics.Metric):
     """How many bits are wrong at the steps of weight 1, mean over sequences.
 
     A bit is read as 1 where its logit is above 0. `update_state` takes y `[B, T, bits]`, logits of
@@ -189,9 +190,9 @@ class WrongBits(tf.keras.metrics.Metric):
     """
 
     def __init__(self, name="wrong_bits", **kwargs):
-        super().__init__(name, **kwargs)
-        self.wrong = self.add_weight("wrong", initializer="zeros")
-        self.sequences = self.add_weight("sequences", initializer="zeros")
+        super().__init__(name=name, **kwargs)
+        self.wrong = self.add_weight(name="wrong", shape=(), initializer="zeros")
+        self.sequences = self.add_weight(name="sequences", shape=(), initializer="zeros")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)

@@ -10,10 +10,14 @@ import socket
 
 import numpy as np
 import tensorflow as tf
-from sklearn.model_selection import train_test_split
 
-from tasks import stored
-from tasks.task import Task, TaskError, classification
+from santm_tf.errors import extra
+from santm_tf.keras import keras
+from santm_tf.tasks import stored
+from santm_tf.tasks.task import Task, TaskError, classification
+
+with extra("tasks"):
+    from sklearn.model_selection import train_test_split
 
 VALIDATION = 5000
 CLASSES = 10
@@ -45,7 +49,7 @@ def arrays(dataset, data_dir=None):
     Args:
       dataset: "mnist", "fashion_mnist" or "cifar10".
       data_dir: folder with `DATASET.npz`, or that file, with arrays x_train, y_train, x_test, y_test.
-        None: `tf.keras.datasets`, which downloads it once.
+        None: `keras.datasets`, which downloads it once.
 
     Returns:
       Train and test, each x uint8 `[n, height, width, channels]` and y int32 `[n]`.
@@ -76,13 +80,13 @@ def _downloaded(dataset):
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)
     try:
-        train, test = getattr(tf.keras.datasets, dataset).load_data()
+        train, test = getattr(keras.datasets, dataset).load_data()
     except Exception as error:  # Keras raises a bare Exception where a download fails
         reason = " ".join(str(error).split())
         raise TaskError(f"{dataset}: cannot download it ({reason}); {_advice(dataset)}") from error
     finally:
         socket.setdefaulttimeout(patience)
-    return f"tf.keras.datasets.{dataset}", dict(zip(KEYS, (*train, *test), strict=True))
+    return f"keras.datasets.{dataset}", dict(zip(KEYS, (*train, *test), strict=True))
 
 
 def _from_file(dataset, data_dir):
@@ -104,7 +108,7 @@ def _from_file(dataset, data_dir):
 def _advice(dataset):
     if dataset == "mnist":
         return f"get {SOURCES[dataset]} and give its folder as --data_dir"
-    return (f"save the arrays {', '.join(KEYS)} of tf.keras.datasets.{dataset} (from {SOURCES[dataset]}) "
+    return (f"save the arrays {', '.join(KEYS)} of keras.datasets.{dataset} (from {SOURCES[dataset]}) "
             f"as {dataset}.npz and give its folder as --data_dir")
 
 

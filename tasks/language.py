@@ -7,17 +7,18 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tasks import vocabulary
-from tasks.corpus import SPLITS, UNK, Stream, numbered_words, parts, pieces, split_words, words
-from tasks.task import Task, TaskError, by_epoch
+from santm_tf.keras import keras
+from santm_tf.tasks import vocabulary
+from santm_tf.tasks.corpus import SPLITS, UNK, Stream, numbered_words, parts, pieces, split_words, words
+from santm_tf.tasks.task import Task, TaskError, by_epoch
 
 
-@tf.keras.utils.register_keras_serializable("tasks")
-class Perplexity(tf.keras.metrics.SparseCategoricalCrossentropy):
+@keras.saving.register_keras_serializable("tasks")
+class Perplexity(keras.metrics.SparseCategoricalCrossentropy):
     """`exp(mean of -log p(token))` over steps, weighted, from logits.
 
     >>> metric = Perplexity()
-    >>> _ = metric.update_state([[3, 1]], tf.zeros([1, 2, 50]), [[1.0, 0.0]])
+    >>> _ = metric.update_state(tf.constant([[3, 1]]), tf.zeros([1, 2, 50]), [[1.0, 0.0]])
     >>> print(f"{float(metric.result()):.3f}")
     50.000
     """
@@ -29,12 +30,12 @@ class Perplexity(tf.keras.metrics.SparseCategoricalCrossentropy):
         return tf.exp(super().result())
 
 
-@tf.keras.utils.register_keras_serializable("tasks")
-class BitsPerCharacter(tf.keras.metrics.SparseCategoricalCrossentropy):
+@keras.saving.register_keras_serializable("tasks")
+class BitsPerCharacter(keras.metrics.SparseCategoricalCrossentropy):
     """`mean of -log2 p(character)` over steps, weighted, from logits.
 
     >>> metric = BitsPerCharacter()
-    >>> _ = metric.update_state([[3, 1]], tf.zeros([1, 2, 64]))
+    >>> _ = metric.update_state(tf.constant([[3, 1]]), tf.zeros([1, 2, 64]))
     >>> print(f"{float(metric.result()):.3f}")
     6.000
     """
@@ -133,7 +134,7 @@ def _task(name, streams, counts, batch_size, seed, window, metric, score, lexico
     chance = {metric.name: float(score(-(tested * np.log(share)).sum() / tested.sum()))}
     return Task(name=name, **_windows(name, streams, batch_size, seed, window), length=window, stateful=True,
                 vocabulary=width, lexicon=lexicon, outputs=width, return_sequences=True, chance=chance,
-                loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                 weighted_metrics=[metric], monitor=f"val_{metric.name}")
 
 

@@ -93,7 +93,7 @@ def read(where):
     Args:
       where: `module:name`.
 
-    >>> read("tasks.adding:load")["length"].default
+    >>> read("santm_tf.tasks.adding:load")["length"].default
     50
     """
     module, name = where.split(":")

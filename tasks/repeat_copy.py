@@ -5,9 +5,9 @@ import math
 
 import tensorflow as tf
 
-from tasks import generated
-from tasks.generated import PADDING, Lengths, pick, random_bits
-from tasks.task import Scale
+from santm_tf.tasks import generated
+from santm_tf.tasks.generated import PADDING, Lengths, pick, random_bits
+from santm_tf.tasks.task import Scale
 
 
 def sequences(lengths, repeats, max_length, max_repeats, bits, key, known_repeats=None):

@@ -8,9 +8,9 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from tasks import stored
-from tasks.archive import TEST, TRAIN, VALIDATION, Archive, digest, report, split
-from tasks.task import Task, TaskError, by_epoch, classification
+from santm_tf.tasks import stored
+from santm_tf.tasks.archive import TEST, TRAIN, VALIDATION, Archive, digest, report, split
+from santm_tf.tasks.task import Task, TaskError, by_epoch, classification
 
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 MELS, WINDOW, HOP = 40, 0.025, 0.010  # seconds

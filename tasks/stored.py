@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from tasks.errors import TaskError
-from tasks.task import by_epoch
+from santm_tf.tasks.errors import TaskError
+from santm_tf.tasks.task import by_epoch
 
 
 def splits(name, show, train, validation, test, *, seed, batch_size, noun="sequences"):

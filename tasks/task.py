@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from santm_tf import compat  # noqa: F401  (makes tf.keras Keras 2)
-from tasks.errors import TaskError  # noqa: F401
+from santm_tf.keras import keras
+from santm_tf.tasks.errors import TaskError  # noqa: F401
 
 
 class Scale(NamedTuple):
@@ -40,7 +40,7 @@ class Task:
       features: width of one input step, d; None for tokens.
       length: T where every sequence has the same length, else None.
       return_sequences: an output at each step, or one at the last valid step.
-      padding: value that fills x at padded steps, for `tf.keras.layers.Masking`; None for no padding.
+      padding: value that fills x at padded steps, for `keras.layers.Masking`; None for no padding.
       vocabulary: how many tokens there are, where x is int32 `[B, T]`, token 0 being padding; else None.
       stateful: row i of a batch goes on where row i of the batch before it ended.
       classes: the classes' names in their order, or None.
@@ -56,7 +56,7 @@ class Task:
     epoch: tf.Variable
     steps_per_epoch: int
     outputs: int
-    loss: tf.keras.losses.Loss
+    loss: keras.losses.Loss
     chance: dict[str, float]
     monitor: str
     monitor_mode: str = "min"
@@ -85,8 +85,8 @@ def classification(classes, chance, monitor="val_loss"):
     >>> classification(10, chance=0.1)["chance"]
     {'accuracy': 0.1}
     """
-    return {"outputs": classes, "loss": tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            "metrics": [tf.keras.metrics.SparseCategoricalAccuracy("accuracy")], "monitor": monitor,
+    return {"outputs": classes, "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            "metrics": [keras.metrics.SparseCategoricalAccuracy("accuracy")], "monitor": monitor,
             "monitor_mode": "min" if monitor == "val_loss" else "max", "chance": {"accuracy": chance}}
 
 
@@ -101,8 +101,8 @@ def regression(chance):
     >>> regression(chance=0.5)["chance"]
     {'mse': 0.5}
     """
-    return {"outputs": 1, "loss": tf.keras.losses.MeanSquaredError(), "monitor": "val_mse",
-            "metrics": [tf.keras.metrics.MeanSquaredError("mse")], "chance": {"mse": chance}}
+    return {"outputs": 1, "loss": keras.losses.MeanSquaredError(), "monitor": "val_mse",
+            "metrics": [keras.metrics.MeanSquaredError("mse")], "chance": {"mse": chance}}
 
 
 def by_epoch(make, steps, validation, test):

@@ -11,9 +11,10 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tasks import stored, vocabulary
-from tasks.archive import TEST, TRAIN, Archive, digest, report, split
-from tasks.task import Task, TaskError, classification
+from santm_tf.keras import keras
+from santm_tf.tasks import stored, vocabulary
+from santm_tf.tasks.archive import TEST, TRAIN, Archive, digest, report, split
+from santm_tf.tasks.task import Task, TaskError, classification
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/imdb.npz"
 SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
@@ -191,7 +192,7 @@ def _downloaded():
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)
     try:
-        return tf.keras.utils.get_file("imdb.npz", URL, file_hash=SHA256)
+        return keras.utils.get_file("imdb.npz", URL, file_hash=SHA256)
     except Exception as error:  # Keras raises a bare Exception
         raise TaskError(f"--task=text: imdb.npz could not be downloaded; get it from {URL} and give its "
                         "folder as --data_dir, or other documents") from error

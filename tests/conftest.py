@@ -1,13 +1,14 @@
-"""Keras 2 before any test file imports TensorFlow (spektral looks for it at `tensorflow.keras`)."""
+"""What all tests share. Keras is TensorFlow's: Keras 3, or Keras 2 under TF_USE_LEGACY_KERAS=1."""
 
-import gc  # noqa: I001  (santm_tf first: it chooses Keras 2)
+import gc
+import os
 
 import pytest
 
-import santm_tf  # noqa: F401
-import tensorflow as tf
+from santm_tf.keras import keras
+from santm_tf.training.board import Board
 
-from training.board import Board
+os.environ.setdefault("TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory=")  # the user's own stays as it is
 
 
 def pytest_collection_finish():
@@ -19,7 +20,7 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True)
 def seed():
     """The same initial weights in every run, whatever ran before."""
-    tf.keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(0)
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 """A run as train.py leaves it, but for the training."""
 
-from training import flags
-from training.checkpoints import best_weights
-from training.models import compiled
-from training.resolve import resolve
-from training.run import load_task
-from training.workdir import Workdir
+from santm_tf.training import flags
+from santm_tf.training.checkpoints import best_weights
+from santm_tf.training.models import compiled
+from santm_tf.training.resolve import resolve
+from santm_tf.training.run import load_task
+from santm_tf.training.workdir import Workdir
 
 TINY = ["--units=4", "--nojit_compile", "--batch_size=320"]
 SMALL = ["--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2", "--access_rate=0.25",

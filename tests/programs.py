@@ -4,12 +4,10 @@ import json
 
 import pytest
 
-from training import flags
-
 
 def run(program, *argv):
-    """Runs a program's main as its script does."""
-    flags.program(program.main, ["program", *argv])
+    """Runs a program, one of `training.commands`, as its script does."""
+    program(["program", *argv])
 
 
 def code_of(program, *argv):

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from santm_tf import AccessMask, HardConcreteMask, L0Projection
 from santm_tf.access import LEAST, AtMost, accessed, accessed_at_equal_gaps
+from santm_tf.keras import keras
 
 few = hypothesis.settings(max_examples=40, deadline=None)
 scores = hypothesis.extra.numpy.arrays(
@@ -218,7 +219,7 @@ def test_the_first_rate(period, rate):
     (lambda: L0Projection(0.5, 3, warmup=3), "L0Projection: warmup=3"),
     (lambda: L0Projection(0.5, 3, initial_rate=0.4), "L0Projection: initial_rate=0.4"),
     (lambda: L0Projection(0.5, 3, schedule="square"), "L0Projection: schedule='square'"),
-    (lambda: L0Projection(0.5, 3).set_model(tf.keras.Sequential()), "no AccessMask")])
+    (lambda: L0Projection(0.5, 3).set_model(keras.Sequential()), "no AccessMask")])
 def test_a_bad_value_is_named_in_one_line(make, message):
     with pytest.raises(ValueError, match=message) as error:
         make()
@@ -254,7 +255,7 @@ def test_every_schedule_falls_from_its_start_to_its_target(rate, data, schedule)
     assert budgets == sorted(budgets, reverse=True)
 
 
-class Watch(tf.keras.callbacks.Callback):
+class Watch(keras.callbacks.Callback):
     """Notes the budget, the steps accessed and the plan's size after every batch."""
 
     def __init__(self, layer):
@@ -266,7 +267,7 @@ class Watch(tf.keras.callbacks.Callback):
                           self.layer.plan_size))
 
 
-class CountTraces(tf.keras.layers.Layer):
+class CountTraces(keras.layers.Layer):
     traces = 0
 
     def call(self, inputs, training=None):
@@ -278,10 +279,10 @@ class CountTraces(tf.keras.layers.Layer):
 def fitted():
     """Six epochs at a rate so high that scores cross zero in both directions."""
     layer, traces = AccessMask(32, seed=0), CountTraces()
-    model = tf.keras.Sequential([
-        tf.keras.Input([32, 2]), layer, traces, tf.keras.layers.Flatten(),
-        tf.keras.layers.Dense(1)])
-    model.compile(tf.keras.optimizers.Adam(0.3, global_clipnorm=5.0), "mse")
+    model = keras.Sequential([
+        keras.Input([32, 2]), layer, traces, keras.layers.Flatten(),
+        keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.3, global_clipnorm=5.0), "mse")
     x = np.random.default_rng(0).normal(size=[40, 32, 2]).astype(np.float32)
     watch, projection = Watch(layer), L0Projection(0.25, epochs=5)
     model.optimizer.build(model.trainable_variables)  # else the first step is traced twice
@@ -319,11 +320,14 @@ def test_the_step_is_traced_once_per_plan_size(fitted):
 
 @pytest.mark.parametrize("make", [AccessMask, HardConcreteMask])
 def test_a_mask_driven_empty_keeps_its_best_step_and_says_so(make, caplog):
-    layer = make(8, seed=0)
-    layer.build([None, 8, 1])
-    layer.add_loss(lambda: tf.reduce_sum(layer.scores))
-    model = tf.keras.Sequential([tf.keras.Input([8, 1]), layer, tf.keras.layers.Flatten()])
-    model.compile(tf.keras.optimizers.Adam(0.3), "mse")
+    class Closing(make):
+        def call(self, inputs, mask=None, training=None):
+            self.add_loss(tf.reduce_sum(self.scores))
+            return super().call(inputs, mask, training)
+
+    layer = Closing(8, seed=0)
+    model = keras.Sequential([keras.Input([8, 1]), layer, keras.layers.Flatten()])
+    model.compile(keras.optimizers.Adam(0.3), "mse")
     x = np.ones([64, 8, 1], np.float32)
     model.fit(x, x[..., 0], epochs=4, batch_size=8, verbose=0, callbacks=[L0Projection(1.0, 2)])
     assert float(layer.rate) == 1 / 8
@@ -338,26 +342,26 @@ def test_a_plan_that_grows_is_what_validation_visits():
             self.plan_size = 8 if self.grown else 2
             self.grown = True
 
-    class Visited(tf.keras.layers.Layer):
+    class Visited(keras.layers.Layer):
         def __init__(self):
             super().__init__()
-            self.access = Growing(8)
+            self.access = Growing(8, access_rate=0.25)
             self.access.build()
             self.access.grown = False
 
         def call(self, inputs, training=None):
             return inputs + 0.0 * self.access.scores[0] + float(self.access.plan(8, training)[0].shape[0])
 
-    model = tf.keras.Sequential([tf.keras.Input([1]), Visited()])
+    model = keras.Sequential([keras.Input([1]), Visited()])
     model.compile("sgd", "mse")
     x = np.zeros([4, 1], np.float32)
     losses = model.fit(x, x, validation_data=(x, x), epochs=3, verbose=0,
-                       callbacks=[L0Projection(0.5, epochs=9)]).history
+                       callbacks=[L0Projection(0.25, epochs=9, initial_rate=0.25)]).history
     assert losses["val_loss"] == [2.0**2, 8.0**2, 8.0**2] == losses["loss"]
 
 
 def test_a_function_traced_before_does_not_keep_a_plan_that_is_too_short():
-    class Visited(tf.keras.layers.Layer):
+    class Visited(keras.layers.Layer):
         def __init__(self):
             super().__init__()
             self.access = AccessMask(8, access_rate=0.25)
@@ -368,7 +372,7 @@ def test_a_function_traced_before_does_not_keep_a_plan_that_is_too_short():
             return inputs + 0.0 * self.access.scores[0] + tf.cast(tf.size(t[inside]), tf.float32)
 
     layer = Visited()
-    model = tf.keras.Sequential([tf.keras.Input([1]), layer])
+    model = keras.Sequential([keras.Input([1]), layer])
     model.compile("sgd", "mse")
     x = np.zeros([4, 1], np.float32)
     assert model.evaluate(x, x, verbose=0) == 2.0**2 and np.all(model.predict(x, verbose=0) == 2)

@@ -8,7 +8,8 @@ import reference
 import tensorflow as tf
 
 from santm_tf import ChebAttention
-from tests.helpers import random
+from santm_tf.keras import keras
+from tests.helpers import keras_2_alone, random
 
 FORMS = ["dense", "banded", "sparse"]
 few = hypothesis.settings(max_examples=25, deadline=None)
@@ -37,6 +38,7 @@ def test_it_matches_numpy(heads, order, locality, slots, seed, form):
         np.testing.assert_allclose(ours, reference.attention_matrices(layer, m)[0], atol=1e-12)
 
 
+@keras_2_alone
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 def test_its_filter_is_spektrals_chebconv_on_its_own_laplacian(form, order):
@@ -205,7 +207,7 @@ def test_half_the_ring_is_global_attention(slots):
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e3])
 def test_half_precision_is_finite(form, policy, scale):
-    layer = built(form=form, dtype=tf.keras.mixed_precision.Policy(policy))
+    layer = built(form=form, dtype=keras.mixed_precision.Policy(policy))
     memory = tf.constant(scale * random(2, 12, 6), layer.compute_dtype)
     with tf.GradientTape() as tape:
         y = layer(memory)

@@ -1,7 +1,6 @@
 """What a run writes for TensorBoard, read back as TensorBoard reads it."""
 
 import glob
-import importlib.util
 import os
 import types
 
@@ -13,11 +12,12 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 import santm_tf
 from santm_tf.analysis.trace import layer_of
-from training import board, events, flags, mask_history, models
-from training.config import Optimiser
-from training.errors import UsageError
-from training.gradient_norm import GradientNorm
-from training.workdir import Workdir
+from santm_tf.keras import keras
+from santm_tf.training import board, events, flags, mask_history, models
+from santm_tf.training.config import Optimiser
+from santm_tf.training.errors import UsageError
+from santm_tf.training.gradient_norm import GradientNorm
+from santm_tf.training.workdir import Workdir
 
 STEPS, BATCH, PERIOD = 3, 4, 6  # of an epoch, of a step, of a sequence
 
@@ -45,19 +45,19 @@ def a_task():
 
 def of_santm(recall="attention"):
     """A small compiled SANTM, with segments of two steps and no more."""
-    model = tf.keras.Sequential([
-        tf.keras.Input([PERIOD, 1]),
+    model = keras.Sequential([
+        keras.Input([PERIOD, 1]),
         santm_tf.SANTM(4, memory_slots=6, slot_width=4, attention_heads=2, locality=1, access_rate=0.5,
                        boundaries="fixed", segment_length=2.0, recall=recall, jit_compile=False),
-        tf.keras.layers.Dense(1, name="out")])
-    model.compile(tf.keras.optimizers.SGD(tf.keras.optimizers.schedules.PolynomialDecay(0.1, 100)), "mse")
+        keras.layers.Dense(1, name="out")])
+    model.compile(keras.optimizers.SGD(keras.optimizers.schedules.PolynomialDecay(0.1, 100)), "mse")
     return model
 
 
 def plain(optimizer="sgd", **options):
     """A linear map of a sequence: fast, and nothing of SANTM's."""
-    model = tf.keras.Sequential([tf.keras.Input([PERIOD, 1]), tf.keras.layers.Flatten(),
-                                 tf.keras.layers.Dense(1, name="out")])
+    model = keras.Sequential([keras.Input([PERIOD, 1]), keras.layers.Flatten(),
+                                 keras.layers.Dense(1, name="out")])
     model.compile(optimizer, "mse", **options)
     return model
 
@@ -75,7 +75,7 @@ def fit(model, path, first=0, last=3, *argv):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The work directory of a small run, its history and its model."""
-    tf.keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(0)
     path, model = tmp_path_factory.mktemp("board") / "first", of_santm()
     return path, fit(model, path), model
 
@@ -130,6 +130,7 @@ def test_the_card_and_the_hyperparameters_are_of_the_run(trained):
     card = text.item().decode()
     assert step == 0 and "santm on digits" in card and "  --batch_size=4" in card
     assert f"| **{models.parameters(model):,}** |" in card and f"TensorFlow {tf.__version__}" in card
+    assert f"Keras {keras.__version__}" in card
     read = EventAccumulator(str(path / "logs")).Reload()
     content = read.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
@@ -228,8 +229,6 @@ def by_hand(model):
 
 @pytest.mark.parametrize("name", list(models.OPTIMIZERS))
 def test_every_optimiser_notes_the_norm_before_clipping(name):
-    if name in models.FROM_ADDONS and not importlib.util.find_spec("tensorflow_addons"):
-        pytest.skip("tensorflow-addons has no wheel for this Python")
     asked = Optimiser(name, learning_rate=1e-9, schedule="constant", weight_decay=0.0, clip_norm=1e-3)
     model = plain(models.optimizer(asked, STEPS, 1))
     norm, wanted = GradientNorm(model.optimizer), by_hand(model)
@@ -241,12 +240,12 @@ def test_every_optimiser_notes_the_norm_before_clipping(name):
 @pytest.mark.parametrize("options, policy", [({"jit_compile": True}, "float32"), ({}, "mixed_float16"),
                                              ({}, "mixed_bfloat16"), ({"run_eagerly": True}, "float32")])
 def test_the_norm_is_noted_however_the_step_is_compiled(options, policy):
-    tf.keras.mixed_precision.set_global_policy(policy)
+    keras.mixed_precision.set_global_policy(policy)
     try:
         # Gradients so small that none overflows when it is scaled: such a step would not be applied.
-        model = plain(tf.keras.optimizers.SGD(1e-9, global_clipnorm=1e-3), loss_weights=0.01, **options)
+        model = plain(keras.optimizers.SGD(1e-9, global_clipnorm=1e-3), loss_weights=0.01, **options)
     finally:
-        tf.keras.mixed_precision.set_global_policy(None)  # floatx
+        keras.mixed_precision.set_global_policy("float32")
     norm, wanted = GradientNorm(model.optimizer), 0.01 * by_hand(model)
     model.fit(data(), verbose=0)
     assert norm.mean_and_reset() == pytest.approx(wanted, rel=1e-4 if policy == "float32" else 2e-2)
@@ -255,8 +254,8 @@ def test_the_norm_is_noted_however_the_step_is_compiled(options, policy):
 def test_the_norm_changes_neither_what_is_learned_nor_what_is_saved(tmp_path):
     saved, learned = [], []
     for noted in (False, True):
-        tf.keras.utils.set_random_seed(0)
-        model = plain(tf.keras.optimizers.Adam(0.1, global_clipnorm=0.1))
+        keras.utils.set_random_seed(0)
+        model = plain(keras.optimizers.Adam(0.1, global_clipnorm=0.1))
         if noted:
             GradientNorm(model.optimizer)
         model.fit(data(), verbose=0, shuffle=False)

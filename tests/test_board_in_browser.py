@@ -10,12 +10,13 @@ import sys
 import pytest
 import tensorflow as tf
 
-import train
+from santm_tf.training.commands import train
 from tests.programs import run
 
 CHROMIUM = shutil.which("chromium")
 PATIENCE = 120_000  # milliseconds, on a machine that has much else to do
 FLAGS = ["--task=digits", "--units=8", "--memory_slots=8", "--slot_width=8", "--attention_heads=2",
+         "--segment_length=1.5",  # so that there are boundaries from the first step on
          "--locality=2", "--nojit_compile", "--batch_size=256", "--access_rate=0.25",
          "--profile_steps=5,8", "--initial_access_rate=0.25",  # a plan of one size, and so traced once
          "--epochs=3"]  # of two points alone TensorBoard draws no curve

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from santm_tf import CascadeLSTMCell, Recurrent, SegmentLSTMCell
+from santm_tf.keras import keras
 from santm_tf.lstm import ChronoBias, lstm
 from santm_tf.ops import product, sigmoid, straight_through
 from santm_tf.packing import at_steps, pack
+from tests.helpers import Looped
 
 
 def normal(*shape, seed=0):
@@ -287,17 +289,17 @@ def results_and_gradients(layer, inputs):
     return results + tape.gradient(loss, [*tf.nest.flatten(inputs), *layer.trainable_weights])
 
 
-def test_keras_own_loop_drives_the_segment_cell():
+def test_a_plain_loop_drives_the_segment_cell():
     x = tf.constant(normal(4, 6, 2))
     assert_all_close(results_and_gradients(segment_layer(x), x),
-                     results_and_gradients(segment_layer(x, tf.keras.layers.RNN), x), 1e-10)
+                     results_and_gradients(segment_layer(x, Looped), x), 1e-10)
 
 
-def test_keras_own_loop_drives_the_cascade_cell():
+def test_a_plain_loop_drives_the_cascade_cell():
     inputs = tf.constant(normal(4, 6, 2)), tf.constant(boundaries(4, 6))
     assert_all_close(
         results_and_gradients(cascade_layer(*inputs), inputs),
-        results_and_gradients(cascade_layer(*inputs, tf.keras.layers.RNN), inputs), 1e-10)
+        results_and_gradients(cascade_layer(*inputs, Looped), inputs), 1e-10)
 
 
 def test_lstm_is_its_equations():
@@ -306,7 +308,7 @@ def test_lstm_is_its_equations():
 
 
 def test_lstm_is_the_cell_of_keras():
-    cell = tf.keras.layers.LSTMCell(3, dtype="float64")
+    cell = keras.layers.LSTMCell(3, dtype="float64")
     x, h, c = (tf.constant(normal(4, size, seed=i)) for i, size in enumerate((2, 3, 3)))
     _, expected = cell(x, [h, c])
     kernel, recurrent_kernel, bias = cell.get_weights()
@@ -359,7 +361,7 @@ def test_chrono_bias_of_the_shortest_memory_is_zero(steps):
 
 
 def test_cascade_cell_starts_with_chrono_bias():
-    tf.keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(0)
     cell = CascadeLSTMCell(200, memory_horizon=30)
     cell.build(((None, 2), (None, 1)))
     i, f, g, o = np.split(cell.bias.numpy(), 4)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tasks
-from tasks import TaskError, change_points
-from tasks.change_points import HAZARD, NOISE, SHORTEST
+from santm_tf import tasks
+from santm_tf.tasks import TaskError, change_points
+from santm_tf.tasks.change_points import HAZARD, NOISE, SHORTEST
 
 
 def arrays(dataset):

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from santm_tf import compat
+from santm_tf.keras import keras
 
 HAS_ADDONS = importlib.util.find_spec("tensorflow_addons") is not None
 
@@ -32,7 +33,7 @@ def last_line(process):
 def test_importing_it_makes_tf_keras_keras_2(before):
     process = run(
         f"{before}\nfrom santm_tf import compat\nimport tensorflow as tf, os, sys\n"
-        "print(os.environ['TF_USE_LEGACY_KERAS'], tf.keras.Model.__module__)\n"
+        "print(os.environ['TF_USE_LEGACY_KERAS'], keras.Model.__module__)\n"
         "assert 'tensorflow_addons' not in sys.modules"
     )
     assert process.stdout.split() == ["1", "tf_keras.src.engine.training"], process.stderr
@@ -46,7 +47,7 @@ def test_tensorflow_keras_as_a_module_is_keras_2_too():
 
 
 def test_keras_3_in_place_is_one_line_that_says_what_to_do():
-    process = run("import tensorflow as tf\ntf.keras.layers\nfrom santm_tf import compat")
+    process = run("import tensorflow as tf\nkeras.layers\nfrom santm_tf import compat")
     assert process.returncode != 0
     assert last_line(process) == (
         "ImportError: santm_tf needs Keras 2, and tf.keras is another Keras already: "
@@ -55,7 +56,7 @@ def test_keras_3_in_place_is_one_line_that_says_what_to_do():
 
 
 def test_with_the_variable_set_tf_keras_may_come_first():
-    code = "import tensorflow as tf\ntf.keras.layers\nfrom santm_tf import compat"
+    code = "import tensorflow as tf\nkeras.layers\nfrom santm_tf import compat"
     assert run(code, TF_USE_LEGACY_KERAS="1").returncode == 0
 
 
@@ -76,7 +77,7 @@ def test_addons_work_quietly_and_leave_keras_3_alone():
         "assert not [name for name in sys.modules if name.startswith('keras.src.engine')]\n"
         "import keras, tensorflow as tf\n"
         "assert keras.__version__.startswith('3.')\n"
-        "assert isinstance(addons.rnn.LayerNormLSTMCell(4), tf.keras.layers.Layer)\n"
+        "assert isinstance(addons.rnn.LayerNormLSTMCell(4), keras.layers.Layer)\n"
         "print(addons.activations.sparsemax(tf.constant([[2.0, 1.5, -1.0]])).numpy().tolist())"
     )
     assert process.stdout.strip() == "[[0.75, 0.25, 0.0]]", process.stderr
@@ -137,13 +138,13 @@ def test_xla_is_known_forward_where_its_gradient_is_traced_in_a_plain_function()
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_xla_is_known_in_keras(jit):
-    class Noted(tf.keras.layers.Layer):
+    class Noted(keras.layers.Layer):
         def call(self, inputs):
             return self.noted(inputs)
 
     layer = Noted()
     layer.noted = tf.identity
-    model = tf.keras.Sequential([tf.keras.layers.Dense(1), layer])
+    model = keras.Sequential([keras.layers.Dense(1), layer])
     model.compile("sgd", "mse", jit_compile=jit)
 
     def fit(noted):

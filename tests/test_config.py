@@ -9,13 +9,12 @@ import typing
 
 import pytest
 
-import baselines
-import tasks
+from santm_tf import baselines, tasks
 from santm_tf.access import FIXED, SURROGATES
 from santm_tf.projection import L0Projection
-from tasks.options import Option, read
-from training import config, flags, models
-from training.errors import UsageError
+from santm_tf.tasks.options import Option, read
+from santm_tf.training import config, flags, models
+from santm_tf.training.errors import UsageError
 
 FUNCTIONS = {**{name: f"{module}:make" for name, module in baselines.MODELS.items()}, **tasks.TASKS}
 CLASSES = "Access", "Around", "Optimiser", "Run", "Session"
@@ -40,7 +39,7 @@ def test_what_is_read_from_a_source_is_the_signature(name):
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_what_is_read_of_a_class_are_its_fields(name):
-    found, made = read(f"training.config:{name}"), getattr(config, name)
+    found, made = read(f"santm_tf.training.config:{name}"), getattr(config, name)
     hints = typing.get_type_hints(made, include_extras=True)
     assert [(o.name, o.default) for o in found.values()] == [(f.name, f.default)
                                                              for f in dataclasses.fields(made)]
@@ -100,11 +99,11 @@ def test_a_text_that_is_wrong_is_named(option, text, needed):
 
 
 def test_choices_are_those_of_the_library():
-    access, layer = read("training.config:Access"), read("baselines.santm:make")
+    access, layer = read("santm_tf.training.config:Access"), read("santm_tf.baselines.santm:make")
     assert access["mask_schedule"].choices == tuple(L0Projection.POWERS)
     assert set(layer["mask"].choices) == {"learned", "hard_concrete", *FIXED}
     assert layer["mask_surrogate"].choices == tuple(SURROGATES)
-    assert read("training.config:Optimiser")["optimizer"].choices == tuple(models.OPTIMIZERS)
+    assert read("santm_tf.training.config:Optimiser")["optimizer"].choices == tuple(models.OPTIMIZERS)
 
 
 def test_nothing_of_it_can_be_changed():
@@ -144,6 +143,22 @@ def test_a_flag_file_of_an_earlier_version_is_read(tmp_path):
     assert found.run.epochs == 2 and not found.run.jit_compile and "data_dir" not in found.data
 
 
+@pytest.mark.parametrize("argv", [["--flagfile=digits-lstm.cfg"], ["--flagfile", "digits-lstm.cfg"]])
+def test_a_flag_file_that_is_not_here_is_one_of_those_installed(argv, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parse(*argv).model == "lstm"
+    (tmp_path / "digits-lstm.cfg").write_text("--model=mamba")
+    assert parse(*argv).model == "mamba"
+
+
+def test_an_earlier_name_of_a_flag_is_said_where_it_is_given(tmp_path, capsys):
+    assert parse("--max_memory=5").layer["memory_horizon"] == 5
+    assert capsys.readouterr().err == "warning: --max_memory is --memory_horizon now\n"
+    (tmp_path / "flags.cfg").write_text("--max_memory=5")
+    assert parse(f"--flagfile={tmp_path}/flags.cfg").layer["memory_horizon"] == 5
+    assert capsys.readouterr().err == ""
+
+
 def test_what_is_given_overrides_the_runs_own(tmp_path):
     (tmp_path / "flags.cfg").write_text("--task=copy\n--units=8\n--max_length=5")
     found = flags.parse(["program", f"--workdir={tmp_path}", "--max_length=7"], saved=True)
@@ -156,6 +171,11 @@ def test_what_is_given_overrides_the_runs_own(tmp_path):
     ("train.py --rank=0 --model=drr_lstm", 2, "--rank=0"), ("train.py --task=none", 2, "--task=none"),
     ("train.py --model=none", 2, "--model=none"), ("train.py --model=lstm --top_k=3", 2, "--top_k=3"),
     ("evaluate.py --workdir=none --data_dir=x", 2, "--data_dir=x"), ("evaluate.py", 2, "--workdir"),
+    ("train.py --flagfile=no.cfg", 2, "error: --flagfile=no.cfg: no such file"),
+    ("santm_tf/inspect.py --help", 0, "usage: python -m santm_tf.inspect"),
+    ("santm_tf/inspect.py --workdir=none --input=x.npy --no_such=1", 2, "no_such"),
+    ("santm_tf/export/__main__.py --help", 0, "usage: python -m santm_tf.export"),
+    ("santm_tf/export/__main__.py --workdir=none", 2, "--export_dir"),
 ])
 def test_help_and_a_mistake_need_no_tensorflow(command, code, said):
     program = (f"import runpy, sys; sys.argv = {command.split()}\n"

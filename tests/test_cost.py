@@ -9,16 +9,6 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-import baselines
-from baselines import cuw_ntm, dilated_lstm, drr_lstm, lnlstm, mamba, ntm, skip_lstm, transformer, uw_ntm
-from baselines.cuw_ntm import CachedUniformWritingNTM
-from baselines.dilated_lstm import DilatedLSTM
-from baselines.drr_lstm import DRRLSTMCell
-from baselines.mamba import Mamba
-from baselines.ntm import NTM
-from baselines.skip_lstm import SkipLSTMCell
-from baselines.transformer import Transformer
-from baselines.uw_ntm import UniformWritingNTM
 from santm_tf import (
     SANTM,
     CascadeLSTMCell,
@@ -27,10 +17,30 @@ from santm_tf import (
     NTMCell,
     Recurrent,
     SegmentLSTMCell,
-    compat,
+    baselines,
 )
 from santm_tf.analysis import cost
+from santm_tf.baselines import (
+    cuw_ntm,
+    dilated_lstm,
+    drr_lstm,
+    lnlstm,
+    mamba,
+    ntm,
+    skip_lstm,
+    transformer,
+    uw_ntm,
+)
+from santm_tf.baselines.cuw_ntm import CachedUniformWritingNTM
+from santm_tf.baselines.dilated_lstm import DilatedLSTM
+from santm_tf.baselines.drr_lstm import DRRLSTMCell
+from santm_tf.baselines.mamba import Mamba
+from santm_tf.baselines.ntm import NTM
+from santm_tf.baselines.skip_lstm import SkipLSTMCell
+from santm_tf.baselines.transformer import Transformer
+from santm_tf.baselines.uw_ntm import UniformWritingNTM
 from santm_tf.errors import ArgumentError
+from santm_tf.keras import keras
 from santm_tf.sparse.cell import SparseMemoryCell
 from santm_tf.sparse.recency import Recency
 
@@ -59,8 +69,8 @@ def at_centre():
 
 
 LAYERS = {
-    "lstm": (lambda: Recurrent(tf.keras.layers.LSTMCell(H)), [4, D], cost.lstm(D, H, 4)),
-    "lstm of one unit": (lambda: Recurrent(tf.keras.layers.LSTMCell(1)), [4, 1], cost.lstm(1, 1, 4)),
+    "lstm": (lambda: Recurrent(keras.layers.LSTMCell(H)), [4, D], cost.lstm(D, H, 4)),
+    "lstm of one unit": (lambda: Recurrent(keras.layers.LSTMCell(1)), [4, 1], cost.lstm(1, 1, 4)),
     "dilated_lstm": (lambda: DilatedLSTM(H), [4, D], dilated_lstm.cost(D, H, 4)),
     "ntm": (lambda: NTM(H, return_sequences=True, **PLAIN), [4, D],
             ntm.cost(D, H, 4, return_sequences=True)),
@@ -114,18 +124,19 @@ def countable(monkeypatch):
     """Layers by operations that the profiler knows: no loops over time, and no Einsum."""
     monkeypatch.setattr(sys.modules["santm_tf.sparse.cell"], "scan_rows", unrolled_rows)
     monkeypatch.setattr(Recency, "_refilled", lambda self: self)  # a loop over whole numbers
-    for module in ("santm_tf.levels", "santm_tf.memory", "santm_tf.recurrent", "baselines.uw_ntm",
-                   "baselines.associative_scan"):
+    for module in ("santm_tf.levels", "santm_tf.memory", "santm_tf.recurrent", "santm_tf.baselines.uw_ntm",
+                   "santm_tf.baselines.associative_scan"):
         monkeypatch.setattr(sys.modules[module], "scan", unrolled)
     # Over so few chunks it is small; as it stands it is a loop.
-    monkeypatch.setattr(sys.modules["baselines.associative_scan"], "linear_recurrence", lambda a, b: b)
+    associative = sys.modules["santm_tf.baselines.associative_scan"]
+    monkeypatch.setattr(associative, "linear_recurrence", lambda a, b: b)
     monkeypatch.setattr(tf, "einsum", lambda equation, x, y: (
         tf.tensordot(x, y, 1) if equation.startswith("bnw,w") else tf.matmul(x, y)))
 
 
 def counted(function, *specs):
     """FLOPs of a function by TensorFlow's profiler, all calls inlined."""
-    if isinstance(function, tf.keras.layers.Layer):
+    if isinstance(function, keras.layers.Layer):
         function.build(specs[0].shape)  # built while it is traced, it would be traced twice
     graph = convert_variables_to_constants_v2(tf.function(function).get_concrete_function(*specs)).graph
     for operation in graph.get_operations():
@@ -138,8 +149,9 @@ def counted(function, *specs):
 
 def counted_step(cell, features):
     """FLOPs of one step, and how many numbers the cell's state and its weights for a step are."""
-    shapes = tf.nest.map_structure(lambda size: [1, size], features)
-    cell.build(shapes if isinstance(features, int) else list(shapes))
+    if not cell.built:
+        shapes = tf.nest.map_structure(lambda size: [1, size], features)
+        cell.build(shapes if isinstance(features, int) else list(shapes))
     specs = [tf.TensorSpec([1, *tf.TensorShape(size)]) for size in cell.state_size]
     inputs = tf.nest.map_structure(lambda size: tf.TensorSpec([1, size]), features)
     weights = sum(np.prod(v.shape) for v in cell.weights if "initial_" not in v.name)
@@ -161,14 +173,10 @@ def test_a_layer_costs_what_the_profiler_counts(name, countable):
 
 
 def test_a_layer_normalised_step_costs_what_the_profiler_counts():
-    try:
-        addons = compat.addons()
-    except ImportError as error:
-        pytest.skip(str(error))
-    cell = addons.rnn.LayerNormLSTMCell(H)
+    cell = lnlstm.make(units=H).layers[0].cell
     cell.build([1, D])
     for norm in (cell.kernel_norm, cell.recurrent_norm, cell.state_norm):
-        norm._fused = False  # the profiler counts nothing for the fused operation
+        norm._fused = False  # the profiler counts nothing for Keras 2's fused operation
     flops, state, weights = counted_step(cell, D)
     np.testing.assert_allclose(lnlstm.cost(D, H).flops, flops, rtol=0.05)
     assert lnlstm.cost(D, H).bytes == 4 * weights + 8 * state
@@ -196,7 +204,7 @@ def test_a_step_of_a_sparse_memory_costs_what_the_profiler_counts(options, count
 @functools.cache
 def counted_santm(rate, **options):
     layer = SANTM(H, access_rate=rate, jit_compile=False, **options)
-    layer.add_metric = lambda *_, **__: None  # a metric's variables cannot be frozen
+    layer.report = lambda **_: None  # a metric's variables cannot be frozen
     return counted(layer, tf.TensorSpec([1, 2, D]))
 
 

@@ -7,10 +7,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines import dilated_lstm
-from baselines.dilated_lstm import DilatedLSTM, dilated, in_time_order, interleaved
 from santm_tf import Recurrent
+from santm_tf.baselines import dilated_lstm
+from santm_tf.baselines.dilated_lstm import DilatedLSTM, dilated, in_time_order, interleaved
 from santm_tf.errors import ArgumentError
+from santm_tf.keras import keras
 from tests.helpers import draw
 
 UNITS, FEATURES = 3, 2
@@ -64,8 +65,7 @@ def test_interleaving_is_its_formula_and_can_be_undone(steps, dilation, rest):
 @pytest.mark.parametrize("dilation", [1, 2, 3, 4])
 def test_a_step_depends_on_every_d_th_step_before_and_on_nothing_between(dilation):
     x = tf.constant(sequences(batch=1))
-    layer = Recurrent(tf.keras.layers.LSTMCell(UNITS, dtype="float64"), return_sequences=True,
-                      dtype="float64")
+    layer = Recurrent(keras.layers.LSTMCell(UNITS, dtype="float64"), return_sequences=True, dtype="float64")
     steps = x.shape[1]
     reaches = np.zeros([steps, steps], bool)  # from s to t
     for s in range(steps):
@@ -79,7 +79,7 @@ def test_a_step_depends_on_every_d_th_step_before_and_on_nothing_between(dilatio
 @pytest.mark.parametrize("dilation", [2, 3])
 def test_a_state_follows_from_the_one_d_steps_before_alone(dilation):
     x = sequences()
-    cell = tf.keras.layers.LSTMCell(UNITS, dtype="float64")
+    cell = keras.layers.LSTMCell(UNITS, dtype="float64")
     y = dilated(Recurrent(cell, return_sequences=True, dtype="float64"), x, dilation)
     h, c = (np.zeros([x.shape[1], len(x), UNITS]) for _ in range(2))
     for t in range(x.shape[1]):

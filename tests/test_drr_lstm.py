@@ -9,10 +9,12 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines import drr_lstm
-from baselines.drr_lstm import DRRLSTMCell, sparse_simplex
-from santm_tf import Recurrent, compat
+from santm_tf import Recurrent
+from santm_tf.baselines import drr_lstm
+from santm_tf.baselines.drr_lstm import DRRLSTMCell, sparse_simplex
 from santm_tf.errors import ArgumentError
+from santm_tf.keras import keras
+from santm_tf.sparse.sparsemax import sparsemax
 from tests.helpers import draw
 
 UNITS, FEATURES, ROUTES, RANK = 4, 2, 3, 2
@@ -109,7 +111,7 @@ def test_with_one_route_and_full_rank_it_is_an_lstm():
     x = sequences()
     layer = built(x, routes=1)
     kernel, recurrent_kernel, gate_kernel, bias, *_ = layer.get_weights()
-    plain = tf.keras.layers.LSTM(UNITS, return_sequences=True, dtype="float64")
+    plain = keras.layers.LSTM(UNITS, return_sequences=True, dtype="float64")
     plain(x)
     plain.set_weights([kernel @ gate_kernel, recurrent_kernel @ gate_kernel, bias])
     np.testing.assert_allclose(layer(x), plain(x), atol=1e-12)
@@ -137,8 +139,8 @@ def test_the_penalty_is_at_least_the_nuclear_norm_and_reaches_it():
 def test_the_penalty_lowers_the_rank():
     x = np.random.default_rng(0).normal(size=[64, 6, FEATURES]).astype("float32")
     cell = DRRLSTMCell(8, routes=2, rank=8, low_rank_penalty=0.03)
-    model = tf.keras.Sequential([tf.keras.Input([6, FEATURES]), Recurrent(cell), tf.keras.layers.Dense(1)])
-    model.compile(tf.keras.optimizers.Adam(0.02), "mse")
+    model = keras.Sequential([keras.Input([6, FEATURES]), Recurrent(cell), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.02), "mse")
 
     def rank():
         w = np.concatenate([cell.kernel, cell.recurrent_kernel]) @ cell.gate_kernel.numpy()
@@ -176,16 +178,8 @@ def test_at_a_tie_the_first_come_first():
 
 
 def test_the_projection_without_a_limit_is_sparsemax():
-    sparsemax = addons_or_skip().activations.sparsemax
     e = tf.random.stateless_normal([50, 5], [0, 0])
     np.testing.assert_allclose(sparse_simplex(e, 5), sparsemax(e), atol=1e-6)
-
-
-def addons_or_skip():
-    try:
-        return compat.addons()
-    except ImportError as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])

@@ -5,21 +5,21 @@ import math
 import numpy as np
 import tensorflow as tf
 
-import santm_tf  # noqa: F401  (first: it chooses Keras 2)
-from tasks.language import BitsPerCharacter
-from training.dynamic import dynamic_evaluation
+from santm_tf.keras import keras
+from santm_tf.tasks.language import BitsPerCharacter
+from santm_tf.training.dynamic import dynamic_evaluation
 
 SYMBOLS, WINDOW = 8, 16
 
 
 def bigrams(text):
     """A model whose logits are a table's row, all zero, and a text in windows of one track."""
-    model = tf.keras.Sequential([
-        tf.keras.Input([WINDOW], 1, dtype=tf.int32),
-        tf.keras.layers.Embedding(SYMBOLS, SYMBOLS, embeddings_initializer="identity", trainable=False),
-        tf.keras.layers.Dropout(0.5),
-        tf.keras.layers.Dense(SYMBOLS, use_bias=False, kernel_initializer="zeros")])
-    model.compile("sgd", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    model = keras.Sequential([
+        keras.Input([WINDOW], 1, dtype=tf.int32),
+        keras.layers.Embedding(SYMBOLS, SYMBOLS, embeddings_initializer="identity", trainable=False),
+        keras.layers.Dropout(0.5),
+        keras.layers.Dense(SYMBOLS, use_bias=False, kernel_initializer="zeros")])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                   weighted_metrics=[BitsPerCharacter()])
     x, y = text[:-1].reshape(-1, WINDOW), text[1:].reshape(-1, WINDOW)
     windows = tf.data.Dataset.from_tensor_slices((x, y, np.ones(x.shape, np.float32))).batch(1)

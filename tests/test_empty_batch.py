@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import baselines
-from santm_tf import SANTM
+from santm_tf import SANTM, baselines
+from santm_tf.keras import keras
 
 STEPS, FEATURES = 4, 3
 SMALL = {"units": 4, "memory_slots": 8, "slot_width": 4, "attention_heads": 2, "locality": 2}
@@ -26,7 +26,7 @@ def test_a_batch_of_no_rows_has_a_loss_and_asks_for_no_change(name, jit_compile)
     model, given = MODELS[name]
     given = {option: SMALL[option] for option in baselines.options(model) if option in SMALL} | given
     layer = baselines.make(model, given, steps=STEPS, return_sequences=False, seed=0, jit_compile=jit_compile)
-    model = tf.keras.Sequential([tf.keras.Input([STEPS, FEATURES]), layer, tf.keras.layers.Dense(2)])
+    model = keras.Sequential([keras.Input([STEPS, FEATURES]), layer, keras.layers.Dense(2)])
 
     def learn(x):
         with tf.GradientTape() as tape:
@@ -56,7 +56,7 @@ def test_a_share_of_no_rows_among_cores_changes_nothing():
 DEVICES = """
 import json, sys
 import santm_tf, numpy as np, tensorflow as tf
-from baselines.skip_lstm import SkipLSTM
+from santm_tf.baselines.skip_lstm import SkipLSTM
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
@@ -66,9 +66,9 @@ x, y = (np.random.default_rng(0).normal(size=[9, n]).astype("float32") for n in 
 x = x.reshape(9, 2, 3)
 
 def made(maker):
-    tf.keras.utils.set_random_seed(0)
-    model = tf.keras.Sequential([tf.keras.Input([2, 3]), maker(), tf.keras.layers.Dense(2)])
-    model.compile(tf.keras.optimizers.SGD(0.0), "mse", run_eagerly=True)  # tracing takes a minute
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input([2, 3]), maker(), keras.layers.Dense(2)])
+    model.compile(keras.optimizers.SGD(0.0), "mse", run_eagerly=True)  # tracing takes a minute
     return model
 
 def now(model, x, y):  # what a model says of some rows, without tracing it

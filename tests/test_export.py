@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import train
 from santm_tf import SANTM
 from santm_tf import export as package
 from santm_tf.errors import ArgumentError
 from santm_tf.export import export, saved_model
 from santm_tf.export.serving_model import ServingModel
 from santm_tf.export.signatures import signatures
+from santm_tf.keras import keras, reset_states
+from santm_tf.training import commands
 from tests.programs import code_of, refused
-from training import export_run
 
-layers, losses = tf.keras.layers, tf.keras.losses
+layers, losses = keras.layers, keras.losses
 BATCH, STEPS, FEATURES, TOKENS, OUTPUTS = 3, 12, 2, 9, 4
 LENGTHS = np.array([STEPS, 1, 7], np.int32)
 
@@ -32,7 +32,7 @@ def santm(**options):
 
 
 def made(*parts, loss=None):
-    model = tf.keras.Sequential(parts)
+    model = keras.Sequential(parts)
     if loss is not None:
         model.compile(loss=loss)
     for i, w in enumerate(model.trainable_weights):  # larger than at first, so that every level tells
@@ -43,15 +43,15 @@ def made(*parts, loss=None):
 
 MODELS = {
     "bits": lambda: made(
-        tf.keras.Input([None, FEATURES]), layers.Masking(-1.0),
+        keras.Input([None, FEATURES]), layers.Masking(-1.0),
         santm(boundaries="fixed", dropout=0.5, return_sequences=True), layers.Dense(OUTPUTS),
         loss="mse"),
     "text": lambda: made(
-        tf.keras.Input([None], dtype=tf.int32), layers.Embedding(TOKENS, 5, mask_zero=True),
+        keras.Input([None], dtype=tf.int32), layers.Embedding(TOKENS, 5, mask_zero=True),
         layers.Dropout(0.5), santm(return_sequences=True), layers.GlobalAveragePooling1D(),
         layers.Dense(OUTPUTS), loss=losses.SparseCategoricalCrossentropy(from_logits=True)),
     "language": lambda: made(
-        tf.keras.Input(batch_shape=[BATCH, 5], dtype=tf.int32), layers.Embedding(TOKENS, 5),
+        keras.Input(batch_shape=[BATCH, 5], dtype=tf.int32), layers.Embedding(TOKENS, 5),
         santm(return_sequences=True, stateful=True), layers.Dense(TOKENS),
         loss=losses.SparseCategoricalCrossentropy(from_logits=True)),
 }
@@ -81,7 +81,7 @@ class Exported:
         """What the Keras model gives; of the stateful one for windows that follow each other."""
         if self.name != "language":
             return self.model(x)
-        self.model.reset_states()
+        reset_states(self.model)
         steps = x.shape[1]
         x = np.pad(x, [(0, BATCH - len(x)), (0, -steps % 5)])
         return tf.concat([self.model(w) for w in np.split(x, x.shape[1] // 5, 1)], 1)[:1, :steps]
@@ -163,12 +163,28 @@ def test_a_score_is_keras_loss_on_the_sequence_alone(name, exported):
     for row, n in enumerate(LENGTHS):
         y, *weights = (tf.constant(v[row:row + 1] if name == "text" else v[row:row + 1, :n])
                        for v in given.values())
-        loss = it.model.compiled_loss(y, it.keras(it.x[row:row + 1, :n]), *weights)
+        loss = it.model.compute_loss(None, y, it.keras(it.x[row:row + 1, :n]), *weights)
         np.testing.assert_allclose(found[row], loss, rtol=1e-5)
 
 
+@pytest.mark.parametrize("reduction", ["sum", "sum_over_batch_size", "mean_with_sample_weight"])
+def test_a_score_reduces_as_the_loss_does(reduction):
+    try:
+        loss = losses.MeanSquaredError(reduction=reduction)
+    except ValueError:
+        pytest.skip("this Keras has no such reduction")
+    model = made(keras.Input([None, FEATURES]), santm(return_sequences=True), layers.Dense(2), loss=loss)
+    x, y, weights = (np.random.default_rng(0).random(shape).astype(np.float32)
+                     for shape in ([BATCH, 7, FEATURES], [BATCH, 7, 2], [BATCH, 7]))
+    found = ServingModel(model).score(x, tf.sequence_mask([7, 1, 4]), y, weights)
+    for row, n in enumerate((7, 1, 4)):
+        alone = slice(row, row + 1), slice(n)
+        theirs = model.compute_loss(None, tf.constant(y[alone]), model(x[alone]), tf.constant(weights[alone]))
+        np.testing.assert_allclose(found[row], theirs, rtol=1e-5)
+
+
 def test_a_sparse_memory_is_served():
-    model = made(tf.keras.Input([None, FEATURES]), santm(memory="sparse", memory_slots=40, recall="read"),
+    model = made(keras.Input([None, FEATURES]), santm(memory="sparse", memory_slots=40, recall="read"),
                  layers.Dense(OUTPUTS))
     x = np.random.default_rng(0).normal(size=[BATCH, STEPS, FEATURES]).astype(np.float32)
     functions = signatures(ServingModel(model))
@@ -180,7 +196,7 @@ def test_a_sparse_memory_is_served():
 
 ALONE = """
 import sys
-sys.modules["tf_keras"] = sys.modules["santm_tf"] = None  # whoever imports these fails
+sys.modules["keras"] = sys.modules["tf_keras"] = sys.modules["santm_tf"] = None  # whoever imports these fails
 import numpy as np
 import tensorflow as tf
 folder = sys.argv[1]
@@ -280,7 +296,7 @@ def test_the_model_stays_as_it_was():
 
 def test_a_model_in_half_precision_is_served_in_float32():
     def model(policy):
-        return tf.keras.Sequential([tf.keras.Input([STEPS, 3]), santm(dtype=policy),
+        return keras.Sequential([keras.Input([STEPS, 3]), santm(dtype=policy),
                                     layers.Dense(2, dtype=policy)])
 
     whole, half = map(model, ("float32", "mixed_float16"))
@@ -291,7 +307,7 @@ def test_a_model_in_half_precision_is_served_in_float32():
 
 
 def test_compiled_it_gives_the_same():
-    model = made(tf.keras.Input([None, FEATURES]), santm(return_sequences=True, recall="read"))
+    model = made(keras.Input([None, FEATURES]), santm(return_sequences=True, recall="read"))
     x = tf.constant(np.random.default_rng(0).normal(size=[3, 7, FEATURES]), tf.float32)
     plain, fast = (ServingModel(model, jit).whole(x, tf.sequence_mask([7, 1, 4]))[0] for jit in (False, True))
     np.testing.assert_allclose(fast, plain, atol=1e-5)
@@ -432,19 +448,21 @@ def test_an_export_writes_where_the_current_folder_is_named_like_a_pattern(quick
 def test_a_folder_with_something_else_is_refused_before_the_training(tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
-    line = refused(capsys, train, f"--workdir={tmp_path}/run", f"--export_dir={tmp_path}/mine")
+    line = refused(capsys, commands.train, f"--workdir={tmp_path}/run", f"--export_dir={tmp_path}/mine")
     assert f"--export_dir={tmp_path}/mine: holds something else" in line and os.listdir(tmp_path) == ["mine"]
 
 
 @pytest.mark.parametrize("make, message", [
-    (lambda: tf.keras.Sequential([tf.keras.Input([3, 2]), layers.LSTM(4)]), "one SANTM; use model=santm"),
-    (lambda: tf.keras.Sequential([santm()]), "a built tf.keras.Sequential"),
-    (lambda: tf.keras.Sequential([tf.keras.Input([3, 2]), layers.Conv1D(2, 1), santm()]),
+    (lambda: keras.Sequential([keras.Input([3, 2]), layers.LSTM(4)]), "one SANTM; use model=santm"),
+    (lambda: keras.Sequential([santm()]), "a built keras.Sequential"),
+    (lambda: keras.Sequential([keras.Input([3, 2]), layers.Conv1D(2, 1), santm()]),
      "a Conv1D.*Masking"),
-    (lambda: tf.keras.Sequential([tf.keras.Input([3, 2]), santm(), layers.LayerNormalization()]),
+    (lambda: keras.Sequential([keras.Input([3, 2]), santm(), layers.LayerNormalization()]),
      "a LayerNormalization.*Dense"),
-    (lambda: tf.keras.Sequential([tf.keras.Input([3, 2]), santm(memory="sparse", search="lsh")]),
+    (lambda: keras.Sequential([keras.Input([3, 2]), santm(memory="sparse", search="lsh")]),
      "search='lsh'.*search='auto'"),
+    (lambda: keras.Sequential([keras.Input([3, 2]), santm(go_backwards=True)]),
+     "go_backwards=True.*a stream"),
 ])
 def test_what_cannot_be_served_is_named_in_one_line(make, message, tmp_path):
     with pytest.raises(ArgumentError, match=message) as error:
@@ -465,12 +483,12 @@ def test_tensorflow_lite_gives_the_same(exported, tmp_path):
         y = state.pop("outputs")
     np.testing.assert_allclose(y, it.model(it.x[:1]), atol=1e-5)
     with pytest.raises(ArgumentError, match="memory='sparse'"):
-        export(made(tf.keras.Input([3, 2]), santm(memory="sparse")), str(tmp_path / "sparse"), tflite=True)
+        export(made(keras.Input([3, 2]), santm(memory="sparse")), str(tmp_path / "sparse"), tflite=True)
 
 
 def test_an_export_has_no_products_of_tf_sparse():
     """TensorFlow Lite has none, nor XLA, by which one may be compiled that serves it."""
-    model = made(tf.keras.Input([3, FEATURES]), santm(memory_slots=200, locality=8))
+    model = made(keras.Input([3, FEATURES]), santm(memory_slots=200, locality=8))
     served = signatures(ServingModel(model))
     plain = tf.function(model, autograph=False).get_concrete_function(tf.TensorSpec([None, 3, FEATURES]))
     assert "SparseTensorDenseMatMul" in str(plain.graph.as_graph_def())
@@ -481,14 +499,14 @@ def test_an_export_has_no_products_of_tf_sparse():
 
 def test_the_program_exports_the_best_weights_of_a_run(tmp_path, capsys, monkeypatch):
     workdir, folder = f"--workdir={tmp_path / 'run'}", f"--export_dir={tmp_path / 'export'}"
-    assert code_of(export_run, workdir, folder) == 2 and "no flags.cfg there" in capsys.readouterr().err
+    assert code_of(commands.export, workdir, folder) == 2 and "no flags.cfg there" in capsys.readouterr().err
     _, _, model = made_run.make(tmp_path / "run")
-    assert code_of(export_run, workdir) == 2 and "--export_dir: give a folder" in capsys.readouterr().err
-    assert code_of(export_run, workdir, f"--export_dir={tmp_path}") == 2
+    assert code_of(commands.export, workdir) == 2 and "--export_dir: give a folder" in capsys.readouterr().err
+    assert code_of(commands.export, workdir, f"--export_dir={tmp_path}") == 2
     assert f"error: --export_dir={tmp_path}: holds something else" in capsys.readouterr().err
     given = []
     monkeypatch.setattr(package, "export", lambda *arguments: given.append(arguments) or {"outputs": 10})
-    assert code_of(export_run, workdir, folder, "--tflite") == 0
+    assert code_of(commands.export, workdir, folder, "--tflite") == 0
     assert json.loads(capsys.readouterr().out) == {"outputs": 10}
     exported, *rest = given[0]
     assert rest == [str(tmp_path / "export"), False, True]

@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import baselines
 import santm_tf
-import tasks
-from santm_tf import SANTM, DenseMemory
+from santm_tf import SANTM, DenseMemory, baselines, tasks
 from santm_tf.addressing import ADDRESSING
 from santm_tf.analysis.trace import trace
 from santm_tf.export import stream
+from santm_tf.keras import keras
 from santm_tf.memories import MEMORIES
-from training import config, flags, models
-from training.errors import UsageError
-from training.resolve import resolve
-from training.run import load_task
+from santm_tf.training import config, flags, models
+from santm_tf.training.errors import UsageError
+from santm_tf.training.resolve import resolve
+from santm_tf.training.run import load_task
 
 ROOT = pathlib.Path(__file__).parents[1]
 BLOCKS = dict(re.findall(r"(?ms)^```python\n# (\S+)\n(.*?)^```", (ROOT / "docs/extending.md").read_text()))
-MODULES = {path: path.removesuffix(".py").replace("/", ".") for path in BLOCKS}
+MODULES = {path: re.sub(r"^(tasks|baselines)\.", r"santm_tf.\1.", path.removesuffix(".py").replace("/", "."))
+           for path in BLOCKS}
 ADDED = {path for path in BLOCKS if (ROOT / path).exists()}  # to a file that is there
 
 
@@ -39,10 +39,11 @@ def page(tmp_path_factory):
         (folder / path).write_text(BLOCKS[path])
     with pytest.MonkeyPatch.context() as patch:
         for package in santm_tf, baselines, tasks:
-            patch.setattr(package, "__path__", [*package.__path__, str(folder / package.__name__)])
+            added = folder / package.__name__.split(".")[-1]
+            patch.setattr(package, "__path__", [*package.__path__, str(added)])
         for registry, name, value in ((MEMORIES, "round_robin", None), (ADDRESSING, "content", None),
-                                      (baselines.MODELS, "simple_rnn", "baselines.simple_rnn"),
-                                      (tasks.TASKS, "parity", "tasks.parity:load")):
+                                      (baselines.MODELS, "simple_rnn", "santm_tf.baselines.simple_rnn"),
+                                      (tasks.TASKS, "parity", "santm_tf.tasks.parity:load")):
             patch.setitem(registry, name, value)  # and so taken out afterwards
         for path in ADDED:
             exec(compile(BLOCKS[path], path, "exec"), {**vars(importlib.import_module(MODULES[path]))})
@@ -74,7 +75,7 @@ def test_the_pages_own_tests_pass(path, page):
 def test_a_memory_trains_is_traced_and_streams_what_the_whole_gives():
     layer = SANTM(4, memory="round_robin", memory_slots=6, slot_width=4, read_heads=2, locality=1,
                   access_rate=0.4, return_sequences=True, jit_compile=False)
-    model = tf.keras.Sequential([tf.keras.Input([5, 3]), layer])
+    model = keras.Sequential([keras.Input([5, 3]), layer])
     model.compile("adam", "mse", run_eagerly=True)
     x, before = tf.random.stateless_normal([2, 5, 3], [0, 0]), layer.top.kernel.numpy()
     model.train_on_batch(x, tf.ones([2, 5, 4]))

@@ -10,7 +10,7 @@ from matplotlib.image import imread
 
 from santm_tf import SANTM
 from santm_tf.analysis.trace import trace
-from training import layer_figures, score_figures
+from santm_tf.training import layer_figures, score_figures
 
 STEPS, SLOTS = 16, 12
 

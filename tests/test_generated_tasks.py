@@ -8,8 +8,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tasks
-from tasks import (
+from santm_tf import tasks
+from santm_tf.keras import keras
+from santm_tf.tasks import (
     TaskError,
     adding,
     associative_recall,
@@ -261,7 +262,7 @@ def test_queries_are_uniform_over_all_items_but_the_last():
 @pytest.mark.parametrize("name", BITS)
 def test_the_mask_hides_the_padding_and_nothing_else(name):
     x, _, weight = arrays(short(name).validation)
-    mask = tf.keras.layers.Masking(generated.PADDING).compute_mask(x).numpy()
+    mask = keras.layers.Masking(generated.PADDING).compute_mask(x).numpy()
     steps = mask.sum(1)
     assert (mask == (np.arange(mask.shape[1]) < steps[:, None])).all()
     assert (weight[np.arange(len(x)), steps - 1] == 1).all() and not weight[~mask].any()
@@ -317,8 +318,8 @@ def test_a_perfect_answer_scores_zero_wrong_bits_and_a_guess_scores_chance(name)
 @pytest.mark.parametrize("batch_size, vectors, count", [(64, 3, 320), (60, 3, 320), (8, 1, 21)])
 def test_keras_counts_every_sequence_once(batch_size, vectors, count):
     task = short("associative_recall", batch_size=batch_size, item_vectors=vectors, test_sequences=count)
-    model = tf.keras.Sequential([tf.keras.Input([None, 8]), tf.keras.layers.Masking(-1.0),
-                                 tf.keras.layers.Dense(6, kernel_initializer="zeros")])
+    model = keras.Sequential([keras.Input([None, 8]), keras.layers.Masking(-1.0),
+                                 keras.layers.Dense(6, kernel_initializer="zeros")])
     model.compile(loss=task.loss, weighted_metrics=task.weighted_metrics)
     scores = model.evaluate(task.test, verbose=0, return_dict=True)
     _, y, _ = arrays(task.test)
@@ -366,7 +367,7 @@ def test_the_memoryless_baseline_scores_chance():
         recall = tf.cast(tf.range(50) >= 40, tf.float32)[:, None] * tf.ones_like(x[..., :1])
         return 99 * tf.concat([tf.repeat(recall, 8, -1), 1 - recall], -1)
 
-    model = tf.keras.Sequential([tf.keras.Input([50, 10]), tf.keras.layers.Lambda(baseline)])
+    model = keras.Sequential([keras.Input([50, 10]), keras.layers.Lambda(baseline)])
     model.compile(loss=task.loss, metrics=task.metrics)
     scores = model.evaluate(task.test, verbose=0, return_dict=True)
     assert scores["loss"] == pytest.approx(10 * np.log(8) / 50, rel=1e-5)

@@ -7,6 +7,7 @@ import pytest
 
 from santm_tf import SANTM, load_model
 from santm_tf.cells import CascadeLSTMCell
+from santm_tf.keras import READS_FOLDERS
 from santm_tf.lstm import ChronoBias
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -16,7 +17,12 @@ GOLDEN = pathlib.Path(__file__).parent / "golden"
 def test_a_model_of_an_earlier_version_gives_what_it_gave(name, path):
     """`dense.keras`: a learned mask and learned boundaries; `sparse`: a SavedModel, both fixed."""
     golden = np.load(GOLDEN / "golden.npz")
-    np.testing.assert_allclose(load_model(GOLDEN / path)(golden["x"]), golden[name], atol=1e-6)
+    if name == "sparse" and not READS_FOLDERS:
+        with pytest.raises(ValueError, match="cannot read this model of Keras 2 .*save_weights") as error:
+            load_model(GOLDEN / path)
+        assert "\n" not in str(error.value)
+    else:
+        np.testing.assert_allclose(load_model(GOLDEN / path)(golden["x"]), golden[name], atol=1e-6)
 
 
 def test_what_it_is_saved_as_now_is_the_same_model(tmp_path):

@@ -8,6 +8,7 @@ import reference
 import tensorflow as tf
 
 from santm_tf.graph import chebyshev, diagonals, ring, symmetric
+from tests.helpers import keras_2_alone
 
 sizes = {"slots": st.integers(2, 20), "locality": st.integers(1, 25)}
 few = hypothesis.settings(max_examples=40, deadline=None)
@@ -86,6 +87,7 @@ def test_chebyshev_matches_numpy_on_the_eigenvalues(order):
         np.testing.assert_allclose(term, vectors * spectrum @ vectors.T @ signal, atol=1e-12)
 
 
+@keras_2_alone
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 def test_the_filter_matches_spektrals_chebconv(order):
     from spektral.layers import ChebConv

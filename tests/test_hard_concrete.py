@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from santm_tf import SANTM, HardConcreteMask, L0Projection
 from santm_tf.hard_concrete import ABOVE, BELOW, TEMPERATURE
+from santm_tf.keras import keras
 
 
 def mask(log_alpha, **options):
@@ -84,14 +85,14 @@ def test_the_lagrangian_brings_the_rate_to_its_target_and_keeps_what_the_task_ne
     needed = np.zeros(32, "float32")
     needed[[3, 17, 20, 30]] = 1
     layer = HardConcreteMask(32, seed=0)
-    model = tf.keras.Sequential([tf.keras.Input([32, 1]), layer, tf.keras.layers.Flatten(),
-                                 tf.keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
-    model.compile(tf.keras.optimizers.Adam(0.02), "mse")
-    model.layers[-1].trainable = False
+    model = keras.Sequential([keras.Input([32, 1]), layer, keras.layers.Flatten(),
+                              keras.layers.Dense(1, use_bias=False, kernel_initializer="ones",
+                                                 trainable=False)])
+    model.compile(keras.optimizers.Adam(0.02), "mse")
     x = np.random.default_rng(0).normal(size=[512, 32, 1]).astype("float32")
-    model.fit(x, x[..., 0] @ needed, epochs=60, batch_size=32, verbose=0,
+    model.fit(x, x[..., 0] @ needed, epochs=100, batch_size=32, verbose=0,
               callbacks=[L0Projection(4 / 32, epochs=20)])
-    assert float(tf.reduce_mean(layer.chances())) == pytest.approx(4 / 32, abs=0.04)
+    assert float(tf.reduce_mean(layer.chances())) == pytest.approx(4 / 32, abs=0.01)
     opened = layer.openings().numpy()
     assert opened[needed > 0].min() > 0.5 and opened[needed == 0].max() < 0.2
 
@@ -100,8 +101,8 @@ def test_a_santm_learns_with_it_and_its_plan_leaves_out_nothing():
     layer = SANTM(8, memory_slots=4, slot_width=4, attention_heads=1, access="hard_concrete",
                   access_rate=0.5, jit_compile=False, seed=0)
     x = tf.random.stateless_normal([16, 12, 2], [0, 1])
-    model = tf.keras.Sequential([tf.keras.Input([12, 2]), layer, tf.keras.layers.Dense(1)])
-    model.compile(tf.keras.optimizers.Adam(0.02), "mse")
+    model = keras.Sequential([keras.Input([12, 2]), layer, keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.02), "mse")
     losses = model.fit(x, x[:, 5, :1], epochs=40, verbose=0).history["loss"]
     assert losses[-1] < 0.5 * losses[0]
     layer.access.plan_size = 12

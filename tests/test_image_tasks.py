@@ -12,7 +12,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import TaskError, images
+from santm_tf.keras import keras
+from santm_tf.tasks import TaskError, images
 
 DATA = pathlib.Path(os.environ.get("SANTM_DATA", pathlib.Path(__file__).parent / "../../shared/data"))
 LOADERS = {"mnist": images.mnist, "pmnist": images.pmnist, "fashion_mnist": images.fashion_mnist,
@@ -211,7 +212,7 @@ def test_an_npy_is_no_npz(tmp_path):
 @pytest.mark.parametrize("name, advice", [
     ("pmnist", "get https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz and give its "
      "folder as --data_dir"),
-    ("cifar10", "save the arrays x_train, y_train, x_test, y_test of tf.keras.datasets.cifar10 (from "
+    ("cifar10", "save the arrays x_train, y_train, x_test, y_test of keras.datasets.cifar10 (from "
      "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz) as cifar10.npz and give its folder as "
      "--data_dir"),
 ])  # fmt: skip
@@ -226,7 +227,7 @@ def test_missing_files(tmp_path, monkeypatch, name, advice):
         assert 0 < socket.getdefaulttimeout() <= 10
         raise Exception("URL fetch failure on https://...:\nNone -- Name or service not known")
 
-    monkeypatch.setattr(getattr(tf.keras.datasets, dataset), "load_data", no_network)
+    monkeypatch.setattr(getattr(keras.datasets, dataset), "load_data", no_network)
     with pytest.raises(TaskError) as error:
         LOADERS[name](batch_size=8, seed=0)
     assert str(error.value) == (f"{dataset}: cannot download it (URL fetch failure on https://...: None -- "
@@ -237,7 +238,7 @@ def test_missing_files(tmp_path, monkeypatch, name, advice):
 def test_what_keras_downloads_is_used(monkeypatch):
     raw = made_up("cifar10")
     parts = (raw["x_train"], raw["y_train"]), (raw["x_test"], raw["y_test"])
-    monkeypatch.setattr(tf.keras.datasets.cifar10, "load_data", lambda: parts)
+    monkeypatch.setattr(keras.datasets.cifar10, "load_data", lambda: parts)
     task = images.cifar10(batch_size=8, seed=0, side=16)
     np.testing.assert_array_equal(arrays(task.test)[1], raw["y_test"].ravel())
 

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from santm_tf.analysis import describe
 from santm_tf.analysis.trace import inputs_of, layer_of, trace
-from tests import made_run
-from training import inspect_run
+from santm_tf.keras import keras
+from santm_tf.training import commands, inspect_run
+from tests import made_run, programs
 
 
 @pytest.fixture(scope="module")
@@ -24,17 +25,12 @@ def digits(tmp_path_factory):
 
 
 def output(capsys, *argv):
-    inspect_run.main(argv)
+    programs.run(commands.inspect, *argv)
     return capsys.readouterr().out.strip().split("\n")
 
 
 def refused(capsys, *argv):
-    """The one line of an error."""
-    with pytest.raises(SystemExit) as stop:
-        inspect_run.main(argv)
-    assert stop.value.code == 2
-    line, = [line for line in capsys.readouterr().err.strip().split("\n") if line.startswith("error: ")]
-    return line
+    return programs.refused(capsys, commands.inspect, *argv)
 
 
 def after(lines, heading):
@@ -113,9 +109,9 @@ def test_a_text_and_its_next_characters(tmp_path, capsys):
 
 def test_bits_and_numbers():
     bits, = np.random.default_rng(0).normal(size=[1, 20, 3])
-    lines = list(describe.answer(bits, tf.keras.losses.BinaryCrossentropy(from_logits=True)))
+    lines = list(describe.answer(bits, keras.losses.BinaryCrossentropy(from_logits=True)))
     assert lines[1:] == [f"  step {n}: " + "".join(str(int(v > 0)) for v in bits[n]) for n in range(8, 20)]
-    assert list(describe.answer(np.array([0.25]), tf.keras.losses.MeanSquaredError())) == ["output: 0.25"]
+    assert list(describe.answer(np.array([0.25]), keras.losses.MeanSquaredError())) == ["output: 0.25"]
 
 
 @pytest.mark.parametrize("x, named", [

@@ -13,9 +13,10 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tasks
-from tasks import corpus, language
-from tasks.task import TaskError
+from santm_tf import tasks
+from santm_tf.keras import keras
+from santm_tf.tasks import corpus, language
+from santm_tf.tasks.task import TaskError
 
 DATA = os.environ.get("SANTM_DATA", os.path.join(os.path.dirname(__file__), "../../shared/data"))
 LOAD = {"words": language.load_words, "chars": language.load_chars}
@@ -178,7 +179,7 @@ def test_metrics_are_weighted_and_can_be_saved(metric, score):
         total += (-np.log(np.take_along_axis(p, y[..., None], -1)[..., 0]) * weight).sum()
         weights += weight.sum()
     assert float(made.result()) == pytest.approx(score(total / weights), rel=1e-5)
-    copy = tf.keras.metrics.deserialize(tf.keras.metrics.serialize(made))
+    copy = keras.metrics.deserialize(keras.metrics.serialize(made))
     assert type(copy) is metric and copy.name == made.name
     copy.update_state(y, tf.cast(logits, tf.bfloat16), weight)
     made.reset_state()
@@ -194,8 +195,8 @@ def test_what_keras_reports_is_the_score_of_every_token(tmp_path):
         task = language.load_words(batch_size, 0, data_dir=source, window=window)
         width = task.outputs
         table = np.random.default_rng(0).normal(size=[width, width])
-        model = tf.keras.Sequential([tf.keras.Input([window], batch_size, dtype=tf.int32),
-                                     tf.keras.layers.Embedding(width, width, weights=[table])])
+        model = keras.Sequential([keras.Input([window], batch_size, dtype=tf.int32),
+                                     keras.layers.Embedding(width, width, weights=[table])])
         model.compile(loss=task.loss, weighted_metrics=task.weighted_metrics)
         found.append(model.evaluate(task.test, verbose=0, return_dict=True)["perplexity"])
     stream = reference(texts, "words")[0][2]

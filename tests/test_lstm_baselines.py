@@ -1,30 +1,32 @@
-"""`lstm` against PyTorch with the same weights, and `lnlstm` against NumPy in float64."""
+"""`lstm` against PyTorch with the same weights, and `lnlstm` against NumPy and tensorflow-addons."""
 
-import importlib.util
+import warnings
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from baselines import lnlstm, lstm
-from baselines.lstm import gate_bias
-from santm_tf import compat
+from santm_tf import Recurrent
+from santm_tf.addons import addons
+from santm_tf.baselines import lnlstm, lstm
+from santm_tf.baselines.layer_norm_lstm import LayerNormLSTMCell
+from santm_tf.baselines.lstm import gate_bias
 from santm_tf.errors import ArgumentError
+from santm_tf.keras import keras
+from santm_tf.ops import mask_of
 from tests.helpers import draw
 
 UNITS, FEATURES = 5, 3
-needs_addons = pytest.mark.skipif(importlib.util.find_spec("tensorflow_addons") is None,
-                                  reason="tensorflow-addons has no wheel for this Python")
 
 
 def built(make, x, return_sequences=True, **changes):
     """The layer in float64, with random weights."""
-    tf.keras.backend.set_floatx("float64")
+    keras.mixed_precision.set_global_policy("float64")
     try:
         layer = make(units=UNITS, return_sequences=return_sequences, jit_compile=False, seed=0, **changes)
         layer(x)
     finally:
-        tf.keras.backend.set_floatx("float32")
+        keras.mixed_precision.set_global_policy("float32")
     draw(layer.weights)
     return layer
 
@@ -78,12 +80,12 @@ def test_padding_is_left_out_as_pytorch_packs_it():
 
 def test_the_bias_without_chrono_is_that_of_keras():
     ours = lstm.make(UNITS)
-    theirs = tf.keras.layers.LSTM(UNITS)
+    theirs = keras.layers.LSTM(UNITS)
     ours(sequences()), theirs(sequences())
     np.testing.assert_array_equal(ours.get_weights()[2], theirs.get_weights()[2])
 
 
-@pytest.mark.parametrize("make", [lstm.make, pytest.param(lnlstm.make, marks=needs_addons)])
+@pytest.mark.parametrize("make", [lstm.make, lnlstm.make])
 def test_chrono_gates_remember_up_to_the_horizon(make):
     layer = make(units=300, memory_horizon=101)
     layer(tf.zeros([1, 1, 1]))
@@ -100,11 +102,14 @@ def test_a_memory_below_one_step_is_refused():
         gate_bias(3, 0)
 
 
-@needs_addons
-def test_layer_normalised_cell_is_its_equations():
+@pytest.mark.parametrize("own", [False, True])
+def test_layer_normalised_cell_is_its_equations(own, monkeypatch):
+    if own:
+        monkeypatch.setattr(lnlstm, "addons", lambda: None)
     x = sequences()
     layer = built(lnlstm.make, x)
     cell, y = layer.layers[0].cell, layer(x)
+    assert isinstance(cell, LayerNormLSTMCell) == (own or addons() is None)
 
     def norm(v, layer):
         v = v - v.mean(-1, keepdims=True)
@@ -122,14 +127,85 @@ def test_layer_normalised_cell_is_its_equations():
         np.testing.assert_allclose(y[:, t], h, atol=1e-6)
 
 
-def test_without_addons_one_line_says_so(monkeypatch):
-    def missing():
-        raise ImportError("tensorflow-addons is not installed: it has wheels for Python 3.11 and older only")
+def both_cells(**arguments):
+    """`Recurrent` over our cell and tensorflow-addons', with the same random weights."""
+    layers = []
+    for kind in (LayerNormLSTMCell, addons().rnn.LayerNormLSTMCell):
+        layers.append(Recurrent(kind(UNITS, **arguments), return_sequences=True, return_state=True))
+        layers[-1].build((None, None, FEATURES))
+        draw(layers[-1].weights)
+    return layers
 
-    monkeypatch.setattr(compat, "addons", missing)
-    with pytest.raises(ArgumentError, match="^model=lnlstm: tensorflow-addons is not installed") as error:
-        lnlstm.make(units=UNITS)
-    assert "\n" not in str(error.value)
+
+@pytest.mark.skipif(addons() is None, reason="tensorflow-addons cannot be imported")
+@pytest.mark.parametrize("arguments", [
+    {}, {"dropout": 0.3}, {"recurrent_dropout": 0.4}, {"dropout": 0.3, "recurrent_dropout": 0.4},
+    {"use_bias": False, "activation": "relu", "norm_epsilon": 0.1, "norm_beta_initializer": "ones"}], ids=str)
+@pytest.mark.parametrize("training", [False, True])
+def test_our_layer_normalised_cell_is_that_of_the_addons(arguments, training):
+    ours, theirs = layers = both_cells(**arguments)
+    names = [[w.name.split("/", 1)[1] for w in layer.weights] for layer in layers]
+    assert names[0] == names[1]
+    assert ours.cell.get_config().keys() == theirs.cell.get_config().keys()
+    for name, value in theirs.cell.get_config().items():
+        assert name == "name" or ours.cell.get_config()[name] == value
+    x, results = tf.constant(sequences(), tf.float32), []
+    for layer in layers:
+        keras.utils.set_random_seed(1)  # for the same dropout
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = layer(x, training=training)
+            loss = sum(tf.reduce_sum(tf.sin(y)) for y in outputs)
+        results.append([*outputs, *tape.gradient(loss, [x, *layer.trainable_weights])])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.skipif(addons() is None, reason="tensorflow-addons cannot be imported")
+def test_our_layer_normalised_cell_starts_as_that_of_the_addons():
+    starts = []
+    for kind in (LayerNormLSTMCell, addons().rnn.LayerNormLSTMCell):
+        keras.utils.set_random_seed(1)
+        cell = kind(UNITS)
+        cell.build([None, FEATURES])
+        starts.append(cell.get_weights())
+    for a, b in zip(*starts, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("loop", [Recurrent, keras.layers.RNN])
+def test_a_layer_normalised_cell_keeps_its_dropout_masks_for_all_steps(loop):
+    """With its inputs or its state dropped whole or kept whole, half of the units each time."""
+    cell = LayerNormLSTMCell(1, dropout=0.5, recurrent_dropout=0.5)
+    layer, x = loop(cell, return_sequences=True), np.ones([64, 5, 1], "float32")
+    layer(x)
+    draw(layer.weights)
+    kinds = {tuple(np.round(row, 4)) for row in layer(x, training=True).numpy()[..., 0]}
+    assert len(kinds) == 4
+    assert len(np.unique(layer(x), axis=0)) == 1
+
+
+def test_a_layer_normalised_cell_is_saved_with_its_arguments(tmp_path):
+    cell = LayerNormLSTMCell(UNITS, norm_epsilon=0.1, norm_beta_initializer="ones", activation="relu")
+    model = keras.Sequential([keras.Input([7, FEATURES]), Recurrent(cell)])
+    draw(model.weights)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert again.layers[0].cell.get_config() == cell.get_config()
+    np.testing.assert_array_equal(again(sequences()), model(sequences()))
+
+
+@pytest.mark.parametrize("return_sequences", [False, True])
+def test_a_mask_passes_through_as_through_the_loop(return_sequences):
+    x = np.where(np.arange(7)[:, None] < 5, sequences(), 0)
+    layer = lstm.make(UNITS, return_sequences=return_sequences, dropout=0.1, jit_compile=False)
+    model = keras.Sequential([keras.layers.Masking(), layer])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mask = mask_of(model(x), None)
+    assert (mask is None) == (not return_sequences)
+    if return_sequences:
+        np.testing.assert_array_equal(mask, np.tile(np.arange(7) < 5, [4, 1]))
 
 
 def test_dropout_thins_the_outputs_while_training():

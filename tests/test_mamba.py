@@ -7,9 +7,10 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines.associative_scan import linear_recurrence, selective_scan
-from baselines.mamba import Mamba, MambaBlock
-from baselines.pooling import last_valid, mean_valid
+from santm_tf.baselines.associative_scan import linear_recurrence, selective_scan
+from santm_tf.baselines.mamba import Mamba, MambaBlock
+from santm_tf.baselines.pooling import last_valid, mean_valid
+from santm_tf.keras import keras
 
 
 def normal(*shape, seed=0, dtype="float64"):
@@ -196,12 +197,15 @@ def test_padding_on_either_side_changes_nothing(chunk_length, sequences):
 
 
 def test_a_length_that_is_not_known_is_saved_and_loaded(tmp_path):
-    model = tf.keras.Sequential([tf.keras.Input([None, 2]), Mamba(4, 1, chunk_length=3)])
-    model.save(tmp_path / "model", save_format="tf")
-    again = tf.keras.models.load_model(tmp_path / "model")
+    model = keras.Sequential([keras.Input([None, 2]), Mamba(4, 1, chunk_length=3)])
+    model.save(tmp_path / "model.keras")
+    model.export(str(tmp_path / "served"))
+    again = keras.models.load_model(tmp_path / "model.keras")
+    served = tf.saved_model.load(tmp_path / "served")
     for steps in (2, 10):
         x = normal(3, steps, 2, dtype="float32")
-        np.testing.assert_allclose(again(x), model(x), atol=1e-6)
+        for run in (again, served.serve):
+            np.testing.assert_allclose(run(x), model(x), atol=1e-6)
 
 
 def test_first_values_are_the_papers():

@@ -1,20 +1,16 @@
 """Every model of the registry, built from flags."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import baselines
+from santm_tf import baselines
 from santm_tf.capacity import optimal_access_rate
-from training import flags, models
-from training.errors import UsageError
-from training.resolve import resolve
-from training.run import load_task
-
-NAMES = [name for name in baselines.NAMES
-         if name != "lnlstm" or importlib.util.find_spec("tensorflow_addons")]
+from santm_tf.keras import keras, name_of, reset_states
+from santm_tf.training import flags, models
+from santm_tf.training.errors import UsageError
+from santm_tf.training.resolve import resolve
+from santm_tf.training.run import load_task
 
 
 def resolved(*argv):
@@ -28,13 +24,13 @@ def compiled(*argv):
     return models.compiled(*resolved(*argv))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", baselines.NAMES)
 def test_it_is_sized_to_a_number_of_weights(name):
     config, task = resolved(f"--model={name}", "--match_parameters=20000")
     model = models.compiled(config, task)
     assert models.parameters(model) == pytest.approx(20000, rel=0.05)
     finer = config.layer.get("feed_forward")
-    tf.keras.utils.set_random_seed(0)  # what a run of the given size begins with
+    keras.utils.set_random_seed(0)  # what a run of the given size begins with
     given = compiled(f"--model={name}", f"--units={config.layer['units']}",
                      *[f"--feed_forward={finer}"] * bool(finer))
     for ours, theirs in zip(model.get_weights(), given.get_weights(), strict=True):
@@ -49,7 +45,6 @@ def test_a_size_out_of_reach_is_named():
 @pytest.mark.parametrize("argv, names", [
     (["--model=uw_ntm", "--task=copy", "--memory_slots=1"], "--memory_slots"),
     (["--model=transformer", "--units=30"], "--attention_heads=4"),
-    (["--ema=0.9", "--optimizer=lamb"], "--ema=0.9"),
     (["--model=transformer", "--patch=2", "--task=copy"], "--patch=2"),
 ])
 def test_sizes_that_cannot_work_name_their_flag(argv, names):
@@ -61,29 +56,35 @@ def test_sizes_that_cannot_work_name_their_flag(argv, names):
 def test_weight_decay_shrinks_kernels_and_spares_gates_and_masks():
     model = compiled("--units=4", "--optimizer=adamw", "--weight_decay=0.5", "--learning_rate=0.1",
                      "--schedule=constant")
-    before = {w.name: w.numpy() for w in model.trainable_weights}
-    model.optimizer.apply_gradients([(tf.zeros_like(w), w) for w in model.trainable_weights])
-    for w in model.trainable_weights:
-        spared = any(name in w.name for name in models.UNDECAYED)
-        np.testing.assert_allclose(w, before[w.name] * (1 if spared else 0.95), rtol=1e-5, err_msg=w.name)
-    assert {w.name.split("/")[-1] for w in model.trainable_weights} > {"kernel:0", "bias:0", "scores:0"}
+    weights = {name_of(w, model): w for w in model.trainable_weights}
+    before = {name: w.numpy() for name, w in weights.items()}
+    model.optimizer.apply_gradients([(tf.zeros(w.shape), w) for w in weights.values()])
+    for name, w in weights.items():
+        spared = any(part in name for part in models.UNDECAYED)
+        np.testing.assert_allclose(w, before[name] * (1 if spared else 0.95), rtol=1e-5, err_msg=name)
+    assert len(weights) == len(model.trainable_weights)
+    assert {name.split("/")[-1] for name in weights} > {"kernel", "bias", "scores"}
 
 
 def test_after_an_epoch_the_weights_are_their_moving_average():
     found = {}
     for ema in 0.0, 0.9:
-        tf.keras.utils.set_random_seed(0)
+        keras.utils.set_random_seed(0)
         model = compiled("--units=4", f"--ema={ema}", "--learning_rate=0.1", "--schedule=constant",
                          "--access_rate=0.5", "--batch_size=600")  # two steps an epoch
         steps = [[w.numpy() for w in model.trainable_weights]]
         for _ in range(2):
-            model.optimizer.apply_gradients([(tf.ones_like(w), w) for w in model.trainable_weights])
+            model.optimizer.apply_gradients([(tf.ones(w.shape), w) for w in model.trainable_weights])
             steps.append([w.numpy() for w in model.trainable_weights])
         found[ema] = steps
-    for w, *values, averaged in zip(model.trainable_weights, *found[0.0], found[0.9][2], strict=True):
-        if "scores" not in w.name:  # which are projected
-            expected = np.average(values, axis=0, weights=[0.81, 0.09, 0.1])
-            np.testing.assert_allclose(averaged, expected, rtol=1e-5, atol=1e-6, err_msg=w.name)
+
+    def error(*shares):
+        rows = zip(model.trainable_weights, *found[0.0], found[0.9][2], strict=True)
+        return max(np.abs(averaged - np.average(values, axis=0, weights=shares)).max()
+                   for w, *values, averaged in rows if "scores" not in w.name)  # which are projected
+
+    # Keras 2's average begins with the first weights, Keras 3's with those after the first step.
+    assert min(error(0.81, 0.09, 0.1), error(0.0, 0.9, 0.1)) < 1e-6
 
 
 def test_token_dropout_drops_whole_tokens(tmp_path):
@@ -99,7 +100,7 @@ def test_token_dropout_drops_whole_tokens(tmp_path):
     np.testing.assert_allclose(x[kept][0], 2 * embedding(tf.constant(1)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name in ("santm", "lstm", "lnlstm") if name in NAMES])
+@pytest.mark.parametrize("name", ["santm", "lstm", "lnlstm"])
 def test_a_language_model_goes_on_from_window_to_window(name, tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("to be or not to be that is the question\n" * 400)
@@ -107,7 +108,7 @@ def test_a_language_model_goes_on_from_window_to_window(name, tmp_path):
                      "--window=8")
     x = tf.random.stateless_uniform([2, 8], [0, 0], 1, 9, tf.int32)
     first, second = model(x), model(x)
-    model.reset_states()
+    reset_states(model)
     np.testing.assert_array_equal(model(x), first)
     assert np.abs(first - second)[:, 0].max() > 1e-4
 

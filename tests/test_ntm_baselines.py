@@ -7,15 +7,13 @@ import pytest
 import reference
 import tensorflow as tf
 
-import baselines.cuw_ntm
-import baselines.ntm
-import baselines.uw_ntm
-from baselines.cuw_ntm import CachedUniformWritingNTM
-from baselines.ntm import NTM
-from baselines.uw_ntm import UniformWritingNTM, optimal_interval
 from benchmarks.ntm import torch_ntm
-from santm_tf import Recurrent
-from tests.helpers import random, randomise
+from santm_tf import Recurrent, baselines
+from santm_tf.baselines.cuw_ntm import CachedUniformWritingNTM
+from santm_tf.baselines.ntm import NTM
+from santm_tf.baselines.uw_ntm import UniformWritingNTM, optimal_interval
+from santm_tf.keras import keras
+from tests.helpers import name_of, random, randomise
 
 SIZES = {"memory_slots": 5, "slot_width": 3}
 WRITERS = [UniformWritingNTM, CachedUniformWritingNTM]
@@ -110,8 +108,8 @@ def test_gradients_do_not_depend_on_how_the_loop_is_cut():
     layer = built(CachedUniformWritingNTM, write_interval=2)
     blocks = tf.constant(random(2, 3, 2, 2))
     results = []
-    keras = tf.keras.layers.RNN(layer.recurrent.cell, return_sequences=True, dtype="float64")
-    for loop in (layer.recurrent, keras):
+    theirs = keras.layers.RNN(layer.recurrent.cell, return_sequences=True, dtype="float64")
+    for loop in (layer.recurrent, theirs):
         with tf.GradientTape() as tape:
             y = loop(blocks)
             loss = tf.reduce_sum(tf.sin(3 * y))
@@ -129,8 +127,8 @@ def test_a_wide_input_is_projected_ahead_of_the_loop():
 @writers
 def test_writing_at_every_step_is_the_ntm(kind):
     layer, ntm = built(kind, write_interval=1, return_sequences=True), built(NTM, return_sequences=True)
-    ours = {w.name.split("/", 1)[1]: w for w in layer.weights}
-    ntm.set_weights([ours[w.name.split("/", 1)[1]].numpy() for w in ntm.weights])
+    ours = {name_of(w): w for w in layer.weights}
+    ntm.set_weights([ours[name_of(w)].numpy() for w in ntm.weights])
     x = tf.constant(random(2, 9, 2))
     np.testing.assert_allclose(layer(x), ntm(x), atol=1e-12)
 
@@ -236,7 +234,7 @@ def test_equal_intervals_maximise_the_papers_bound(steps, slots, decay):
 @writers
 def test_an_unknown_length_is_named(kind):
     with pytest.raises(ValueError, match="write_interval=None: the length .* unknown") as error:
-        kind(4, **SIZES)(tf.keras.Input([None, 2]))
+        kind(4, **SIZES)(keras.Input([None, 2]))
     assert "\n" not in str(error.value)
 
 
@@ -287,7 +285,7 @@ def test_the_cell_is_the_benchmarks_pytorch_ntm(read_heads, write_heads, shift_r
         y = Recurrent(cell, return_sequences=True, dtype="float64")(tf.constant(x))
         loss = tf.reduce_sum(tf.sin(3 * y))
     ours = tape.gradient(loss, cell.trainable_weights)
-    w = {v.name.split("/")[-1][:-2]: torch.tensor(v.numpy(), requires_grad=True)
+    w = {name_of(v).split("/")[-1]: torch.tensor(v.numpy(), requires_grad=True)
          for v in cell.trainable_weights}
     theirs = torch_ntm(torch.tensor(x), w)
     torch.sin(3 * theirs).sum().backward()

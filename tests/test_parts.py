@@ -17,6 +17,7 @@ from santm_tf import (
     load_model,
 )
 from santm_tf.export import stream
+from santm_tf.keras import keras
 from tests.helpers import randomise
 
 STEPS = 8
@@ -74,7 +75,7 @@ def test_what_does_not_fit_is_named_in_one_line(options, message):
 def test_any_cell_that_cuts_is_the_segmenting_lstm_where_it_is_an_lstm():
     """The equations are the same; Keras' own LSTM is what they are compared with."""
     ours = Recurrent(SegmentLSTMCell(5, 2.0), return_sequences=True)
-    theirs = Recurrent(SegmentCell(tf.keras.layers.LSTMCell(5), 2.0), return_sequences=True)
+    theirs = Recurrent(SegmentCell(keras.layers.LSTMCell(5), 2.0), return_sequences=True)
     x = sequences()
     ours(x), theirs(x)
     randomise(ours.cell.trainable_weights, 0.7)
@@ -88,12 +89,12 @@ def test_any_cell_that_cuts_is_the_segmenting_lstm_where_it_is_an_lstm():
 
 @pytest.mark.parametrize("boundaries", ["learned", "fixed"])
 @pytest.mark.parametrize("cell", [
-    lambda: tf.keras.layers.GRUCell(5), lambda: tf.keras.layers.SimpleRNNCell(3),
-    lambda: tf.keras.layers.LSTMCell(4, dropout=0.5, recurrent_dropout=0.5)], ids=["GRU", "RNN", "LSTM"])
+    lambda: keras.layers.GRUCell(5), lambda: keras.layers.SimpleRNNCell(3),
+    lambda: keras.layers.LSTMCell(4, dropout=0.5, recurrent_dropout=0.5)], ids=["GRU", "RNN", "LSTM"])
 def test_any_keras_cell_may_be_the_controller(cell, boundaries, tmp_path):
     layer = SANTM(4, controller=cell(), memory_slots=6, slot_width=4, access_rate=0.5, locality=1,
                   segment_length=2, boundaries=boundaries, jit_compile=False)
-    model = tf.keras.Sequential([tf.keras.Input([STEPS, 2]), layer, tf.keras.layers.Dense(1)])
+    model = keras.Sequential([keras.Input([STEPS, 2]), layer, keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     x = sequences()
     before = [w.numpy() for w in layer.bottom.trainable_weights]
@@ -110,7 +111,7 @@ def test_any_keras_cell_may_be_the_controller(cell, boundaries, tmp_path):
 
 def test_a_gru_forgets_at_a_cut():
     """After a cut its output is that of a sequence which begins there."""
-    layer = Recurrent(SegmentCell(tf.keras.layers.GRUCell(5), boundaries="given"), return_sequences=True)
+    layer = Recurrent(SegmentCell(keras.layers.GRUCell(5), boundaries="given"), return_sequences=True)
     x, cuts = sequences(), np.zeros([3, STEPS, 1], np.float32)
     cuts[:, 3] = 1
     y, _ = layer((x, tf.constant(cuts)))

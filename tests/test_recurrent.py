@@ -1,13 +1,16 @@
-"""`Recurrent` against `tf.keras.layers.RNN` driving the same cell."""
+"""`Recurrent` against `keras.layers.RNN` driving the same cell."""
+
+import inspect
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from santm_tf import Recurrent, SegmentLSTMCell, load_model
-from santm_tf.compat import addons
+from santm_tf.keras import VERSION, keras
+from tests.helpers import Looped
 
-LSTMCell, GRUCell = tf.keras.layers.LSTMCell, tf.keras.layers.GRUCell
+LSTMCell, GRUCell = keras.layers.LSTMCell, keras.layers.GRUCell
 MODES = {"eager": lambda f: f, "function": tf.function,
          "jit": lambda f: tf.function(f, jit_compile=True)}
 
@@ -19,14 +22,14 @@ def normal(*shape, seed=0, dtype=np.float32):
     return tf.constant(np.random.default_rng(seed).normal(size=shape), dtype)
 
 
-class NestedCell(tf.keras.layers.Layer):
+class NestedCell(keras.layers.Layer):
     """Two inputs, two outputs, two states of different ranks."""
 
     state_size = [3, tf.TensorShape([2, 3])]
     output_size = (3, tf.TensorShape([2, 3]))
 
     def build(self, input_shape):
-        self.kernel = self.add_weight("kernel", [3, 3])
+        self.kernel = self.add_weight(name="kernel", shape=[3, 3])
         super().build(input_shape)
 
     def call(self, inputs, states):
@@ -37,8 +40,8 @@ class NestedCell(tf.keras.layers.Layer):
         return (h + m[:, 0], tf.sin(m)), [h, m]
 
 
-@tf.keras.utils.register_keras_serializable("tests")
-class ConstantsCell(tf.keras.layers.SimpleRNNCell):
+@keras.saving.register_keras_serializable("tests")
+class ConstantsCell(keras.layers.SimpleRNNCell):
     """A simple cell whose output is scaled by the constants."""
 
     def call(self, inputs, states, constants, training=None):
@@ -47,7 +50,7 @@ class ConstantsCell(tf.keras.layers.SimpleRNNCell):
         return y * scale + shift, states
 
 
-class CountingCell(tf.keras.layers.SimpleRNNCell):
+class CountingCell(keras.layers.SimpleRNNCell):
     """Counts how often Python runs it."""
 
     calls = 0
@@ -57,20 +60,12 @@ class CountingCell(tf.keras.layers.SimpleRNNCell):
         return super().call(*args, **kwargs)
 
 
-def layer_norm_lstm():
-    try:
-        return addons().rnn.LayerNormLSTMCell(3)
-    except ImportError as error:
-        pytest.skip(str(error))
-
-
 CELLS = {
     "lstm": lambda: LSTMCell(3),
     "gru": lambda: GRUCell(3),
     "gru, reset before": lambda: GRUCell(3, reset_after=False),
-    "simple": lambda: tf.keras.layers.SimpleRNNCell(3),
+    "simple": lambda: keras.layers.SimpleRNNCell(3),
     "stacked": lambda: [LSTMCell(4), GRUCell(3)],
-    "layer norm lstm": layer_norm_lstm,
 }
 
 
@@ -98,9 +93,9 @@ def assert_same(actual, expected, rtol=1e-5, atol=1e-5):
         np.testing.assert_allclose(a, e, rtol=rtol, atol=atol)
 
 
-def assert_like_keras(cell, x, sources=(), call=None, ours=None, **options):
+def assert_like_keras(cell, x, sources=(), call=None, ours=None, theirs=keras.layers.RNN, **options):
     call = call or {}
-    expected = everything(tf.keras.layers.RNN(cell, **options), x, sources, **call)
+    expected = everything(theirs(cell, **options), x, sources, **call)
     layer = Recurrent(cell, **options, **(ours or {}))
     assert_same(everything(layer, x, sources, **call), expected)
     assert layer.trainable_weights
@@ -120,7 +115,7 @@ def test_every_way_to_run_it_is_the_same(mode, jit):
     cell, x, state = LSTMCell(3), normal(5, 4, 2), [normal(5, 3, seed=1), normal(5, 3, seed=2)]
     options = dict(return_sequences=True, return_state=True)
     call = dict(mask=MASK, initial_state=state)
-    expected = everything(tf.keras.layers.RNN(cell, **options), x, state, **call)
+    expected = everything(keras.layers.RNN(cell, **options), x, state, **call)
     layer = Recurrent(cell, jit_compile=jit, **options)
     assert_same(MODES[mode](lambda: everything(layer, x, state, **call))(), expected)
 
@@ -143,7 +138,7 @@ def test_initial_state_gets_gradients():
 
 def test_numpy_arguments():
     cell, x, mask = GRUCell(3), normal(5, 4, 2).numpy(), MASK.numpy()
-    assert_same(Recurrent(cell)(x, mask=mask), tf.keras.layers.RNN(cell)(x, mask=mask))
+    assert_same(Recurrent(cell)(x, mask=mask), keras.layers.RNN(cell)(x, mask=mask))
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
@@ -151,7 +146,7 @@ def test_numpy_arguments():
 def test_nested_inputs_outputs_and_states(sequences, mask):
     x = normal(5, 4, 3), normal(5, 4, 2, 3, seed=1)
     assert_like_keras(NestedCell(), x, call={"mask": mask}, return_sequences=sequences,
-                      return_state=True)
+                      return_state=True, theirs=Looped)
 
 
 @pytest.mark.parametrize("jit", [False, True])
@@ -160,9 +155,9 @@ def test_constants_get_gradients(jit):
     state = [normal(5, 3, seed=3)]
     layer = assert_like_keras(
         ConstantsCell(3), normal(5, 4, 2), (state, constants),
-        {"constants": constants, "initial_state": state}, {"jit_compile": jit},
+        {"constants": constants, "initial_state": state}, {"jit_compile": jit}, Looped,
         return_sequences=True)
-    assert layer._num_constants == 2
+    assert layer.cell.built
 
 
 def test_constants_for_a_cell_without_are_refused():
@@ -172,17 +167,27 @@ def test_constants_for_a_cell_without_are_refused():
 
 def test_functional_model_with_state_and_constants_as_layers_inputs():
     shapes = [4, 2], [3], [3], [3]
-    inputs = [tf.keras.Input(shape) for shape in shapes]
+    inputs = [keras.Input(shape) for shape in shapes]
     cell = ConstantsCell(3)
 
-    def model(layer):
-        y = layer(inputs[0], initial_state=inputs[1:2], constants=inputs[2:])
-        return tf.keras.Model(inputs, y)
-
+    y = Recurrent(cell)(inputs[0], initial_state=inputs[1:2], constants=inputs[2:])
     values = [normal(5, *shape, seed=i) for i, shape in enumerate(shapes)]
-    assert_same(model(Recurrent(cell))(values), model(tf.keras.layers.RNN(cell))(values))
+    assert_same(keras.Model(inputs, y)(values), Looped(cell)(values[0], initial_state=values[1:2],
+                                                             constants=values[2:]))
 
 
+def test_functional_model_with_several_sequences_and_their_state_as_inputs():
+    shapes = [4, 3], [4, 2, 3], [3], [2, 3]
+    inputs = [keras.Input(shape) for shape in shapes]
+    cell = NestedCell()
+    y = Recurrent(cell)(tuple(inputs[:2]), initial_state=inputs[2:])
+    values = [normal(5, *shape, seed=i) for i, shape in enumerate(shapes)]
+    expected = Looped(cell)(tuple(values[:2]), initial_state=values[2:])
+    assert_same(list(keras.Model(inputs, list(y))(values)), list(expected))
+
+
+@pytest.mark.skipif("time_major" not in inspect.signature(keras.layers.RNN).parameters,
+                    reason="Keras 2's RNN alone has time_major")
 @pytest.mark.parametrize("jit", [False, True])
 def test_time_major(jit):
     assert_like_keras(LSTMCell(3), normal(4, 5, 2), call={"mask": tf.transpose(MASK)},
@@ -192,12 +197,14 @@ def test_time_major(jit):
 
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("sequences", [False, True])
-def test_ragged_inputs(sequences, backwards):
-    x = tf.RaggedTensor.from_tensor(normal(3, 4, 2), lengths=[4, 1, 3])
+def test_ragged_inputs_give_what_each_gives_alone(sequences, backwards):
+    x, lengths = normal(3, 4, 2), [4, 1, 3]
     cell = LSTMCell(3)
     options = dict(return_sequences=sequences, return_state=True, go_backwards=backwards)
-    ours, keras = Recurrent(cell, **options), tf.keras.layers.RNN(cell, **options)
-    assert_same(ours(x), keras(x))
+    y, *state = Recurrent(cell, **options)(tf.RaggedTensor.from_tensor(x, lengths))
+    for row, length in enumerate(lengths):
+        alone = keras.layers.RNN(cell, **options)(x[row:row + 1, :length])
+        assert_same([y[row], *[v[row] for v in state]], [v[0] for v in alone])
 
 
 def test_ragged_inputs_with_a_mask_are_refused():
@@ -210,15 +217,16 @@ def test_ragged_inputs_with_a_mask_are_refused():
 @pytest.mark.parametrize("mode", ["eager", "function"])
 def test_stateful_goes_on_and_resets(mode, jit):
     cell, x = LSTMCell(3), normal(2, 6, 2)
-    whole = tf.keras.layers.RNN(cell)(x)
+    whole = keras.layers.RNN(cell)(x)
     layer = Recurrent(cell, stateful=True, jit_compile=jit)
     call = MODES[mode](layer)
     for _ in range(2):
         call(x[:, :3])
         assert_same(call(x[:, 3:]), whole)
         layer.reset_states()
-    layer.reset_states([np.ones([2, 3]), np.zeros([2, 3])])
-    assert_same(call(x), tf.keras.layers.RNN(cell)(
+    for variable, value in zip(layer.states, (np.ones([2, 3]), np.zeros([2, 3])), strict=True):
+        variable.assign(value)
+    assert_same(call(x), keras.layers.RNN(cell)(
         x, initial_state=[tf.ones([2, 3]), tf.zeros([2, 3])]))
 
 
@@ -236,7 +244,7 @@ def test_slices_of_the_batch_cover_every_row(batch, three_cores):
 
 def test_slices_of_a_batch_of_unknown_size_cover_every_row(three_cores):
     cell = GRUCell(3)
-    layer, keras = Recurrent(cell, jit_compile=True), tf.keras.layers.RNN(cell)
+    layer, theirs = Recurrent(cell, jit_compile=True), keras.layers.RNN(cell)
     layer(normal(1, 4, 2))
 
     @tf.function(input_signature=[tf.TensorSpec([None, 4, 2])])
@@ -245,13 +253,13 @@ def test_slices_of_a_batch_of_unknown_size_cover_every_row(three_cores):
 
     for batch in (1, 2, 5):
         x = normal(batch, 4, 2, seed=batch)
-        assert_same(run(x)[0], everything(keras, x)[0])
+        assert_same(run(x)[0], everything(theirs, x)[0])
 
 
 def test_bidirectional_wrapper():
     x = normal(5, 4, 2)
-    expected = tf.keras.layers.Bidirectional(tf.keras.layers.RNN(GRUCell(3), return_sequences=True))
-    ours = tf.keras.layers.Bidirectional(Recurrent(GRUCell(3), return_sequences=True))
+    expected = keras.layers.Bidirectional(keras.layers.RNN(GRUCell(3), return_sequences=True))
+    ours = keras.layers.Bidirectional(Recurrent(GRUCell(3), return_sequences=True))
     ours.build(x.shape)
     expected.build(x.shape)
     ours.set_weights(expected.get_weights())
@@ -260,16 +268,16 @@ def test_bidirectional_wrapper():
 
 def test_unknown_length():
     cell = GRUCell(3)
-    keras = tf.keras.layers.RNN(cell)
-    keras(normal(1, 4, 2))
+    theirs = keras.layers.RNN(cell)
+    theirs(normal(1, 4, 2))
     call = tf.function(Recurrent(cell), input_signature=[tf.TensorSpec([None, None, 2])])
     for steps in (1, 3):
-        assert_same(call(normal(2, steps, 2)), keras(normal(2, steps, 2)))
+        assert_same(call(normal(2, steps, 2)), theirs(normal(2, steps, 2)))
 
 
 def linear_cell(**kwargs):
     """With it y is linear in x, whatever the dropout masks are."""
-    return tf.keras.layers.SimpleRNNCell(4, activation=None, use_bias=False, **kwargs)
+    return keras.layers.SimpleRNNCell(4, activation=None, use_bias=False, **kwargs)
 
 
 @pytest.mark.parametrize("jit", [False, True], ids=["plain", "jit"])
@@ -310,7 +318,7 @@ def test_dropped_inputs_are_dropped_at_every_step(cells):
 
 def test_no_dropout_outside_training():
     cell, x = LSTMCell(3, dropout=0.5, recurrent_dropout=0.5), normal(2, 4, 2)
-    assert_same(Recurrent(cell)(x), tf.keras.layers.RNN(cell)(x))
+    assert_same(Recurrent(cell)(x), keras.layers.RNN(cell)(x))
 
 
 @pytest.mark.parametrize("jit", [False, True], ids=["plain", "jit"])
@@ -323,7 +331,7 @@ def test_precision_follows_the_policy(policy, jit):
     assert y.dtype == layer.compute_dtype
     assert all(g.dtype == layer.variable_dtype for g in gradients)
     exact = LSTMCell(3, dtype="float64")
-    reference = tf.keras.layers.RNN(exact, dtype="float64", return_sequences=True)
+    reference = keras.layers.RNN(exact, dtype="float64", return_sequences=True)
     reference.build(x.shape)
     reference.set_weights(layer.get_weights())
     expected = everything(reference, x)
@@ -335,9 +343,9 @@ def test_precision_follows_the_policy(policy, jit):
 
 @pytest.mark.parametrize("jit", [False, True], ids=["plain", "jit"])
 def test_fit_learns(jit):
-    model = tf.keras.Sequential([
-        tf.keras.layers.Masking(input_shape=[4, 2]), Recurrent(LSTMCell(3)),
-        tf.keras.layers.Dense(1)])
+    model = keras.Sequential([
+        keras.layers.Masking(input_shape=[4, 2]), Recurrent(LSTMCell(3)),
+        keras.layers.Dense(1)])
     model.compile("sgd", "mse", jit_compile=jit)
     x, y = normal(8, 4, 2), normal(8, 1)
     before = [w.copy() for w in model.get_weights()]
@@ -355,8 +363,8 @@ def test_config_round_trip():
 
 
 def test_saved_model_gives_equal_outputs(tmp_path):
-    model = tf.keras.Sequential([
-        tf.keras.layers.Masking(input_shape=[4, 2]),
+    model = keras.Sequential([
+        keras.layers.Masking(input_shape=[4, 2]),
         Recurrent([LSTMCell(3), GRUCell(2)], return_sequences=True),
         Recurrent(LSTMCell(3), go_backwards=True)])
     model.save(tmp_path / "model.keras")
@@ -410,9 +418,83 @@ def test_a_split_cell_projects_all_steps_of_a_wide_input_at_once(width, expected
     np.testing.assert_allclose(whole[0], h, atol=1e-5)
 
 
-def test_unroll_is_refused():
-    with pytest.raises(ValueError, match="unroll"):
-        Recurrent(LSTMCell(3), unroll=True)
+def test_unroll_changes_nothing():
+    assert_like_keras(LSTMCell(3), normal(5, 4, 2), unroll=True)
+
+
+def test_unrolling_an_unknown_number_of_steps_is_refused_as_by_keras():
+    for layer in keras.layers.RNN, Recurrent:
+        run = tf.function(layer(LSTMCell(3), unroll=True), input_signature=[tf.TensorSpec([5, None, 2])],
+                          autograph=False)
+        with pytest.raises(ValueError, match="Cannot unroll a RNN"):
+            run(normal(5, 4, 2))
+
+
+@pytest.mark.skipif(VERSION == 2, reason="Keras 2's RNN fails where its precision is not the cell's")
+@pytest.mark.parametrize("sequences", [False, True])
+def test_outputs_have_the_layers_precision_and_not_the_cells(sequences):
+    assert_like_keras(LSTMCell(3, dtype="float32"), normal(5, 4, 2, dtype=np.float16), dtype="mixed_float16",
+                      return_sequences=sequences)
+
+
+def test_stateful_says_that_the_batch_size_is_another():
+    layer = Recurrent(LSTMCell(3), stateful=True)
+    layer(normal(5, 4, 2))
+    with pytest.raises(ValueError, match=r"batch size of 2|shape=\(5, "):
+        layer(normal(2, 4, 2))
+
+
+class Summed:
+    """A cell that is no Keras layer."""
+
+    state_size = output_size = 2
+
+    def call(self, inputs, states):
+        total = inputs + states[0]
+        return total, [total]
+
+
+def test_a_cell_need_be_no_layer():
+    x = normal(5, 4, 2)
+    assert_same(Recurrent(Summed())(x), tf.reduce_sum(x, 1))
+
+
+class Wrapped(keras.layers.Layer):
+    """A cell around another, with a dropout of its own."""
+
+    def __init__(self, cell, rate):
+        super().__init__()
+        self.cell, self.dropout, self.state_size = cell, keras.layers.Dropout(rate), cell.state_size
+
+    def build(self, input_shape):
+        self.cell.build(input_shape)
+        super().build(input_shape)
+
+    def call(self, inputs, states, training=None):
+        y, states = self.cell(inputs, states, training=training)
+        return self.dropout(y, training=training), states
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_dropout_anywhere_in_a_tree_of_cells_is_drawn_once_a_call(jit):
+    cell = Wrapped(Wrapped(linear_cell(dropout=0.3, recurrent_dropout=0.3), 0.3), 0.3)
+    layer = Recurrent(cell, return_sequences=True, jit_compile=jit)
+    x = normal(8, 9, 6)
+
+    @tf.function
+    def outputs_and_gradient():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+            total = tf.reduce_sum(y)
+        return y, total, tape.gradient(total, x)
+
+    y, total, gradient = map(np.array, outputs_and_gradient())
+    np.testing.assert_allclose(np.sum(gradient * x), total, rtol=1e-4)  # Euler, where y is linear in x
+    dropped = y == 0
+    assert np.all(dropped == dropped[:, :1]) and dropped.any() and not dropped.all()
+    assert np.any(outputs_and_gradient()[0] != y)
+    assert_same(layer(x), layer(x))
 
 
 def test_wrong_number_of_initial_states_is_refused():

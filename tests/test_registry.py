@@ -9,9 +9,9 @@ import typing
 import pytest
 import tensorflow as tf
 
-import baselines
+from santm_tf import baselines
 from santm_tf.errors import ArgumentError
-from tasks.options import read
+from santm_tf.tasks.options import read
 
 CONTEXT = {"steps", "return_sequences", "stateful", "seed", "jit_compile"}
 each = pytest.mark.parametrize("name", baselines.NAMES)
@@ -105,5 +105,5 @@ def test_an_access_rate_that_would_rise_is_named():
 
 
 def test_names_are_known_without_tensorflow():
-    code = "import sys, baselines; sys.exit('tensorflow' in sys.modules or not baselines.NAMES)"
+    code = "import sys, santm_tf.baselines as b; sys.exit('tensorflow' in sys.modules or not b.NAMES)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

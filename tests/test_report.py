@@ -8,12 +8,11 @@ import os
 import numpy as np
 import pytest
 
-import evaluate
-import train
+from santm_tf.training import page, report, score_figures
+from santm_tf.training.commands import evaluate, train
+from santm_tf.training.layer_figures import figure
 from tests import made_run
 from tests.programs import last_line, refused, run
-from training import page, report, score_figures
-from training.layer_figures import figure
 
 OF_LAYER = {"segments", "write", "read", "attention", "usage", "chebyshev"}
 

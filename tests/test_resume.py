@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import train
+from santm_tf.keras import keras
+from santm_tf.training import callbacks
+from santm_tf.training.board import Board
+from santm_tf.training.checkpoints import is_finite
+from santm_tf.training.commands import train
 from tests.programs import code_of, run
-from training import callbacks
-from training.board import Board
-from training.checkpoints import is_finite
 
 SMALL = ["--units=4", "--nojit_compile", "--checkpoint_minutes=0"]
 SANTM = ["--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2"]
@@ -27,7 +28,7 @@ RUNS = {  # how often they are killed, and their flags
                           "--mask=hard_concrete", "--access_rate=0.5", "--ema=0.9"]),
     "stateful": (14, ["--task=chars", "--model=lstm", "--window=16", "--batch_size=4", "--dropout=0.2",
                       "--token_dropout=0.1", "--epochs=9", "--patience=1", "--optimizer=sgd",
-                      "--learning_rate=20"]),
+                      "--learning_rate=10"]),
 }
 
 
@@ -46,7 +47,7 @@ def start():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parent.parent))
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["train", "training.fit"])
+        context.set_forkserver_preload(["santm_tf.training.commands", "santm_tf.training.fit"])
 
         def start(argv):
             process = context.Process(target=trained, args=(argv,))
@@ -130,19 +131,24 @@ def whole(tmp_path_factory):
     return folder
 
 
+def stopping(at, number):
+    """Stands in for `ProgressBar.on_train_batch_end`: a signal after a step."""
+    def stop(progress, batch, logs=None):
+        progress.done += 1
+        if progress.done == at:
+            signal.raise_signal(number)
+
+    return stop
+
+
 @pytest.mark.usefixtures("no_views")
 @pytest.mark.parametrize("at, number, code", [
     (2, signal.SIGINT, 130), (4, signal.SIGINT, 130), (5, signal.SIGINT, 130), (7, signal.SIGTERM, 143)])
 def test_a_run_that_is_stopped_saves_and_says_how_to_go_on(at, number, code, whole, tmp_path, capsys,
                                                            monkeypatch):
-    def stopping(progress, batch, logs=None):
-        progress.done += 1
-        if progress.done == at:
-            signal.raise_signal(number)
-
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.ProgressBar, "on_train_batch_end", stopping)
+        patch.setattr(callbacks.ProgressBar, "on_train_batch_end", stopping(at, number))
         patch.setattr("sys.argv", ["train.py", *TINY, f"--workdir={tmp_path}/run"])
         assert code_of(train, *TINY, f"--workdir={tmp_path}/run") == code
     assert signal.getsignal(number) is before
@@ -153,6 +159,18 @@ def test_a_run_that_is_stopped_saves_and_says_how_to_go_on(at, number, code, who
     assert checkpoints(tmp_path / "run")[-1].name == f"ckpt-{steps}.index"
     assert code_of(train, *TINY, f"--workdir={tmp_path}/run", "--resume") == 0
     assert end_of(tmp_path / "run") == end_of(whole)
+
+
+@pytest.mark.usefixtures("no_views")
+def test_a_stateful_santm_goes_on_within_an_epoch(text, tmp_path, monkeypatch):
+    asked = [*SMALL, *SANTM, "--task=chars", "--window=16", "--batch_size=4", "--epochs=1", "--dropout=0.2",
+             "--optimizer=lamb", "--checkpoint_minutes=10", f"--data_dir={text}"]
+    assert code_of(train, *asked, f"--workdir={tmp_path}/whole") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.ProgressBar, "on_train_batch_end", stopping(7, signal.SIGINT))
+        assert code_of(train, *asked, f"--workdir={tmp_path}/run") == 130
+    assert code_of(train, *asked, f"--workdir={tmp_path}/run", "--resume") == 0
+    assert end_of(tmp_path / "run") == end_of(tmp_path / "whole")
 
 
 @pytest.mark.usefixtures("no_views")
@@ -235,7 +253,7 @@ def test_a_checkpoint_that_holds_nan_is_skipped_with_a_warning(whole, tmp_path, 
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:  # as earlier versions saved
         patch.setattr(callbacks.ProgressBar, "on_train_batch_end", spoiling(7, "weights"))
-        patch.setattr("training.checkpoints.is_finite", lambda checkpoint: True)
+        patch.setattr("santm_tf.training.checkpoints.is_finite", lambda model: True)
         assert code_of(train, *TINY, "--checkpoint_minutes=0", f"--workdir={folder}") == 2
     assert not all(np.isfinite(value).all() for value in numbers(folder))
     assert code_of(train, *TINY, "--checkpoint_minutes=0", f"--workdir={folder}", "--resume") == 0
@@ -245,12 +263,11 @@ def test_a_checkpoint_that_holds_nan_is_skipped_with_a_warning(whole, tmp_path, 
 
 @pytest.mark.parametrize("place", range(4))
 def test_finite_is_what_a_run_can_go_on_from(place):
-    layer = tf.keras.layers.LSTM(2, stateful=True)
-    model = tf.keras.Sequential([tf.keras.Input(batch_shape=[2, 3, 1]), layer])
+    layer = keras.layers.LSTM(2, stateful=True)
+    model = keras.Sequential([keras.Input(batch_shape=[2, 3, 1]), layer])
     model.compile("adam", "mse")
     model.optimizer.build(model.trainable_variables)
-    checkpoint = tf.train.Checkpoint(model=model, carried=[layer.states])
-    assert is_finite(checkpoint) and is_finite(tf.train.Checkpoint(model=model))
+    assert is_finite(model)
     variable = [model.weights[-1], model.optimizer.variables[-1], layer.states[1], model.weights[0]][place]
     variable.assign(tf.fill(variable.shape, [np.nan, np.inf, -np.inf, np.nan][place]))
-    assert not is_finite(checkpoint) and is_finite(tf.train.Checkpoint(model=model)) == (place == 2)
+    assert not is_finite(model)

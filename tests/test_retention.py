@@ -126,6 +126,28 @@ def test_what_an_allocation_wipes_counts_as_lost():
     np.testing.assert_allclose(memory_retention(layer, random(2, STEPS, 2)), 1 - 1 / SLOTS, rtol=1e-6)
 
 
+def test_half_precision_says_about_the_same():
+    rates = []
+    for policy in "float32", "mixed_bfloat16":
+        layer = built(dtype=policy)
+        randomise(layer.trainable_weights, 0.3)
+        layer.access.scores.assign(np.ones(STEPS))
+        x = random(8, STEPS, 2)
+        rates.append([controller_retention(layer, x), memory_retention(layer, x)])
+    np.testing.assert_allclose(*rates, rtol=0.05)
+
+
+def test_a_layer_that_reads_backwards_keeps_what_it_would_of_the_sequence_turned():
+    rates = []
+    for backwards in False, True:
+        layer = built(go_backwards=backwards)
+        randomise(layer.trainable_weights)
+        layer.access.scores.assign(np.ones(STEPS))
+        x = random(2, STEPS, 2)[:, ::-1 if backwards else 1]
+        rates.append([controller_retention(layer, x), memory_retention(layer, x)])
+    np.testing.assert_allclose(*rates, rtol=1e-9)
+
+
 def test_a_mistake_is_named():
     layer = built()
     with pytest.raises(ValueError, match="at least 2"):

@@ -1,6 +1,5 @@
 """SANTM with a sparse memory: against the dense one where all slots are kept, and as a layer."""
 
-import importlib.util
 
 import numpy as np
 import pytest
@@ -77,23 +76,12 @@ def test_windows_of_a_sequence_are_the_sequence():
         np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("tensorflow_addons"), reason="needs tensorflow-addons")
 def test_sparsemax_weights_sum_to_one_and_some_are_zero():
     made = layer(normaliser="sparsemax", top_k=6, dtype="float32")
     m, a = tf.random.stateless_normal([9, 2, 6], [0, 0]), tf.ones([9, 2, 1])
     values = made.top.run(m, a)[0].values.numpy()[1:]
     np.testing.assert_allclose(values.sum(-1), 1, rtol=1e-5)
     assert values.min() == 0 and np.mean(values == 0) > 0.1
-
-
-def test_sparsemax_without_addons_is_one_line(monkeypatch):
-    monkeypatch.setattr("santm_tf.sparse.cell.addons", _missing)
-    with pytest.raises(ValueError, match="normaliser='sparsemax': tensorflow-addons is not installed"):
-        SANTM(4, memory="sparse", normaliser="sparsemax")
-
-
-def _missing():
-    raise ImportError("tensorflow-addons is not installed: pip install tensorflow-addons")
 
 
 @pytest.mark.parametrize("options, message", [

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from benchmarks import segments
 from santm_tf import SANTM
+from santm_tf.keras import keras
 
 BOOLEANS = arrays.arrays(bool, st.tuples(st.just(3), st.integers(1, 8), st.integers(2, 9)))
 WITHIN = st.tuples(st.integers(-3, 0), st.integers(0, 3))
@@ -49,7 +49,7 @@ def test_random_boundaries_agree_by_chance():
 def test_cuts_are_where_the_model_has_its_boundaries(kind):
     layer = SANTM(8, memory_slots=6, slot_width=4, attention_heads=2, locality=1, mask_period=4,
                   segment_length=3, boundaries=kind, jit_compile=False)
-    model = tf.keras.Sequential([tf.keras.layers.Embedding(20, 8), layer])
+    model = keras.Sequential([keras.layers.Embedding(20, 8), layer])
     model.compile(loss="mse")
     x = np.random.default_rng(0).integers(0, 20, [4, 12])
     if kind == "learned":

@@ -19,6 +19,7 @@ from fastapi.testclient import TestClient
 
 from santm_tf import SANTM
 from santm_tf.export import export
+from santm_tf.keras import keras
 from serving import server
 
 POISON = 666.0  # the stand-in refuses a step of this
@@ -426,8 +427,8 @@ def test_flags_are_checked(capsys):
 def test_a_santm_streams_what_it_predicts(tmp_path):
     layer = SANTM(4, memory_slots=6, slot_width=4, attention_heads=1, locality=1, access_rate=0.5,
                   mask_period=4, jit_compile=False, return_sequences=True)
-    keras = tf.keras.Sequential([tf.keras.Input([None, 2]), layer, tf.keras.layers.Dense(3)])
-    export(keras, str(tmp_path))
+    whole = keras.Sequential([keras.Input([None, 2]), layer, keras.layers.Dense(3)])
+    export(whole, str(tmp_path))
     rng = random.Random(6)
     given = [sequence(rng, steps) for steps in (9, 5)]
 
@@ -450,7 +451,7 @@ def test_a_santm_streams_what_it_predicts(tmp_path):
 
     for found in asyncio.run(main()):
         for outputs, inputs in zip(found, given, strict=True):
-            np.testing.assert_allclose(outputs, keras(tf.constant([inputs])).numpy()[0], atol=1e-5)
+            np.testing.assert_allclose(outputs, whole(tf.constant([inputs])).numpy()[0], atol=1e-5)
 
 
 def test_a_process_serves_and_ends_on_sigterm(folder):

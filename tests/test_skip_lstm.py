@@ -7,10 +7,11 @@ import tensorflow as tf
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from baselines import skip_lstm
-from baselines.skip_lstm import SkipLSTM, SkipLSTMCell
 from santm_tf import Recurrent
+from santm_tf.baselines import skip_lstm
+from santm_tf.baselines.skip_lstm import SkipLSTM, SkipLSTMCell
 from santm_tf.errors import ArgumentError
+from santm_tf.keras import keras
 
 UNITS, FEATURES = 3, 2
 
@@ -165,6 +166,8 @@ def test_small_probabilities_add_up_in_half_precision(policy):
     cell.update_bias.assign([logit(1e-4)])
     _, (*_, probability) = cell(zeros, [zeros, zeros, tf.constant([[0.4]])])
     np.testing.assert_allclose(probability, [[0.4001]], rtol=0, atol=1e-5)
+    layer = Recurrent(cell, return_state=True, dtype=policy)
+    assert layer(tf.zeros([1, 3, 2]))[-1].dtype == tf.float32
 
 
 def test_updates_cost_and_are_counted_on_valid_steps_alone():
@@ -197,9 +200,9 @@ def test_the_last_output_is_that_of_the_last_valid_step():
 
 def test_a_price_makes_it_skip():
     x, y = sequences(batch=64).astype("float32"), np.zeros([64, 1], "float32")
-    model = tf.keras.Sequential([tf.keras.Input([12, FEATURES]), SkipLSTM(4, cost_per_sample=0.1),
-                                 tf.keras.layers.Dense(1)])
-    model.compile(tf.keras.optimizers.Adam(0.05), "mse")
+    model = keras.Sequential([keras.Input([12, FEATURES]), SkipLSTM(4, cost_per_sample=0.1),
+                              keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.05), "mse")
     logs = model.fit(x, y, epochs=30, verbose=0).history
     assert logs["update_rate"][0] > 0.8 and logs["update_rate"][-1] < 0.3
     assert logs["loss"][-1] >= 0.1 * 12 * logs["update_rate"][-1] - 1e-3
@@ -217,10 +220,10 @@ def test_what_cannot_work_is_refused(arguments, message):
 
 def test_a_model_from_options_reports_its_update_rate_and_pays_for_it():
     x = np.where(np.arange(12)[:, None] < 5, sequences(batch=16), 0).astype("float32")
-    model = tf.keras.Sequential([
-        tf.keras.Input([12, FEATURES]), tf.keras.layers.Masking(0.0),
+    model = keras.Sequential([
+        keras.Input([12, FEATURES]), keras.layers.Masking(0.0),
         skip_lstm.make(4, cost_per_sample=0.5, memory_horizon=8, dropout=0.1, seed=0),
-        tf.keras.layers.Dense(1)])
+        keras.layers.Dense(1)])
     model.compile(loss="mse", metrics=["mae"])
     logs = model.evaluate(x, np.zeros([16, 1]), batch_size=16, verbose=0, return_dict=True)
     without = np.mean(np.square(model(x)))

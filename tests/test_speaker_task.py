@@ -11,10 +11,10 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tasks
-from tasks import speaker
-from tasks.speaker import PADDING
-from tasks.task import TaskError
+from santm_tf import tasks
+from santm_tf.tasks import speaker
+from santm_tf.tasks.speaker import PADDING
+from santm_tf.tasks.task import TaskError
 
 DATA = os.environ.get("SANTM_DATA", os.path.join(os.path.dirname(__file__), "../../shared/data"))
 DIGITS = os.path.join(DATA, "fsdd.zip")

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tasks
-import tasks.copy
-import tasks.digits
-import tasks.generated
+from santm_tf import tasks
+from santm_tf.keras import keras
 
 # Tested on files of their own, elsewhere.
 DATA = {"mnist", "pmnist", "fashion_mnist", "cifar10", "text", "speaker", "words", "chars"}
@@ -142,10 +140,10 @@ def test_copy_splits_are_disjoint():
 def compiled(task, logits, jit_compile):
     """A model with a mask that answers with the given logits."""
     steps = task.test.element_spec[0].shape[1]
-    inputs = tf.keras.Input([steps, task.features])
-    masked = tf.keras.layers.Masking(task.padding)(inputs)
-    answer = tf.keras.layers.Lambda(logits, mask=lambda _, mask: mask)(masked)
-    model = tf.keras.Model(inputs, answer)
+    inputs = keras.Input([steps, task.features])
+    masked = keras.layers.Masking(task.padding)(inputs)
+    answer = keras.layers.Lambda(logits, mask=lambda _, mask: mask)(masked)
+    model = keras.Model(inputs, answer)
     model.compile(loss=task.loss, weighted_metrics=task.weighted_metrics, jit_compile=jit_compile)
     return model
 

@@ -13,10 +13,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tasks
 from benchmarks.bag_of_words import bag_of_words_score
-from tasks import archive, text, vocabulary
-from tasks.task import TaskError
+from santm_tf import tasks
+from santm_tf.keras import keras
+from santm_tf.tasks import archive, text, vocabulary
+from santm_tf.tasks.task import TaskError
 
 DATA = os.environ.get("SANTM_DATA", os.path.join(os.path.dirname(__file__), "../../shared/data"))
 REVIEWS = os.path.join(DATA, "movie_reviews.zip")
@@ -246,7 +247,7 @@ def test_imdb(tmp_path, monkeypatch):
     assert [np.count_nonzero(x) for x in parts[2][0]] == list(map(len, reviews[40:]))
     np.testing.assert_array_equal(parts[2][1], y[40:])
     assert "imdb.npz holds words only" in refused(data_dir=str(tmp_path), level="char")
-    monkeypatch.setattr(tf.keras.utils, "get_file", lambda *a, **k: str(tmp_path / "imdb.npz"))
+    monkeypatch.setattr(keras.utils, "get_file", lambda *a, **k: str(tmp_path / "imdb.npz"))
     for left, right in zip(parts, splits(text.load(1, 0)), strict=True):
         np.testing.assert_array_equal(left[0], right[0])
     (tmp_path / "imdb.npz").write_bytes(b"PK")
@@ -255,7 +256,7 @@ def test_imdb(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise Exception("URL fetch failure")
 
-    monkeypatch.setattr(tf.keras.utils, "get_file", fail)
+    monkeypatch.setattr(keras.utils, "get_file", fail)
     message = refused()
     assert "imdb.npz could not be downloaded; get it from https://" in message and "--data_dir" in message
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from santm_tf import SANTM
 from santm_tf.analysis.trace import inputs_of, layer_of, outputs_of, trace
+from santm_tf.keras import keras
 from santm_tf.memory import CONSTANT
 from tests.helpers import randomise
 from tests.reference import sigmoid, weights
@@ -134,9 +135,9 @@ def test_the_layers_output_follows(seen):
 
 @pytest.mark.parametrize("options", [dict(return_sequences=True), dict(access="hard_concrete")])
 def test_a_models_output_follows(options):
-    model = tf.keras.Sequential([
-        tf.keras.Input([None, FEATURES]), tf.keras.layers.Masking(-1.0),
-        layer(mask_period=STEPS, **options), tf.keras.layers.Dense(2, dtype="float64")])
+    model = keras.Sequential([
+        keras.Input([None, FEATURES]), keras.layers.Masking(-1.0),
+        layer(mask_period=STEPS, **options), keras.layers.Dense(2, dtype="float64")])
     x = np.where(MASK[..., None] | ~MASK.any(1)[:, None, None], inputs(), -1.0)
     model(x)
     seen = trace(layer_of(model), *inputs_of(model, x))
@@ -145,6 +146,39 @@ def test_a_models_output_follows(options):
     if "access" in options:  # gates between 0 and 1
         assert ((seen.gates > 0) & (seen.gates < 1)).any()
         np.testing.assert_allclose(seen.write_weights.sum((2, 3)), seen.gates, rtol=1e-9)
+
+
+@pytest.mark.parametrize("options", [dict(), dict(boundaries="fixed", segment_length=3),
+                                     dict(go_backwards=True), dict(access="hard_concrete")], ids=str)
+def test_padding_may_be_anywhere(options):
+    """The trace is that of the valid steps alone, and so is the layer's output after the last of them."""
+    made, mask = layer(**options), np.array([[False] * 5 + [True] * 7, [True, False, True] * 4])
+    seen, y = trace(made, inputs()[:2], mask), made(inputs()[:2], mask=tf.constant(mask))
+    for row, valid in enumerate(mask):
+        x = inputs()[row, valid][None]
+        alone, n = trace(made, x), valid.sum()
+        assert seen.valid[row].tolist() == [True] * n + [False] * (STEPS - n)
+        np.testing.assert_array_equal(seen.boundaries[row, :n], alone.boundaries[0])
+        assert not seen.boundaries[row, n:].any()
+        np.testing.assert_allclose(seen.bottom[row, :n], alone.bottom[0], rtol=1e-9)
+        accesses = len(alone.steps)
+        np.testing.assert_allclose(seen.write_weights[row, :accesses], alone.write_weights[0], rtol=1e-9)
+        assert not seen.write_weights[row, accesses:].any()
+        np.testing.assert_allclose(seen.memory[row], alone.memory[0], rtol=1e-9)
+        np.testing.assert_allclose(y[row], made(x)[0], rtol=1e-9)
+        features = np.concatenate([seen.bottom[row, -1], seen.middle[row, -1], seen.recalled[row, -1]])
+        np.testing.assert_allclose(made.readout(features[None])[0], y[row], rtol=1e-7)
+
+
+def test_a_pooled_output_counts_the_valid_steps():
+    layers = keras.layers
+    model = keras.Sequential([
+        keras.Input([STEPS]), layers.Embedding(9, FEATURES, mask_zero=True), layer(return_sequences=True),
+        layers.GlobalAveragePooling1D(), layers.Dense(2)])
+    x = np.random.default_rng(0).integers(1, 9, [2, STEPS])
+    x[0, :5] = x[1, 7:] = 0
+    seen = trace(layer_of(model), *inputs_of(model, x))
+    np.testing.assert_allclose(outputs_of(model, seen), model(x), rtol=1e-5)
 
 
 def test_weights_over_some_slots(traced):
@@ -187,7 +221,7 @@ def test_half_precision_gives_single(traced):
 
 
 @pytest.mark.parametrize("what, x, named", [
-    (tf.keras.layers.LSTM(2), inputs(), "LSTM is no SANTM"),
+    (keras.layers.LSTM(2), inputs(), "LSTM is no SANTM"),
     (SANTM(4), inputs(), "not built"),
     (None, inputs()[..., :2], r"\[B, T, 3\]"),
     (None, inputs()[0], r"\[B, T, 3\]"),

@@ -1,23 +1,26 @@
 """train.py and evaluate.py, run as a user runs them but in this process."""
 
+import importlib.util
 import json
 import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import baselines.model
-import evaluate
-import train
-from baselines import lstm
+from santm_tf import baselines
+from santm_tf.baselines import lstm
+from santm_tf.keras import keras
+from santm_tf.training import flags, models
+from santm_tf.training.callbacks import StopWhenNotFinite
+from santm_tf.training.commands import evaluate, train
+from santm_tf.training.errors import UsageError
+from santm_tf.training.run import load_folder, load_task
 from tests.programs import last_line, refused, run
-from training import flags, models
-from training.callbacks import StopWhenNotFinite
-from training.errors import UsageError
-from training.run import load_folder, load_task
 
 CONFIGS = pathlib.Path(__file__).parent.parent.joinpath("configs")
 TINY = ["--units=4", "--nojit_compile", "--batch_size=256", "--epochs=2"]
@@ -162,7 +165,7 @@ def test_a_flag_of_its_default_counts_as_not_given(tmp_path, capsys):
 @pytest.mark.parametrize("flag", ["--dry_run", "--resume", "--profile_steps=1,2"])
 def test_what_is_of_training_alone_is_refused_by_evaluate(flag, trained, capsys):
     line = refused(capsys, evaluate, flag, f"--workdir={trained[0]}")
-    assert f"{flag.split('=')[0]}: is for train.py" in line
+    assert f"{flag.split('=')[0]}: is for training alone" in line
 
 
 def test_evaluate_exports_the_best_weights(trained, tmp_path, capsys):
@@ -172,6 +175,19 @@ def test_evaluate_exports_the_best_weights(trained, tmp_path, capsys):
     served = saved.signatures["serving_default"](inputs=x, lengths=tf.fill([360], 64))["outputs"]
     line = last_line(capsys)
     assert np.mean(np.argmax(served, -1) == y) == pytest.approx(line["test_accuracy"])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tf_keras") is None, reason="there is no Keras 2")
+def test_evaluate_reads_a_run_of_the_other_keras(tmp_path, capsys):
+    environment = {**os.environ, "TF_USE_LEGACY_KERAS": "1"}
+    if "TF_USE_LEGACY_KERAS" in os.environ:
+        del environment["TF_USE_LEGACY_KERAS"]
+    made = subprocess.run([sys.executable, "train.py", *SMALL, "--epochs=1", f"--workdir={tmp_path}/run"],
+                          cwd=CONFIGS.parent, env=environment, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    theirs = json.loads(made.stdout.strip().split("\n")[-1])
+    run(evaluate, f"--workdir={tmp_path}/run")
+    assert last_line(capsys) == pytest.approx(theirs)
 
 
 def test_a_model_without_a_formula_has_a_dry_run(capsys, monkeypatch):
@@ -230,8 +246,8 @@ def test_a_loss_that_is_not_finite_stops_the_run():
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
-    spoil = tf.keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)
-    fit = tf.keras.Model.fit
+    spoil = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)
+    fit = keras.Model.fit
 
     def spoiled_fit(model, *args, callbacks, **kwargs):
         def at_the_end_of_the_second_epoch(batch, logs):
@@ -241,7 +257,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, capsys, monkeypat
         spoil.on_train_batch_end = at_the_end_of_the_second_epoch
         return fit(model, *args, callbacks=[spoil, *callbacks], **kwargs)
 
-    monkeypatch.setattr(tf.keras.Model, "fit", spoiled_fit)
+    monkeypatch.setattr(keras.Model, "fit", spoiled_fit)
     line = refused(capsys, train, f"--workdir={folder}", *SMALL)
     last = tf.train.latest_checkpoint(str(folder / "checkpoints"))
     assert "validation loss is nan" in line and last in line
@@ -252,7 +268,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, capsys, monkeypat
 def test_a_run_that_was_cut_off_keeps_the_figures_of_its_epochs(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(tf.keras.Model, "evaluate", cut_off_in_the_second_epoch())
+        patch.setattr(keras.Model, "evaluate", cut_off_in_the_second_epoch())
         with pytest.raises(KeyboardInterrupt):
             run(train, f"--workdir={folder}", *LSTM)
     run(train, f"--workdir={folder}", "--resume", *LSTM)
@@ -265,7 +281,7 @@ def test_a_run_that_was_cut_off_keeps_the_figures_of_its_epochs(tmp_path, capsys
 
 def cut_off_in_the_second_epoch():
     """Stands in for `Model.evaluate`, which runs at the end of each epoch."""
-    real, calls = tf.keras.Model.evaluate, []
+    real, calls = keras.Model.evaluate, []
 
     def evaluate_once(*args, **kwargs):
         calls.append(1)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from baselines.transformer import EncoderBlock, Transformer, sinusoids
+from santm_tf.baselines.transformer import EncoderBlock, Transformer, sinusoids
+from santm_tf.keras import keras
 
 MASK = np.arange(7) < np.array([[7], [4], [1]])
 
@@ -97,7 +98,7 @@ def test_padding_changes_nothing(options):
 def test_a_mask_comes_from_keras():
     x = normal(3, 7, 2) * MASK[..., None]
     layer = Transformer(4, 1, 2)
-    model = tf.keras.Sequential([tf.keras.Input([None, 2]), tf.keras.layers.Masking(), layer])
+    model = keras.Sequential([keras.Input([None, 2]), keras.layers.Masking(), layer])
     np.testing.assert_allclose(model(x), layer(x, mask=tf.constant(MASK)), atol=1e-6)
 
 

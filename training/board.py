@@ -4,14 +4,18 @@ import os
 import time
 
 import tensorflow as tf
-from tensorboard.plugins.hparams import api as hp
 
 from santm_tf.access import AccessMask
 from santm_tf.analysis.trace import inputs_of, layer_of, trace
-from training import events, mask_history
-from training.card import card, hparams
-from training.errors import UsageError
-from training.gradient_norm import GradientNorm
+from santm_tf.errors import MissingExtra, extra
+from santm_tf.keras import keras, last_rate, layers_of, name_of
+from santm_tf.training import events, mask_history
+from santm_tf.training.card import card, hparams
+from santm_tf.training.errors import UsageError, note
+from santm_tf.training.gradient_norm import GradientNorm
+
+with extra("plots"):
+    from tensorboard.plugins.hparams import api as hp
 
 # The heading of each figure's chart; others are under "figures".
 HEADINGS = {"access_rate": "memory", "boundary_rate": "memory", "mean_segment_length": "memory",
@@ -21,7 +25,7 @@ SHARE = 0.01  # of the time, at most, goes into views
 SHOWN = 2  # validation sequences have views
 
 
-class Board(tf.keras.callbacks.Callback):
+class Board(keras.callbacks.Callback):
     """Writes a run for TensorBoard, below `logs`: `train`, `validation`, and what the run is.
 
     - Figures after every epoch, and every 10 seconds within a long one, where Keras's are means since the
@@ -56,7 +60,7 @@ class Board(tf.keras.callbacks.Callback):
         if self.norm is None:  # a run may be more than one fit
             self.norm, self.step = GradientNorm(model.optimizer), int(model.optimizer.iterations)
             self.layer, self.began = layer_of(model), time.monotonic()
-            self.masks = [layer for layer in model.submodules if isinstance(layer, AccessMask)]
+            self.masks = [layer for layer in layers_of(model) if isinstance(layer, AccessMask)]
             self.rows = mask_history.read(self.workdir.path)
             self._open()
 
@@ -118,7 +122,7 @@ class Board(tf.keras.callbacks.Callback):
         """What the optimiser did since it was last asked."""
         optimizer = self.model.optimizer
         figures = {"gradient_norm": self.norm.mean_and_reset(),
-                   "learning_rate": float(optimizer.learning_rate)}
+                   "learning_rate": last_rate(optimizer)}
         step, then = self.since
         if self.step > step:
             examples = self.config.run.batch_size * (self.step - step)
@@ -130,7 +134,7 @@ class Board(tf.keras.callbacks.Callback):
         began = time.monotonic()
         with self.train.as_default(self.step):
             for weight in self.model.trainable_weights:
-                tf.summary.histogram(f"weights/{weight.name.removesuffix(':0')}", weight)
+                tf.summary.histogram(f"weights/{name_of(weight, self.model)}", weight)
         with self.validation.as_default(self.step):
             for name, image, about in self._views():
                 tf.summary.image(name, tf.image.decode_png(image)[None], description=about)
@@ -139,7 +143,11 @@ class Board(tf.keras.callbacks.Callback):
 
     def _views(self):
         """Of each view that the model has: its name, the PNG file's bytes, and how to read it."""
-        from training import layer_figures, report  # here, as matplotlib takes a while to import
+        try:
+            from santm_tf.training import layer_figures, report  # here, as matplotlib takes a while to import
+        except MissingExtra as missing:
+            note(f"no views for TensorBoard: {missing}")
+            return
 
         def narrow(figure):
             """As wide as the letters can be read in one of TensorBoard's cards."""

@@ -1,24 +1,28 @@
 """What a run shows while it goes, and when it stops."""
 
-import math  # noqa: I001  (santm_tf first: it chooses Keras 2)
+import datetime
+import importlib.util
+import math
 import os
 import shlex
 import signal
 import sys
+import threading
 import time
 
-import santm_tf  # noqa: F401
-import tensorflow as tf
-from tqdm import tqdm
+from santm_tf.keras import keras, layers_of, reset_states
+from santm_tf.training import cache
+from santm_tf.training.checkpoints import diverged
+from santm_tf.training.errors import Stopped
 
-from training.checkpoints import diverged
-from training.errors import Stopped
+IMPORTED = time.process_time()  # which tells a slow machine from a fast one
 
 
-class ProgressBar(tf.keras.callbacks.Callback):
+class ProgressBar(keras.callbacks.Callback):
     """The figures so far and the time left, on standard error.
 
-    A terminal has a bar. A file, a pipe or a dumb terminal has a line an epoch. Neither has colours.
+    A terminal has tqdm's bar. A file, a pipe, a dumb terminal, or one without tqdm, has a line an epoch.
+    Neither has colours.
 
     Args:
       steps, epochs: of the whole run. done: how many of the steps an earlier session did.
@@ -29,35 +33,98 @@ class ProgressBar(tf.keras.callbacks.Callback):
     def __init__(self, steps, epochs, done=0):
         super().__init__()
         self.latest, self.epochs = {}, epochs
-        self.in_place = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self.bar = tqdm(total=steps, initial=done, unit="step", file=sys.stderr, mininterval=0.5,
-                        dynamic_ncols=True, disable=not self.in_place)
+        self.steps, self.bar = steps, None
+        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and importlib.util.find_spec("tqdm"):
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=steps, initial=done, unit="step", file=sys.stderr, mininterval=0.5,
+                            dynamic_ncols=True)
         self.started, self.done, self.first = time.monotonic(), done, done
 
     def on_train_batch_end(self, batch, logs=None):
         self.done += 1
-        if self.in_place:
+        if self.bar is not None:
             self._note(logs)
             self.bar.update()
 
     def on_epoch_end(self, epoch, logs=None):
         self._note(logs)
-        if not self.in_place:
+        if self.bar is None:
             seconds = time.monotonic() - self.started
-            left = tqdm.format_interval(seconds * (self.bar.total - self.done) / (self.done - self.first))
+            seconds *= (self.steps - self.done) / (self.done - self.first)
+            left = datetime.timedelta(seconds=round(seconds))
             figures = ", ".join(f"{name}={value}" for name, value in self.latest.items())
             print(f"epoch {epoch + 1}/{self.epochs} [{left} left] {figures}", file=sys.stderr, flush=True)
 
+    def say(self, line):
+        """A line above the bar."""
+        if self.bar is None:
+            print(line, file=sys.stderr, flush=True)
+        else:
+            self.bar.write(line, file=sys.stderr)
+
     def close(self):
         """Ends the bar's line, whether the run ended well or not."""
-        self.bar.close()
+        if self.bar is not None:
+            self.bar.close()
 
     def _note(self, logs):
-        self.latest.update({k: f"{v:.3f}" for k, v in (logs or {}).items() if k in self.SHOWN})
-        self.bar.set_postfix(self.latest, refresh=False)
+        self.latest.update({name: f"{logs[name]:.3f}" for name in self.SHOWN if name in (logs or {})})
+        if self.bar is not None:
+            self.bar.set_postfix(self.latest, refresh=False)
 
 
-class StopWhenNotFinite(tf.keras.callbacks.Callback):
+class SayCompiling(keras.callbacks.Callback):
+    """Says so where a first train step takes long, which TensorFlow traces and XLA compiles.
+
+    The first step of a function that is made anew is one, too. How long it will take is what the last one of
+    the same model and sizes took here. Nothing being known, the number of variables gives a guess.
+
+    Args:
+      say: function of a line. sizes: what tells the model and its sizes. jit: whether XLA compiles it.
+    """
+
+    AFTER = 3.0  # seconds
+    TRACED, COMPILED = 0.05, 0.15  # seconds a variable and a second of imports, by the models of configs/
+    FROM_CACHE = 0.35  # of the time, once XLA's programs are kept
+
+    def __init__(self, say, sizes, jit):
+        super().__init__()
+        self.say, self.sizes, self.jit = say, sizes, jit
+        self.function = self.timer = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.model.train_function is not self.function:
+            self.function, self.kept = self.model.train_function, cache.count()
+            self.started = time.monotonic()
+            expected = max(self.AFTER, cache.seconds().get(self._run()) or self._guess())
+            line = f"compiling, about {expected:.0f} s"
+            self.timer = threading.Timer(self.AFTER, self.say, [line])
+            self.timer.daemon = True
+            self.timer.start()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.timer is not None:
+            self.close()
+            took = time.monotonic() - self.started
+            cache.note_seconds(self._run(), took * (self.FROM_CACHE if cache.count() != self.kept else 1))
+
+    def close(self):
+        """Says nothing any more."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def _guess(self):
+        share = self.COMPILED if self.jit else self.TRACED
+        return share * IMPORTED * len(self.model.trainable_variables)
+
+    def _run(self):
+        plans = [layer.plan_size for layer in layers_of(self.model) if hasattr(layer, "plan_size")]
+        return " ".join(map(str, [*self.sizes, self.jit, *plans, keras.__version__]))
+
+
+class StopWhenNotFinite(keras.callbacks.Callback):
     """Stops a run at a loss that is NaN or infinite, on the training or on the validation data.
 
     `Checkpoints` looks at the weights, which are of one update later than the training loss.
@@ -85,7 +152,7 @@ class StopWhenNotFinite(tf.keras.callbacks.Callback):
             raise diverged(where, self.last_good())
 
 
-class StartSequences(tf.keras.callbacks.Callback):
+class StartSequences(keras.callbacks.Callback):
     """Has a stateful model begin new sequences with every pass over a split.
 
     Args:
@@ -98,13 +165,13 @@ class StartSequences(tf.keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.position is None or self.position.batch == 0:
-            self.model.reset_states()
+            reset_states(self.model)
 
     def on_test_begin(self, logs=None):
-        self.model.reset_states()
+        reset_states(self.model)
 
 
-class StopAfter(tf.keras.callbacks.Callback):
+class StopAfter(keras.callbacks.Callback):
     """Stops after `steps` optimiser steps, those of earlier sessions counted in."""
 
     def __init__(self, steps):
@@ -116,7 +183,7 @@ class StopAfter(tf.keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-class StopWithoutGain(tf.keras.callbacks.Callback):
+class StopWithoutGain(keras.callbacks.Callback):
     """Stops a run whose validation figure has not become better for so many epochs.
 
     Args:
@@ -135,7 +202,7 @@ class StopWithoutGain(tf.keras.callbacks.Callback):
         self.model.stop_training |= self.due
 
 
-class StopOnSignal(tf.keras.callbacks.Callback):
+class StopOnSignal(keras.callbacks.Callback):
     """Ends a run at Ctrl-C or SIGTERM, after the step that is under way and with its checkpoint written.
 
     A second Ctrl-C ends it at once. It is a context manager: after it signals do what they did before.

@@ -4,10 +4,10 @@ import platform
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
-from training.config import MODEL, OPTIMISER, TASK
-from training.models import parameters
+from santm_tf.keras import keras
+from santm_tf.training.config import MODEL, OPTIMISER, TASK
+from santm_tf.training.models import parameters
 
 # Of every run, given or not, so that runs can be compared by them.
 COMPARED = ("model", "units", "access_rate", "segment_length", "memory_slots", "slot_width", "optimizer",
@@ -16,10 +16,10 @@ COMPARED = ("model", "units", "access_rate", "segment_length", "memory_slots", "
 
 def card(config, model):
     """The run as Markdown: its command, its weights and the versions."""
-    command = " \\\n".join(["train.py", *(f"  {text}" for text in config.given().values())])
+    command = " \\\n".join(["santm-train", *(f"  {text}" for text in config.given().values())])
     weights = [f"| {layer.name} | {type(layer).__name__} | {parameters(layer):,} |" for layer in model.layers]
     versions = {"Python": platform.python_version(), "TensorFlow": tf.__version__,
-                "Keras": tf_keras.__version__, "NumPy": np.__version__}
+                "Keras": keras.__version__, "NumPy": np.__version__}
     return "\n".join([
         f"# {config.model} on {config.task}", "", "```", command, "```", "",
         "| layer | kind | weights |", "| --- | --- | ---: |", *weights,

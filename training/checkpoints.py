@@ -11,7 +11,8 @@ import time
 import tensorflow as tf
 
 from santm_tf.access import AccessMask
-from training.errors import UsageError
+from santm_tf.keras import carried_states, keras, layers_of, name_of, random_states
+from santm_tf.training.errors import UsageError
 
 KEPT = 3
 
@@ -47,7 +48,7 @@ class Position(tf.train.experimental.PythonState):
             setattr(self, name, value)
 
 
-class Checkpoints(tf.keras.callbacks.Callback):
+class Checkpoints(keras.callbacks.Callback):
     """Saves a run after every epoch and now and then within one, and the best weights by one figure.
 
     A checkpoint holds the model, the states that it carries from batch to batch, the optimiser and the
@@ -77,14 +78,10 @@ class Checkpoints(tf.keras.callbacks.Callback):
     def set_model(self, model):
         super().set_model(model)
         model.optimizer.build(model.trainable_variables)
-        self.masks = [layer for layer in model.submodules if isinstance(layer, AccessMask)]
-        # Keras keeps out of checkpoints what recurrent layers carry from batch to batch, and dropout's state.
-        carried = [tf.nest.flatten(layer.states) for layer in model.submodules
-                   if isinstance(layer, tf.keras.layers.RNN) and layer.stateful]
-        random = [layer._random_generator._generator for layer in model.submodules
-                  if hasattr(layer, "_random_generator")]
+        self.masks = [layer for layer in layers_of(model) if isinstance(layer, AccessMask)]
+        # Some layers' states and random numbers would not be saved with the model.
         whole = tf.train.Checkpoint(model=model, optimizer=model.optimizer, place=self.position,
-                                    carried=carried, random=random)
+                                    carried=carried_states(model), random=random_states(model))
         self.last = tf.train.CheckpointManager(
             whole, os.path.join(self.workdir.path, "checkpoints"), max_to_keep=KEPT)
         self.good = best_weights(self.workdir, model)
@@ -94,7 +91,7 @@ class Checkpoints(tf.keras.callbacks.Callback):
         for manager in (self.last, self.good):
             _clear(manager.directory)
         if saved(self.last):
-            self.last_good = restore(self.last, self.workdir)
+            self.last_good = restore(self.last, self.model, self.workdir)
             self.goes_on = self.position.batch > 0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -149,7 +146,7 @@ class Checkpoints(tf.keras.callbacks.Callback):
 
     def _write(self, manager):
         step = int(self.model.optimizer.iterations)
-        if not is_finite(manager.checkpoint):
+        if not is_finite(self.model):
             raise diverged(f"the weights, or what the optimiser keeps of them, are not finite at step {step}",
                            self.last_good)
         return manager.save(step)
@@ -159,17 +156,23 @@ class Checkpoints(tf.keras.callbacks.Callback):
 
 
 def best_weights(workdir, model):
-    """The manager of the best weights' checkpoint."""
-    return tf.train.CheckpointManager(tf.train.Checkpoint(model=model),
+    """The manager of the best weights' checkpoint, which holds no state: it serves any batch size.
+
+    Weights are named by their layer's place in the model and theirs in the layer, alike in both Kerases.
+    """
+    weights = {f"{i}/{kind}/{j}/{name_of(weight, model).split('/')[-1]}": weight
+               for i, layer in enumerate(model.layers)
+               for kind in ("trainable_weights", "non_trainable_weights")
+               for j, weight in enumerate(getattr(layer, kind))}
+    return tf.train.CheckpointManager(tf.train.Checkpoint(weights=weights),
                                       os.path.join(workdir.path, "best"), max_to_keep=1)
 
 
-def is_finite(checkpoint):
-    """Whether all numbers that a checkpoint holds of its compiled model are finite."""
-    model, carried = checkpoint.model, tf.nest.flatten(getattr(checkpoint, "carried", []))
-    held = [*model.variables, *model.optimizer.variables, *carried]
-    return bool(tf.reduce_all([tf.reduce_all(tf.math.is_finite(variable)) for variable in held
-                               if variable.dtype.is_floating]))
+def is_finite(model):
+    """Whether all numbers are finite from which the training of a compiled model goes on."""
+    held = map(tf.convert_to_tensor, [*model.variables, *model.optimizer.variables, *carried_states(model)])
+    return bool(tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in held
+                               if value.dtype.is_floating]))
 
 
 def diverged(where, last_good):
@@ -184,8 +187,8 @@ def saved(manager):
     return sorted(paths, key=lambda path: int(re.search(r"\d+$", path)[0]), reverse=True)
 
 
-def restore(manager, workdir):
-    """Restores a manager's last checkpoint that is whole and finite, and returns its path.
+def restore(manager, model, workdir):
+    """Restores a model from a manager's last checkpoint that is whole and finite, and returns its path.
 
     It warns of those that it skips.
 
@@ -195,7 +198,7 @@ def restore(manager, workdir):
     paths = saved(manager)
     if not paths:
         raise UsageError(f"--workdir={workdir.path}: no checkpoint in {manager.directory}; "
-                         "train with train.py (and --resume)")
+                         "train it, with --resume")
     reasons = []
     for path in paths:
         try:
@@ -203,7 +206,7 @@ def restore(manager, workdir):
         except (tf.errors.OpError, ValueError, AssertionError, IndexError, RuntimeError) as error:
             reasons.append(f"{path}: damaged, or of another model ({str(error).strip().splitlines()[0]})")
             continue
-        if not is_finite(manager.checkpoint):
+        if not is_finite(model):
             reasons.append(f"{path}: holds NaN or infinity")
             continue
         for reason in reasons:

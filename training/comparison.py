@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from training import page, score_figures
-from training.errors import UsageError
-from training.page import Table, View
-from training.workdir import Workdir
+from santm_tf.training import page, score_figures
+from santm_tf.training.errors import UsageError
+from santm_tf.training.page import Table, View
+from santm_tf.training.workdir import Workdir
 
 # Flags that make no group: no score depends on them, and a group's deviation is over the seed.
 IGNORED = {"seed", "data_dir", "checkpoint_minutes", "jit_compile", "deterministic"}
@@ -89,8 +89,8 @@ def _read(path):
     workdir = Workdir(path)
     config, metrics = workdir.read_config(), workdir.read_metrics()
     if "result" not in metrics:
-        raise UsageError(f"--workdir={path}: metrics.json has no result yet; let train.py finish the "
-                               "run, with --resume")
+        raise UsageError(f"--workdir={path}: metrics.json has no result yet; let the run finish, "
+                               "with --resume")
     return Run(path, config.texts(), metrics["epochs"], metrics["result"])
 
 

@@ -12,10 +12,9 @@ import types
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-import baselines
-import tasks
-from tasks.options import Option, read
-from training.errors import UsageError
+from santm_tf import baselines, tasks
+from santm_tf.tasks.options import Option, read
+from santm_tf.training.errors import UsageError
 
 GROUPS = MODEL, OPTIMISER, TASK, RUN = "model", "optimiser", "task", "run"
 # An option that has no effect unless another has this value, or, where it is None, is given.
@@ -126,6 +125,8 @@ class Session:
       export_xla: What is exported compiles with XLA: long sequences are faster, the first call of a size
         takes seconds.
       profile_steps: FIRST,LAST: which steps of the run to profile, for TensorBoard.
+      compile_cache: Keep what XLA compiles for the CPU in ~/.cache/santm_tf ($XDG_CACHE_HOME), and take it
+        from there.
     """
 
     workdir: str | None = None
@@ -136,6 +137,7 @@ class Session:
     tflite: bool = False
     export_xla: bool = False
     profile_steps: str | None = None
+    compile_cache: bool = True
 
 
 CHOICES = {group: Option(group, default, f"Which {group}: {', '.join(names)}.", choices=names) for

@@ -1,9 +1,10 @@
 """What a run would train and cost, without training it."""
 
 import inspect
+import math
 
-import baselines
-from training.models import parameters, steps_of
+from santm_tf import baselines
+from santm_tf.training.models import parameters, steps_of
 
 
 def description(config, model, task):
@@ -13,7 +14,7 @@ def description(config, model, task):
     steps = steps_of(task) or next(iter(task.train))[0].shape[1]
     weights = parameters(model)
     model.optimizer.build(model.trainable_variables)
-    optimiser = sum(variable.shape.num_elements() for variable in model.optimizer.variables)
+    optimiser = sum(math.prod(variable.shape) for variable in model.optimizer.variables)
     lines += [
         f"weights: {weights:,}",
         f"steps of a sequence: {steps:,}" + " (of the first batch)" * (steps_of(task) is None),

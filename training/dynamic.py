@@ -1,8 +1,7 @@
 """Dynamic evaluation: a language model goes on learning from the very text that it is scored on."""
 
-import tensorflow as tf
-
-from training import callbacks
+from santm_tf.keras import keras, layers_of
+from santm_tf.training import callbacks
 
 
 def dynamic_evaluation(model, text, rate, clip_norm=1.0):
@@ -24,10 +23,10 @@ def dynamic_evaluation(model, text, rate, clip_norm=1.0):
     Returns:
       The scores by name, as `model.evaluate` with `return_dict` gives them.
     """
-    for layer in model.submodules:
-        if isinstance(layer, tf.keras.layers.Dropout):
+    for layer in layers_of(model):
+        if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
-    model.optimizer = tf.keras.optimizers.Adam(rate, beta_1=0.0, beta_2=0.99, global_clipnorm=clip_norm)
+    model.optimizer = keras.optimizers.Adam(rate, beta_1=0.0, beta_2=0.99, global_clipnorm=clip_norm)
     model.make_train_function(force=True)
-    history = model.fit(text, verbose=0, callbacks=[callbacks.StartSequences()])
+    history = model.fit(text, verbose=0, shuffle=False, callbacks=[callbacks.StartSequences()])
     return {name: values[0] for name, values in history.history.items()}

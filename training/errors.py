@@ -1,4 +1,7 @@
-"""How a program ends early."""
+"""How a program ends early, and what it says on the way."""
+
+import functools
+import sys
 
 
 class UsageError(Exception):
@@ -11,3 +14,9 @@ class Stopped(Exception):
     def __init__(self, message, code):
         super().__init__(message)
         self.code = code
+
+
+@functools.cache
+def note(text):
+    """Says something on standard error, once."""
+    print(f"note: {text}", file=sys.stderr)

@@ -5,14 +5,17 @@ import contextlib
 import tensorflow as tf
 
 from santm_tf import L0Projection
-from training import callbacks, scores
-from training.board import Board, write_result
-from training.checkpoints import Checkpoints, restore, saved
-from training.dry_run import description
-from training.models import compiled
-from training.resolve import falling_epochs, resolve
-from training.run import check_export, exported, load_task
-from training.workdir import Record, Workdir
+from santm_tf.errors import MissingExtra
+from santm_tf.keras import draw_from_saved_states, keras
+from santm_tf.training import callbacks, scores
+from santm_tf.training.checkpoints import Checkpoints, restore, saved
+from santm_tf.training.config import MODEL, TASK
+from santm_tf.training.dry_run import description
+from santm_tf.training.errors import note
+from santm_tf.training.models import compiled
+from santm_tf.training.resolve import falling_epochs, resolve
+from santm_tf.training.run import check_export, exported, load_task
+from santm_tf.training.workdir import Record, Workdir
 
 
 def train(config):
@@ -22,8 +25,8 @@ def train(config):
     check_export(config)
     if run.deterministic:
         tf.config.experimental.enable_op_determinism()
-    tf.keras.backend.experimental.enable_tf_random_generator()  # dropout then has a state to save
-    tf.keras.utils.set_random_seed(run.seed)
+    draw_from_saved_states()
+    keras.utils.set_random_seed(run.seed)
     task = load_task(config)
     config = resolve(config, task)
     model = compiled(config, task)
@@ -32,43 +35,60 @@ def train(config):
         return
     steps = task.steps_per_epoch * run.epochs
     steps = min(steps, run.max_steps or steps)
-    board = Board(config, workdir, task, steps)
+    boards = tensorboard(config, workdir, task, steps)
     workdir.open(config)
     falling = falling_epochs(config)
     checkpoints = Checkpoints(workdir, task, lambda epoch: epoch >= falling - 1, run.checkpoint_minutes)
     checkpoints.set_model(model)
     if session.resume:
         checkpoints.resume()
-    record = fit(config, model, task, steps, checkpoints, board)
+    record = fit(config, model, task, steps, checkpoints, boards)
     if saved(checkpoints.good):
-        restore(checkpoints.good, workdir)
+        restore(checkpoints.good, model, workdir)
     result = scores.results(config, task, model, record.epochs)
     workdir.write_metrics({"epochs": record.epochs, "result": result})
-    write_result(workdir, int(model.optimizer.iterations), result)
+    if boards:
+        from santm_tf.training.board import write_result
+
+        write_result(workdir, int(model.optimizer.iterations), result)
     if session.export_dir:
         exported(config, model)
     scores.tell(config, workdir, task, model, record.epochs, result)
 
 
-def fit(config, model, task, steps, checkpoints, board):
+def tensorboard(config, workdir, task, steps):
+    """The callbacks that write for TensorBoard: none where it is not installed."""
+    try:
+        from santm_tf.training.board import Board
+    except MissingExtra as missing:
+        if config.session.profile_steps:
+            raise
+        note(f"nothing for TensorBoard: {missing}")
+        return []
+    return [Board(config, workdir, task, steps)]
+
+
+def fit(config, model, task, steps, checkpoints, boards):
     """Trains from where the run is to its last step; returns its `Record`."""
     position, epochs = checkpoints.position, config.run.epochs
     task.epoch.assign(position.epoch)
     bar = callbacks.ProgressBar(steps, epochs, int(model.optimizer.iterations))
     record, stop = Record(checkpoints.workdir, position), callbacks.StopOnSignal(checkpoints)
     patience = callbacks.StopWithoutGain(position, config.run.patience)
-    watch = in_order(config, steps, bar, record, board, checkpoints, patience, stop)
-    with contextlib.closing(bar), stop:
+    sizes = [*config.given(MODEL, TASK).values(), config.run.batch_size]
+    compiling = callbacks.SayCompiling(bar.say, sizes, config.run.jit_compile)
+    watch = [compiling, *in_order(config, steps, bar, record, boards, checkpoints, patience, stop)]
+    with contextlib.closing(bar), contextlib.closing(compiling), stop:
         while int(model.optimizer.iterations) < steps and not patience.due:
             rest, last = task.train, epochs
             if position.batch:  # what is left of an epoch is a fit of its own
                 rest, last = task.train.skip(position.batch), position.epoch + 1
             model.fit(rest, validation_data=task.validation, epochs=last, initial_epoch=position.epoch,
-                      callbacks=watch, verbose=0)
+                      callbacks=watch, verbose=0, shuffle=False)  # the data has its order
     return record
 
 
-def in_order(config, steps, bar, record, board, checkpoints, patience, stop):
+def in_order(config, steps, bar, record, boards, checkpoints, patience, stop):
     """The callbacks of a training, in the order in which Keras calls them."""
     position, access, falling = checkpoints.position, config.access, falling_epochs(config)
     return [
@@ -81,7 +101,7 @@ def in_order(config, steps, bar, record, board, checkpoints, patience, stop):
         *([L0Projection(access.access_rate, falling, access.mask_warmup,
                         initial_rate=access.initial_access_rate, schedule=access.mask_schedule)]
           if falling else []),
-        record, board,  # before the checkpoint: a run that is killed in between writes that epoch again
+        record, *boards,  # before the checkpoint: a run that is killed in between writes that epoch again
         checkpoints,
         patience,  # after the checkpoint, which counts the epochs without a gain
         stop,  # last: it ends the run once the checkpoint is saved

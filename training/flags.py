@@ -1,15 +1,19 @@
 """From a command line to a `Config`, before TensorFlow is imported; and how a mistake in one is reported."""
 
+import importlib.resources
 import os
+import pathlib
 import re
 import sys
 
 from absl import flags
 
-from training.config import GROUPS, configured, known
-from training.errors import Stopped, UsageError
+from santm_tf.errors import ArgumentError, MissingExtra
+from santm_tf.training.config import GROUPS, configured, known
+from santm_tf.training.errors import Stopped, UsageError
 
 FILE = "flags.cfg"  # in a run's folder
+FLAG_FILE = "--flagfile", "-flagfile"
 ALIASES = {"max_memory": "memory_horizon"}  # earlier names
 FIRST = ("task", "data_dir", "model", "units", "memory_slots", "slot_width", "access_rate", "segment_length",
          "epochs", "batch_size", "learning_rate", "seed", "workdir", "resume", "dry_run")  # what --help shows
@@ -27,9 +31,14 @@ def parse(argv, saved=False):
     """
     asked = {arg.lstrip("-") for arg in argv[1:] if arg.startswith("-")}
     if asked & {"h", "help", "helpshort", "helpfull"}:
-        print(f"usage: {argv[0]} [--flagfile=FILE] [flags]\n")
+        print(f"usage: {name_of(argv[0])} [--flagfile=FILE] [flags]\n")
+        print(_wrapped("--flagfile: A file of flags. A bare name that is not in the current folder is one of "
+                       f"those installed: {', '.join(installed())}."))
         print(_all_flags() if "helpfull" in asked else _first_flags())
         sys.exit(0)
+    for old, new in ALIASES.items():
+        if old in {name.partition("=")[0] for name in asked}:
+            print(f"warning: --{old} is --{new} now", file=sys.stderr)
     given, before = _given(argv), {}
     if saved and given.get("workdir") and os.path.exists(file := os.path.join(given["workdir"], FILE)):
         before = _given(["", f"--flagfile={file}"])
@@ -45,11 +54,47 @@ def read(file):
     return configured(given, given)
 
 
+def name_of(path):
+    """A program as it is called, from its path.
+
+    >>> name_of("/usr/bin/santm-train"), name_of("/lib/santm_tf/export/__main__.py"), name_of("train.py")
+    ('santm-train', 'python -m santm_tf.export', 'train.py')
+    """
+    *folders, file = pathlib.PurePath(path.removesuffix("__main__.py")).parts
+    return f"python -m santm_tf.{file.removesuffix('.py')}" if folders[-1:] == ["santm_tf"] else file
+
+
+def installed():
+    """The names of the flag files that come with this package.
+
+    >>> "digits.cfg" in installed()
+    True
+    """
+    return sorted(file.name for file in importlib.resources.files("santm_tf.configs").iterdir()
+                  if file.name.endswith(".cfg"))
+
+
+def flag_file(name):
+    """The path of a flag file: a bare name that is not in the current folder is one of those `installed`.
+
+    Raises:
+      UsageError: it is nowhere.
+
+    >>> flag_file("digits.cfg").rpartition("/")[0] != ""
+    True
+    """
+    if os.path.exists(name):
+        return name
+    if name not in installed():
+        raise UsageError(f"--flagfile={name}: no such file; --help lists those that are installed")
+    return str(importlib.resources.files("santm_tf.configs") / name)
+
+
 def program(main, argv):
-    """Runs `main(argv)`. A `UsageError` gives one line and exit code 2, `Stopped` its own."""
+    """Runs `main(argv)`. A mistake gives one line and exit code 2, `Stopped` its own code."""
     try:
         main(argv)
-    except UsageError as error:
+    except (UsageError, ArgumentError, MissingExtra) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stopped:
@@ -67,12 +112,25 @@ def _given(argv):
     for alias, name in ALIASES.items():
         flags.DEFINE_alias(alias, name, flag_values=found)
     try:
-        rest = found(argv)
+        rest = found(list(_with_flag_files(argv)))
     except flags.Error as error:
         raise UsageError(" ".join(str(error).split())) from error
     if len(rest) > 1:
         raise UsageError(f"{rest[1]}: not a flag; flags start with --")
     return {name: found[name].value for name in found if found[name].present and name not in ALIASES}
+
+
+def _with_flag_files(argv):
+    """A command line whose flag files are where they are."""
+    before = ""
+    for argument in argv:
+        flag, _, name = argument.partition("=")
+        if flag in FLAG_FILE and name:
+            argument = f"{flag}={flag_file(name)}"
+        elif before in FLAG_FILE:
+            argument = flag_file(argument)
+        yield argument
+        before = argument
 
 
 def _all_flags():
@@ -99,4 +157,8 @@ def _help(name, group, brief=False):
     texts = [(f"{', '.join(names)}: " if len(names) < len(every) else "") + help
              + (f" (default: {str(default).lower()})" if default is not None and default is not False else "")
              for (help, default), names in takers.items()]
-    return flags.text_wrap(f"--{name}: {' '.join(texts)}", indent="      ", firstline_indent="  ")
+    return _wrapped(f"--{name}: {' '.join(texts)}")
+
+
+def _wrapped(text):
+    return flags.text_wrap(text, indent="      ", firstline_indent="  ")

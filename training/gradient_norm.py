@@ -1,7 +1,8 @@
 """The gradients' global norm, noted inside the optimiser's step."""
 
-import santm_tf  # noqa: F401, I001  (first: it chooses Keras 2)
 import tensorflow as tf
+
+from santm_tf.keras import before_updates
 
 
 class GradientNorm:
@@ -25,9 +26,7 @@ class GradientNorm:
     def __init__(self, optimizer):
         # Their sum, and of how many steps. Kept outside the optimiser, which would save it.
         self._noted = tf.Variable(tf.zeros([2]), trainable=False)
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        self._apply = optimizer.apply_gradients
-        optimizer.apply_gradients = self._apply_noted
+        before_updates(getattr(optimizer, "inner_optimizer", optimizer), self._note)
 
     def mean_and_reset(self):
         """The mean over the steps since it was last asked for; 0 without any."""
@@ -35,8 +34,6 @@ class GradientNorm:
         self._noted.assign(tf.zeros([2]))
         return float(total / max(steps, 1))
 
-    def _apply_noted(self, grads_and_vars, *args, **kwargs):
-        grads_and_vars = list(grads_and_vars)
-        norm = tf.linalg.global_norm([gradient for gradient, _ in grads_and_vars])
+    def _note(self, gradients):
+        norm = tf.linalg.global_norm(gradients)
         self._noted.assign_add([tf.cast(norm, tf.float32), 1])
-        return self._apply(grads_and_vars, *args, **kwargs)

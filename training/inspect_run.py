@@ -1,15 +1,11 @@
-"""What a trained SANTM did with one sequence: `python -m santm_tf.inspect --workdir=runs/a --input=x.npy`."""
-
-import argparse
-import sys
+"""What a trained SANTM did with one sequence: what `santm-inspect` does once its flags are read."""
 
 import numpy as np
 
 from santm_tf.analysis.describe import answer, recalled, segments, written
 from santm_tf.analysis.trace import inputs_of, layer_of, outputs_of, trace
 from santm_tf.errors import ArgumentError
-from training.errors import UsageError
-from training.run import load_folder
+from santm_tf.training.run import load
 
 
 def read_input(path, task):
@@ -68,18 +64,20 @@ def _shape(x):
     return f"is {x.dtype} of shape {list(x.shape)}"
 
 
-def show(workdir, path, out=None, flags=()):
+def show(config, path, out=None):
     """Prints what a run's model did with one sequence.
 
     Args:
-      workdir: the run's folder. path: of the sequence, see `read_input`.
-      out: folder for figures. flags: override the run's, such as "--data_dir=elsewhere".
+      config: the run's. path: of the sequence, see `read_input`. out: folder for figures.
 
     Raises:
       ValueError: a sequence that the model cannot read, or a model that has no SANTM layer.
       UsageError: no such run.
     """
-    _, _, task, model = load_folder(workdir, "--nojit_compile", *flags)
+    if out is not None:
+        from santm_tf.training import page, report  # on demand: matplotlib takes a while to import
+    workdir = config.session.workdir
+    _, _, task, model = load(config)
     layer = layer_of(model)
     if layer is None:
         raise ArgumentError(f"--workdir={workdir}: its model has no SANTM layer")
@@ -95,25 +93,5 @@ def show(workdir, path, out=None, flags=()):
     for line in (*segments(seen), *written(seen), *recalled(seen), *answer(logits, task.loss, names)):
         print(line)
     if out is not None:
-        from training import page, report  # on demand: matplotlib takes a while to import
-
         page.save(out, report.sequence_views(layer, seen, 0, x, task))
         print(f"figures: {out}")
-
-
-def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m santm_tf.inspect", allow_abbrev=False, description=(
-        "What a trained SANTM did with one sequence. Other flags are the run's, and override its own."))
-    parser.add_argument("--workdir", required=True, help="folder of the run")
-    parser.add_argument("--input", required=True, help=".npy file, or a text for a model of text")
-    parser.add_argument("--out", help="folder for figures")
-    options, more = parser.parse_known_args(argv)
-    try:
-        show(options.workdir, options.input, options.out, more)
-    except (UsageError, ArgumentError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

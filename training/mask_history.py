@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from training.errors import UsageError
+from santm_tf.training.errors import UsageError
 
 FILE = "masks.npy"
 

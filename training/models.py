@@ -1,20 +1,23 @@
 """From a configuration and a task to a compiled Keras model."""
 
+import math
 import re
 
 import tensorflow as tf
 
-import baselines
-from santm_tf import compat
+from santm_tf import baselines
 from santm_tf.errors import ArgumentError
-from training.config import GROUPS, known
-from training.errors import UsageError
+from santm_tf.keras import keras, name_of
+from santm_tf.training import optimizers
+from santm_tf.training.config import GROUPS, known
+from santm_tf.training.errors import UsageError
 
 # Decay would undo how these start.
 UNDECAYED = ["bias", "scores", "alpha", "multiplier", "step_weight", "gamma", "initial"]
-OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "nadam": "Nadam", "rmsprop": "RMSprop", "sgd": "SGD",
-              "lamb": "LAMB", "rectified_adam": "RectifiedAdam"}
-FROM_ADDONS = "lamb", "rectified_adam"
+OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW,
+              "nadam": keras.optimizers.Nadam, "rmsprop": keras.optimizers.RMSprop,
+              "sgd": keras.optimizers.SGD, "lamb": optimizers.Lamb,
+              "rectified_adam": optimizers.RectifiedAdam}
 
 
 def compiled(config, task):
@@ -24,8 +27,12 @@ def compiled(config, task):
       config: resolved for the task, see `training.resolve`.
     """
     model = build(config, task)
-    model.compile(optimizer(config.optimiser, task.steps_per_epoch, config.run.epochs), task.loss,
-                  task.metrics, weighted_metrics=task.weighted_metrics)
+    made = optimizer(config.optimiser, task.steps_per_epoch, config.run.epochs)
+    made.exclude_from_weight_decay([weight for weight in model.trainable_weights
+                                    if any(part in name_of(weight, model) for part in UNDECAYED)])
+    # The layers compile themselves, see --jit_compile.
+    model.compile(made, task.loss, metrics=task.metrics, weighted_metrics=task.weighted_metrics,
+                  jit_compile=False)
     return model
 
 
@@ -39,14 +46,14 @@ def build(config, task):
     batch = config.run.batch_size if task.stateful else None
     padded = task.padding is not None
     if task.vocabulary is None:
-        layers = [tf.keras.Input([task.length, task.features], batch)]
+        layers = [keras.Input([task.length, task.features], batch)]
         if padded:
-            layers.append(tf.keras.layers.Masking(task.padding))
+            layers.append(keras.layers.Masking(task.padding))
     else:
-        layers = [tf.keras.Input([task.length], batch, dtype=tf.int32),
-                  tf.keras.layers.Embedding(task.vocabulary, around.embedding or width, mask_zero=padded),
-                  tf.keras.layers.Dropout(around.token_dropout, noise_shape=(None, None, 1)),
-                  tf.keras.layers.Dropout(config.layer.get("dropout", 0.0))]
+        layers = [keras.Input([task.length], batch, dtype=tf.int32),
+                  keras.layers.Embedding(task.vocabulary, around.embedding or width, mask_zero=padded),
+                  keras.layers.Dropout(around.token_dropout, noise_shape=(None, None, 1)),
+                  keras.layers.Dropout(config.layer.get("dropout", 0.0))]
     pooled = around.pooling == "mean" and not task.return_sequences
     try:
         layers.append(baselines.make(
@@ -54,9 +61,9 @@ def build(config, task):
             return_sequences=task.return_sequences or pooled, seed=config.run.seed,
             jit_compile=config.run.jit_compile))
         if pooled:
-            layers.append(tf.keras.layers.GlobalAveragePooling1D())
-        layers.append(tf.keras.layers.Dense(task.outputs, name="logits"))
-        return tf.keras.Sequential(layers)
+            layers.append(keras.layers.GlobalAveragePooling1D())
+        layers.append(keras.layers.Dense(task.outputs, name="logits"))
+        return keras.Sequential(layers)
     except ArgumentError as error:
         raise UsageError(with_flags_named(str(error))) from error
 
@@ -68,30 +75,20 @@ def steps_of(task):
 
 def parameters(model):
     """The number of weights of a model or a layer that training changes."""
-    return sum(w.shape.num_elements() for w in model.trainable_weights)
+    return sum(math.prod(w.shape) for w in model.trainable_weights)
 
 
 def optimizer(chosen, steps_per_epoch, epochs):
     """The Keras optimiser of a `training.config.Optimiser`, its rate's schedule over the whole run."""
     rate = chosen.learning_rate
     if chosen.schedule == "cosine":
-        rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps_per_epoch * epochs)
-    name, options = OPTIMIZERS[chosen.optimizer], {"global_clipnorm": chosen.clip_norm}
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps_per_epoch * epochs)
+    options = {"global_clipnorm": chosen.clip_norm}
     if chosen.weight_decay is not None:
         options["weight_decay"] = chosen.weight_decay
-    if chosen.optimizer not in FROM_ADDONS:
-        if chosen.ema:
-            options.update(use_ema=True, ema_momentum=chosen.ema, ema_overwrite_frequency=steps_per_epoch)
-        made = getattr(tf.keras.optimizers, name)(rate, **options)
-        made.exclude_from_weight_decay(var_names=UNDECAYED)
-        return made
     if chosen.ema:
-        raise UsageError(f"--ema={chosen.ema}: --optimizer={chosen.optimizer} keeps no average; use adam or "
-                         "adamw")
-    try:
-        return getattr(compat.addons().optimizers, name)(rate, **options)
-    except ImportError as error:
-        raise UsageError(f"--optimizer={chosen.optimizer}: {error}") from error
+        options.update(use_ema=True, ema_momentum=chosen.ema, ema_overwrite_frequency=steps_per_epoch)
+    return OPTIMIZERS[chosen.optimizer](rate, **options)
 
 
 def with_flags_named(message):

@@ -6,10 +6,12 @@ import html
 import os
 from typing import NamedTuple
 
-from matplotlib.figure import Figure
+from santm_tf.errors import extra
+from santm_tf.training.errors import UsageError
+from santm_tf.training.layer_figures import png
 
-from training.errors import UsageError
-from training.layer_figures import png
+with extra("plots"):
+    from matplotlib.figure import Figure
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1a1a1a; --soft: #595959; --back: #fff; --line: #d9d9d9; }

@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from santm_tf.analysis.trace import inputs_of, layer_of, trace
-from training import layer_figures, mask_history, page, score_figures
-from training.page import Table, View
-from training.run import load_task
+from santm_tf.training import layer_figures, mask_history, page, score_figures
+from santm_tf.training.page import Table, View
+from santm_tf.training.run import load_task
 
 SEQUENCES = 16  # of the validation split, that are traced
 BEYOND = 0.5, 1, 1.5, 2, 3  # test lengths over the longest in training

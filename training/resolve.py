@@ -4,14 +4,12 @@ import dataclasses
 import functools
 import math
 
-import tensorflow as tf
-
-import baselines
-from santm_tf import capacity
+from santm_tf import baselines, capacity
 from santm_tf.access import FIXED
-from training import models
-from training.config import Access
-from training.errors import UsageError
+from santm_tf.keras import keras
+from santm_tf.training import models
+from santm_tf.training.config import Access
+from santm_tf.training.errors import UsageError
 
 FALL = 0.6  # the share of the epochs over which the access rate comes down to its target
 
@@ -88,7 +86,7 @@ def matched(config, task):
         width = f"--{model.width}={config.layer[model.width]}"
         raise UsageError(f"--match_parameters={wanted}: --model={config.model} comes no nearer than {got} "
                          f"weights ({width}) with the other sizes as they are")
-    tf.keras.utils.set_random_seed(config.run.seed)  # as if this size had been given
+    keras.utils.set_random_seed(config.run.seed)  # as if this size had been given
     return config
 
 

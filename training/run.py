@@ -3,19 +3,17 @@
 import contextlib
 from typing import NamedTuple
 
-import tensorflow as tf
-
-import tasks
-from santm_tf import export
-from santm_tf.errors import ArgumentError
-from tasks.task import Task
-from training import flags
-from training.checkpoints import best_weights, restore
-from training.config import MODEL, Config
-from training.errors import UsageError
-from training.models import compiled, with_flags_named
-from training.resolve import resolve
-from training.workdir import Workdir
+from santm_tf import export, tasks
+from santm_tf.errors import ArgumentError, extra
+from santm_tf.keras import keras
+from santm_tf.tasks.task import Task
+from santm_tf.training import flags
+from santm_tf.training.checkpoints import best_weights, restore
+from santm_tf.training.config import MODEL, Config
+from santm_tf.training.errors import UsageError
+from santm_tf.training.models import compiled, with_flags_named
+from santm_tf.training.resolve import resolve
+from santm_tf.training.workdir import Workdir
 
 
 class Trained(NamedTuple):
@@ -24,7 +22,7 @@ class Trained(NamedTuple):
     config: Config
     workdir: Workdir
     task: Task
-    model: tf.keras.Model
+    model: keras.Model
 
 
 def load_task(config):
@@ -42,7 +40,7 @@ def load(config):
     task = load_task(config)
     config = resolve(config, task)
     model = compiled(config, task)
-    restore(best_weights(workdir, model), workdir)
+    restore(best_weights(workdir, model), model, workdir)
     return Trained(config, workdir, task, model)
 
 
@@ -59,7 +57,10 @@ def exported(config, model):
 
 
 def check_export(config):
-    """Refuses an `--export_dir` that holds something else, before the run."""
+    """Refuses an `--export_dir` that holds something else, and plots without matplotlib, before the run."""
+    if config.session.plots:
+        with extra("plots"):
+            import matplotlib  # noqa: F401
     if config.session.export_dir:
         with _of_export_dir(config):
             export.check(config.session.export_dir)

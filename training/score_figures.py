@@ -1,10 +1,13 @@
 """Figures of what runs score, by matplotlib; `training.layer_figures` has those of what a model does."""
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.ticker import MaxNLocator
 
-from training.layer_figures import BLUE, COLOURS, HEAT, ORANGE, figure, ticks
+from santm_tf.errors import extra
+from santm_tf.training.layer_figures import BLUE, COLOURS, HEAT, ORANGE, figure, ticks
+
+with extra("plots"):
+    from matplotlib import colormaps
+    from matplotlib.ticker import MaxNLocator
 
 SHARES = "rate", "accuracy"  # how figures end that are between 0 and 1
 DECADES = 2  # others that change by more are drawn on a logarithmic axis
@@ -17,7 +20,7 @@ def learning_curves(epochs):
       epochs: of each epoch, `{name: value}`, "val_" before the names of the validation's.
     """
     names = dict.fromkeys(key.removeprefix("val_") for key in epochs[-1] if key not in ("epoch", "seconds"))
-    made, panels = _panels("Learning curves", list(names))
+    made, panels = _panels("Learning curves", sorted(names, key=lambda name: name != "loss"))
     steps = np.arange(1, len(epochs) + 1)
     for name, axes in panels:
         for label, key, colour in (("training", name, ORANGE), ("validation", f"val_{name}", BLUE)):

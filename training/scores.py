@@ -5,10 +5,11 @@ import json
 import sys
 
 import santm_tf
-from training.callbacks import StartSequences
-from training.dynamic import dynamic_evaluation
-from training.models import compiled, parameters
-from training.run import check_export, exported, load, load_task
+from santm_tf.keras import layers_of
+from santm_tf.training.callbacks import StartSequences
+from santm_tf.training.dynamic import dynamic_evaluation
+from santm_tf.training.models import compiled, parameters
+from santm_tf.training.run import check_export, exported, load, load_task
 
 
 def evaluate(config):
@@ -24,7 +25,7 @@ def evaluate(config):
 
 def results(config, task, model, epochs):
     """The figures of a trained model on the test split, as the last line on standard output."""
-    masks = [layer for layer in model.submodules if isinstance(layer, santm_tf.AccessMask)]
+    masks = [layer for layer in layers_of(model) if isinstance(layer, santm_tf.AccessMask)]
     for mask in masks:
         mask.fit_plan()
     model.make_test_function(force=True)
@@ -35,7 +36,8 @@ def results(config, task, model, epochs):
     return {"task": config.task, "model": config.model, "seed": config.run.seed, "epochs": len(epochs),
             "seconds": round(sum(epoch["seconds"] for epoch in epochs), 1),
             "parameters": parameters(model), "access_rate": rate,
-            **{f"test_{name}": value for name, value in scores.items() if name != "access_rate"}}
+            **{f"test_{name}": scores[name] for name in sorted(scores, key=lambda name: name != "loss")
+               if name != "access_rate"}}
 
 
 def dynamic_scores(config, model):
@@ -43,9 +45,7 @@ def dynamic_scores(config, model):
     config = dataclasses.replace(config, run=dataclasses.replace(config.run, batch_size=1))
     task = load_task(config)
     copy = compiled(config, task)
-    for own, learned in zip(copy.weights, model.weights, strict=True):
-        if own.shape == learned.shape:  # all but the states
-            own.assign(learned)
+    copy.set_weights(model.get_weights())
     metric = task.weighted_metrics[0].name
     return {metric: dynamic_evaluation(copy, task.test, config.run.dynamic_rate)[metric]}
 
@@ -53,7 +53,7 @@ def dynamic_scores(config, model):
 def tell(config, workdir, task, model, epochs, result):
     """Ends a program: the report, if asked for, and the figures as the last line."""
     if config.session.plots:
-        from training import report  # on demand: matplotlib takes a while to import
+        from santm_tf.training import report  # on demand: matplotlib takes a while to import
 
         print(f"see {report.write(config, workdir, task, model, epochs, result)}", file=sys.stderr)
     print(json.dumps(result))

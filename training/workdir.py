@@ -4,13 +4,12 @@ import json
 import os
 import time
 
-import tensorflow as tf
-
 from santm_tf.errors import ArgumentError
+from santm_tf.keras import keras
 from santm_tf.paths import literal
-from training import flags
-from training.config import GROUPS
-from training.errors import UsageError
+from santm_tf.training import flags
+from santm_tf.training.config import GROUPS
+from santm_tf.training.errors import UsageError
 
 # What may change when a run goes on, beside how it is tested.
 FREE = "epochs", "max_steps", "patience", "checkpoint_minutes", "data_dir", "dynamic_rate"
@@ -53,7 +52,7 @@ class Workdir:
     def read_config(self):
         """The configuration of the run that is here."""
         if not os.path.exists(self.flag_file):
-            raise UsageError(f"--workdir={self.path}: no flags.cfg there, so no run; train one with train.py")
+            raise UsageError(f"--workdir={self.path}: no flags.cfg there, so no run; train one first")
         return flags.read(self.flag_file)
 
     def check(self, config, *groups):
@@ -78,7 +77,7 @@ class Workdir:
         _write(self.metrics_file, json.dumps(metrics, indent=1) + "\n")
 
 
-class Record(tf.keras.callbacks.Callback):
+class Record(keras.callbacks.Callback):
     """Writes the figures of every epoch, and its seconds, to metrics.json as the run goes.
 
     It begins at the run's position. Figures of later epochs are of a run that was cut off.

@@ -250,9 +250,11 @@ def cheb_attention(memory_slots, slot_width, attention_heads=4, cheb_order=3, lo
 
 
 @checked
-def santm(features, units, steps, access_rate, boundary_rate=0.25, memory_slots=32, slot_width=32,
-          read_heads=1, write_heads=1, shift_range=1, attention_heads=4, cheb_order=3, locality=4,
-          return_sequences=False, memory="dense", memory_init=None, top_k=None, allocate=True, search="auto"):
+def santm(features: int, units: int, steps: int, access_rate: float, boundary_rate: float = 0.25,
+          memory_slots: int = 32, slot_width: int = 32, read_heads: int = 1, write_heads: int = 1,
+          shift_range: int = 1, attention_heads: int = 4, cheb_order: int = 3, locality: int = 4,
+          return_sequences: bool = False, memory: str = "dense", memory_init: str | None = None,
+          top_k: int | None = None, allocate: bool = True, search: str = "auto") -> Cost:
     """A sequence through SANTM (Shan et al. 2025; see `SANTM`): each level as often as it acts.
 
     `T segment_lstm(d) + beta T cascade_lstm(H) + rho T memory_step(H) + S recall + S_y readout`

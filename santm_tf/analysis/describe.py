@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from santm_tf.keras import keras
+
 SHOWN = 12  # lines of a list, at most
 BEST = 3  # classes
 
@@ -71,9 +73,9 @@ def answer(logits, loss, names=str):
     """
     several, rows = logits.ndim == 2, np.atleast_2d(logits)
     first = max(0, len(rows) - SHOWN)
-    if isinstance(loss, tf.keras.losses.MeanSquaredError):
+    if isinstance(loss, keras.losses.MeanSquaredError):
         yield "output: " + ", ".join(f"{value:.4g}" for value in logits)
-    elif isinstance(loss, tf.keras.losses.BinaryCrossentropy):
+    elif isinstance(loss, keras.losses.BinaryCrossentropy):
         yield "output: bits at the last steps"
         for step, row in enumerate(rows[first:], first):
             yield f"  step {step}: {''.join('01'[int(value > 0)] for value in row)}"

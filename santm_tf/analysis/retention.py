@@ -3,14 +3,17 @@
 import numpy as np
 import tensorflow as tf
 
+from santm_tf.analysis.precision import as_in
 from santm_tf.errors import ArgumentError
+from santm_tf.ops import at_least_float32
+from santm_tf.santm import SANTM
 from santm_tf.visits import Keep
 
 # A share of the state below this is lost as it is added in float32.
 _FLOOR = float(np.finfo(np.float32).eps)
 
 
-def controller_retention(layer, x):
+def controller_retention(layer: SANTM, x: tf.Tensor) -> float:
     """lambda, the share of what it holds that the controller between two accesses keeps in a step.
 
     `lambda = min(1, exp(slope over n of log mean_B of the norm of d(xi . [h^m_T ; c^m_T]) / dx_{T-n}))`
@@ -41,10 +44,14 @@ def controller_retention(layer, x):
     x, levels = _input(layer, x), layer.levels
     if x.shape[1] < 2:
         raise ArgumentError(f"controller_retention: x has {x.shape[1]} step; a decay needs at least 2")
+
+    def last(x):
+        _, state = levels.middle_of(*levels.bottom_of(x)[0], training=True, explored=1)
+        return tf.concat(state, -1)
+
     with tf.GradientTape() as tape:
         tape.watch(x)
-        _, state = levels.middle_of(*levels.bottom_of(x)[0], training=True, explored=1)
-        state = tf.concat(state, -1)
+        state = as_in(layer, last, x)
         direction = tf.random.stateless_normal(tf.shape(state), [0, 0], dtype=state.dtype)
         seen = tf.reduce_sum(state * tf.math.l2_normalize(direction, -1))
     decay = np.linalg.norm(np.float64(tape.gradient(seen, x)), axis=-1).mean(0)[::-1]
@@ -55,7 +62,7 @@ def controller_retention(layer, x):
     return min(1.0, float(np.exp(slope)))
 
 
-def memory_retention(layer, x):
+def memory_retention(layer: SANTM, x: tf.Tensor) -> float:
     """mu, the share of a slot's content that a write leaves.
 
     `mu = mean of prod (1 - a_t w^w_i e)` over the write heads, the mean over accesses, slots and columns
@@ -83,11 +90,12 @@ def memory_retention(layer, x):
     _, inside = plan = layer.access.shortest_plan(x.shape[1])
     if not inside[0]:
         raise ArgumentError(f"memory_retention: the access mask is off at all {x.shape[1]} steps of x")
-    did = levels.run(x, plan, keep=Keep(every=False, heads=True))
-    return float(tf.reduce_mean(did.visits.heads.left))
+    did = as_in(layer, lambda x: levels.run(x, plan, keep=Keep(every=False, heads=True)), x)
+    return float(tf.reduce_mean(at_least_float32(did.visits.heads.left)))
 
 
 def _input(layer, x):
     if not layer.built:
         raise ArgumentError("retention: build the layer before asking what it keeps")
-    return tf.cast(x, layer.compute_dtype)
+    x = tf.cast(x, layer.compute_dtype)
+    return tf.reverse(x, [1]) if layer.go_backwards else x

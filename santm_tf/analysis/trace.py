@@ -5,8 +5,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from santm_tf.analysis.precision import as_in
 from santm_tf.errors import ArgumentError
-from santm_tf.ops import at_least_float32
+from santm_tf.ops import at_least_float32, mask_of
+from santm_tf.packing import valid_first
 from santm_tf.santm import SANTM
 from santm_tf.visits import Keep
 
@@ -14,8 +16,10 @@ from santm_tf.visits import Keep
 class Trace(NamedTuple):
     """B sequences of T steps, S of which the access mask has: NumPy arrays, as `trace` gives them.
 
-    A head's weights are over k slots: all N in a dense memory, those that it touched in a sparse one. `over`
-    gives them over slots of one's choice.
+    Steps are in the order in which the layer reads them, with `go_backwards` from the end of the sequence.
+    The valid steps of each sequence are its first ones; the rest is padding, wherever it was before. A head's
+    weights are over k slots: all N in a dense memory, those that it touched in a sparse one. `over` gives
+    them over slots of one's choice.
     """
 
     boundaries: np.ndarray  # bool [B, T], where a segment ends
@@ -33,7 +37,7 @@ class Trace(NamedTuple):
     controller: np.ndarray  # [B, S, H], the top level's h after each access
     recalled: np.ndarray  # [B, 1 + S, .], o before the first access and after each
 
-    def over(self, kind, row, slots):
+    def over(self, kind: str, row: int, slots: np.ndarray) -> np.ndarray:
         """The weights of one sequence over some slots, `[S, heads, n]`.
 
         Args:
@@ -46,7 +50,7 @@ class Trace(NamedTuple):
         np.add.at(found, (step, head, column), np.where(slots[column] == at, weights, 0))
         return found
 
-    def slots(self, kind, row, most=None):
+    def slots(self, kind: str, row: int, most: int | None = None) -> np.ndarray:
         """The slots that one sequence read or wrote, ascending, int `[n]`; at most those of most weight."""
         at, weights = self._heads(kind, row)
         touched, place = np.unique(at[weights > 0], return_inverse=True)
@@ -69,32 +73,34 @@ def inputs_of(model, x):
     x = tf.convert_to_tensor(x)
     for layer in model.layers[:model.layers.index(layer_of(model))]:
         x = layer(x, training=False)
-    return x, getattr(x, "_keras_mask", None)
+    return x, mask_of(x, None)
 
 
 def outputs_of(model, seen):
-    """What a `tf.keras.Sequential` gives for sequences, from the `Trace` of its SANTM."""
+    """What a `tf.keras.Sequential` gives for sequences, at the steps of the `Trace` of its SANTM."""
     layer = layer_of(model)
     steps = np.arange(len(seen.accesses))
     if not layer.return_sequences:
         steps = steps[-1:]
     o = seen.recalled[:, np.cumsum(seen.accesses)[steps]]
     y = layer.readout(np.concatenate([seen.bottom[:, steps], seen.middle[:, steps], o], -1))
-    if not layer.return_sequences:
+    if layer.return_sequences:
+        y._keras_mask = tf.constant(seen.valid)  # as Keras hands it on
+    else:
         y = y[:, 0]
     for after in model.layers[model.layers.index(layer) + 1:]:
         y = after(y, training=False)
     return y
 
 
-def trace(layer, inputs, mask=None):
+def trace(layer: SANTM, inputs: tf.Tensor, mask: tf.Tensor | None = None) -> Trace:
     """What a SANTM layer does with sequences from their beginning, in inference.
 
     Runs the layer's own levels, the top one over the accessed steps alone, without XLA.
 
     Args:
       layer: a built `SANTM`.
-      inputs: `[B, T, d]`, T >= 1. mask: bool `[B, T]`, False for padding.
+      inputs: `[B, T, d]`, T >= 1. mask: bool `[B, T]`, False for padding, which may be anywhere.
 
     Returns:
       `Trace`.
@@ -120,6 +126,10 @@ def trace(layer, inputs, mask=None):
     steps = t.numpy()[inside.numpy()]
     accesses = np.isin(np.arange(length), steps)
     valid = tf.ones(inputs.shape[:2], tf.bool) if mask is None else tf.cast(mask, tf.bool)
+    if layer.go_backwards:
+        inputs, valid = tf.reverse(inputs, [1]), tf.reverse(valid, [1])
+    if mask is not None:
+        inputs, valid, _ = valid_first(inputs, valid)
     h, beta, middle, a, heads, memory, o = tf.nest.map_structure(
         _array, _run(layer, inputs, plan, valid if mask is not None else None))
     a, *heads = (np.swapaxes(v, 0, 1)[:, :len(steps)] for v in (a[..., 0], *heads[:-1]))
@@ -131,14 +141,7 @@ def trace(layer, inputs, mask=None):
 
 @tf.function(autograph=False, reduce_retracing=True)  # traced once a layer
 def _run(layer, inputs, plan, mask):
-    return _InPrecision(dtype=layer.dtype_policy)(inputs, lambda inputs: _seen(layer, inputs, plan, mask))
-
-
-class _InPrecision(tf.keras.layers.Layer):
-    """A call of a layer for nothing but that Keras gives the weights in its policy's precision there."""
-
-    def call(self, inputs, function):
-        return function(inputs)
+    return as_in(layer, lambda x: _seen(layer, x, plan, mask), inputs)
 
 
 def _seen(layer, inputs, plan, mask):

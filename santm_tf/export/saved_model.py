@@ -11,6 +11,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from santm_tf.errors import ArgumentError
 from santm_tf.export.serving_model import ServingModel
 from santm_tf.export.signatures import lite_signatures, signatures
+from santm_tf.keras import keras
 from santm_tf.paths import literal
 
 FORMAT = 1  # of santm.json
@@ -18,7 +19,8 @@ FACTS, LITE = "santm.json", "model.tflite"
 PARTS = re.compile(rf"saved_model\.pb|assets|variables(/variables\.(index|data-\d+-of-\d+))?|{FACTS}|{LITE}")
 
 
-def export(model, folder, jit_compile=False, tflite=False):
+def export(model: keras.Model, folder: str | os.PathLike, jit_compile: bool = False,
+           tflite: bool = False) -> dict:
     """Writes a Keras model with a SANTM as a SavedModel, and `santm.json`, which describes it.
 
     `santm_tf.export.signatures` says what can be called: `serving_default` for whole sequences,

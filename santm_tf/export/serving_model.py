@@ -7,9 +7,10 @@ import tensorflow as tf
 
 from santm_tf.errors import ArgumentError
 from santm_tf.export import stream
+from santm_tf.keras import keras, variable_of
 from santm_tf.santm import SANTM
 
-_layers, _losses = tf.keras.layers, tf.keras.losses
+_layers, _losses = keras.layers, keras.losses
 _BEFORE = (_layers.Masking, _layers.Embedding, _layers.Dropout)
 _AFTER = (_layers.Dense, _layers.Activation, _layers.Dropout)
 _PARTS = ("access", "bottom", "middle", "top", "recall", "readout")  # of a SANTM: all that have weights
@@ -19,15 +20,16 @@ class ServingModel:
     """A model's layers, copied with their weights to float32. Arguments and errors as in `export`."""
 
     def __init__(self, model, jit_compile=False):
-        layers = model.layers if isinstance(model, tf.keras.Sequential) and model.built else []
+        layers = model.layers if isinstance(model, keras.Sequential) and model.built else []
         places = [i for i, layer in enumerate(layers) if isinstance(layer, SANTM)]
         if len(places) != 1:
-            raise ArgumentError("export: takes a built tf.keras.Sequential with one SANTM; use model=santm")
+            raise ArgumentError("export: takes a built keras.Sequential with one SANTM; use model=santm")
         before, after = layers[:places[0]], layers[places[0] + 1:]
         self.pooled = bool(after) and isinstance(after[0], _layers.GlobalAveragePooling1D)
         self.before, self.after = _copied(before, _BEFORE), _copied(after[self.pooled:], _AFTER)
         self.layer = layer = _frozen(layers[places[0]])
-        self.weights = [w for part in (*self.before, layer, *self.after) for w in part.weights]
+        parts = *self.before, layer, *self.after
+        self.weights = [variable_of(w) for part in parts for w in part.weights]
         self.sequences = layer.return_sequences and not self.pooled
         self.outputs = model.output_shape[-1]
         tokens = [v.input_dim for v in self.before if isinstance(v, _layers.Embedding)]
@@ -93,9 +95,11 @@ class ServingModel:
         if not self.sequences:
             return loss
         total = tf.reduce_sum(tf.where(valid, weights * loss, 0), 1)
-        if getattr(self.loss, "reduction", None) == _losses.Reduction.SUM:
+        reduction = getattr(self.loss, "reduction", None)
+        if reduction == "sum":
             return total
-        return tf.math.divide_no_nan(total, tf.reduce_sum(tf.cast(valid, total.dtype), 1))
+        count = weights if reduction == "mean_with_sample_weight" else tf.ones_like(weights)
+        return tf.math.divide_no_nan(total, tf.reduce_sum(tf.where(valid, count, 0), 1))
 
     def _prepared(self, inputs):
         """What the SANTM reads, and the mask that the layers before it make, or None."""
@@ -120,13 +124,15 @@ def _copied(layers, kinds):
                                 f"use {', '.join(kind.__name__ for kind in kinds)}")
         if not isinstance(layer, _layers.Dropout):
             copies.append(type(layer).from_config({**layer.get_config(), "dtype": "float32"}))
-            copies[-1].build(layer.input_shape)
+            copies[-1].build(layer.input.shape)
             copies[-1].set_weights(layer.get_weights())
     return copies
 
 
 def _frozen(layer):
     """A copy of a SANTM for any batch and length, whose access plan holds the accessed steps alone."""
+    if layer.go_backwards:
+        raise ArgumentError("export: go_backwards=True begins at a sequence's end, which a stream has not")
     if not layer.top.goes_on:
         raise ArgumentError("export: search='lsh' cannot go on from a stream's state; use search='auto'")
     copy = SANTM.from_config({**layer.get_config(), "dtype": "float32", "stateful": False,

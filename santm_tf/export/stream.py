@@ -11,8 +11,8 @@ def first(layer, batch):
       batch: B, int or scalar tensor.
 
     Returns:
-      A dict of tensors `[B, ...]`: `t`, int32 `[B]`, how many steps a row has had; the levels' state
-      (`santm_tf.levels.State`); `recalled`, what the recall last gave.
+      A dict of tensors `[B, ...]`: `t`, int32 `[B]`, how many valid steps a row has had; the levels'
+      state (`santm_tf.levels.State`); `recalled`, what the recall last gave.
     """
     levels = layer.levels
     state = levels.first(batch, layer.compute_dtype)
@@ -46,7 +46,8 @@ def step(layer, x, state, valid=None):
     levels, t = layer.levels, state["t"]
     before = levels.state(state[name] for name in _names(levels))
     features, after, recalled = levels.step(x, t, before, state["recalled"], valid)
-    return layer.readout(features), _named(levels, t + 1, after, recalled)
+    t += 1 if valid is None else tf.cast(valid, t.dtype)
+    return layer.readout(features), _named(levels, t, after, recalled)
 
 
 def _names(levels):

@@ -2,15 +2,16 @@
 
 import tensorflow as tf
 
-from santm_tf.compat import addons, in_xla
 from santm_tf.errors import ArgumentError
+from santm_tf.keras import register
 from santm_tf.lstm import lstm
 from santm_tf.memory import CONSTANT, FLOAT, MemoryCell, MemoryState, write
-from santm_tf.ops import at_least_float32, gated, last_two_joined, sigmoid, smart_cond, steps_of
+from santm_tf.ops import at_least_float32, gated, in_xla, last_two_joined, sigmoid, smart_cond, steps_of
 from santm_tf.recurrent import split
 from santm_tf.sparse.recency import Recency
 from santm_tf.sparse.rows import Rows, scan_rows
 from santm_tf.sparse.search import Hashed, Written, nearest, nearest_or_other
+from santm_tf.sparse.sparsemax import sparsemax
 from santm_tf.sparse.state import Controller, SparseMemoryState, SparseVisits
 from santm_tf.sparse.weights import SparseWeights, first, largest, reached, read, weights_at
 from santm_tf.visits import EVERY, Heads
@@ -21,7 +22,7 @@ EXACT_UP_TO = 20_000
 FIRST_STRENGTH, FIRST_GATE, FIRST_SHIFT, FIRST_ALPHA = 3.0, 2.0, 3.0, 2.0
 
 
-@tf.keras.utils.register_keras_serializable("santm_tf")
+@register
 class SparseMemoryCell(MemoryCell):
     """A `MemoryCell` whose heads keep k weights each; `run` takes a whole sequence at once.
 
@@ -42,7 +43,7 @@ class SparseMemoryCell(MemoryCell):
       top_k: k, from 1 to N.
       allocate: whether write heads may take the slot that was accessed longest ago.
       normaliser: "softmax", or "sparsemax" (Martins and Astudillo 2016, arXiv 1602.02068) for weights of
-        which some of the k are exactly 0; needs tensorflow-addons.
+        which some of the k are exactly 0.
       search: "exact", "lsh" (`search.Hashed`, needs a constant memory), or "auto": "lsh" from a constant
         memory to which a sequence, its length being known, writes more than 20,000 rows.
       reads: "gather" sums the rows read by their weights. "sparse" takes a `tf.sparse` product, which is
@@ -51,7 +52,7 @@ class SparseMemoryCell(MemoryCell):
     Input, output as in `MemoryCell`, with weights over all slots; state `SparseMemoryState`.
 
     Raises:
-      ValueError: sizes that cannot work; sparsemax without tensorflow-addons.
+      ValueError: sizes that cannot work.
 
     >>> cell = SparseMemoryCell(8, memory_slots=1000, slot_width=4)
     >>> cell.build([[None, 3], [None, 1]])
@@ -82,10 +83,7 @@ class SparseMemoryCell(MemoryCell):
             raise ArgumentError(f"{name}: normaliser={normaliser!r}; use 'softmax' or 'sparsemax'")
         self.top_k, self.allocate, self.normaliser, self.search = top_k, allocate, normaliser, search
         self.reads, self.goes_on = reads, search != "lsh"
-        try:
-            self._normalise = addons().activations.sparsemax if normaliser == "sparsemax" else tf.nn.softmax
-        except ImportError as error:
-            raise ArgumentError(f"{name}: normaliser={normaliser!r}: {error}") from error
+        self._normalise = {"softmax": tf.nn.softmax, "sparsemax": sparsemax}[normaliser]
         heads, width = self.read_heads + self.write_heads, self.slot_width
         shape = tf.TensorShape
         self.state_size = list(SparseMemoryState(

@@ -1,0 +1,1 @@
+"""Flag files: `train.py --flagfile=digits.cfg`."""

@@ -1,0 +1,1 @@
+"""An HTTP server for what `santm-export` writes: one file to copy, or `python -m santm_tf.serving.server`."""

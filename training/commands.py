@@ -1,0 +1,90 @@
+"""The commands `santm-train`, `santm-evaluate`, `santm-export` and `santm-inspect`, which scripts are, too.
+
+Each is a function of a command line, the process's own by default. None needs TensorFlow to print its help or
+to refuse a flag.
+"""
+
+import argparse
+import functools
+import json
+import os
+import sys
+
+from santm_tf.training import cache, flags
+from santm_tf.training.errors import UsageError
+
+TRAINING = "dry_run", "resume", "profile_steps"  # flags that are for train alone
+
+
+def command(main):
+    """A program of `main(argv)`, where `argv` has its name and its flags: mistakes are one line."""
+    @functools.wraps(main)
+    def run(argv=None):
+        # Not 2: XLA finds fault with every program that was kept, which its own choices of code make unlike
+        # what the processor has (openxla/xla#44565). What ends a run is an exception.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        flags.program(main, sys.argv if argv is None else argv)
+
+    return run
+
+
+@command
+def train(argv):
+    """Trains a model on a task: `santm-train --task=digits --model=santm --workdir=runs/first`."""
+    config = flags.parse(argv)
+    session = config.session
+    with cache.kept_programs(session.compile_cache and not session.dry_run):
+        from santm_tf.training import fit  # here, as everywhere below: TensorFlow takes seconds
+
+        fit.train(config)
+
+
+@command
+def evaluate(argv):
+    """Scores a run's best checkpoint on its task's test split: `santm-evaluate --workdir=runs/first`."""
+    config = flags.parse(argv, saved=True)
+    session = config.session
+    for name in TRAINING:
+        if getattr(session, name):
+            raise UsageError(f"--{name}: is for training alone; leave it out")
+    paths = [session.workdir] if os.path.isdir(session.workdir) else session.workdir.split(",")
+    if len(paths) == 1:
+        with cache.kept_programs(session.compile_cache):
+            from santm_tf.training import scores
+
+            scores.evaluate(config)
+        return
+    if not session.plots:
+        raise UsageError(f"--workdir={session.workdir}: several runs are compared with --plots; add it, or "
+                         "name one folder")
+    from santm_tf.training import comparison
+
+    where, figures = comparison.write(paths)
+    print(f"see {where}", file=sys.stderr)
+    print(json.dumps(figures))
+
+
+@command
+def export(argv):
+    """Exports a run's best weights: `santm-export --workdir=runs/digits --export_dir=FOLDER`."""
+    config = flags.parse(argv, saved=True)
+    if not config.session.export_dir:
+        raise UsageError("--export_dir: give a folder for the SavedModel")
+    from santm_tf.training.run import exported, load
+
+    print(json.dumps(exported(config, load(config).model)))
+
+
+@command
+def inspect(argv):
+    """What a trained SANTM did with one sequence: `santm-inspect --workdir=runs/digits --input=x.npy`."""
+    parser = argparse.ArgumentParser(prog=flags.name_of(argv[0]), allow_abbrev=False, description=(
+        "What a trained SANTM did with one sequence. Other flags are the run's, and override its own."))
+    parser.add_argument("--workdir", required=True, help="folder of the run")
+    parser.add_argument("--input", required=True, help=".npy file, or a text for a model of text")
+    parser.add_argument("--out", help="folder for figures")
+    given, more = parser.parse_known_args(argv[1:])
+    config = flags.parse([argv[0], f"--workdir={given.workdir}", "--nojit_compile", *more], saved=True)
+    from santm_tf.training import inspect_run
+
+    inspect_run.show(config, given.input, given.out)
