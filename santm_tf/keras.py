@@ -286,6 +286,11 @@ class RNN(keras.layers.RNN):
             state = tf.nest.map_structure(tf.convert_to_tensor, list(state))  # what it keeps are variables
             return self.run(inputs, state, mask_of(inputs, mask), training, constants)
 
+        def get_initial_state(self, inputs):
+            """Of the layer's type where the inputs are whole numbers, whose type Keras' own would take."""
+            x = tf.nest.flatten(inputs)[0]
+            return super().get_initial_state(tf.cast(x, self.compute_dtype) if x.dtype.is_integer else x)
+
         def _several(self, inputs):
             """A saved model gives a tuple of inputs back as a list, in which RNN would see states."""
             count = getattr(self.cell, "input_count", 1)
