@@ -24,7 +24,8 @@ def santm(jit_compile=False, **options):
 
 
 def recurrent(jit_compile=False, **options):
-    return Recurrent(keras.layers.LSTMCell(UNITS), jit_compile=jit_compile, **options)
+    cell = keras.layers.LSTMCell(UNITS, dtype=options.get("dtype"))  # of one precision, as Keras 2 asks
+    return Recurrent(cell, jit_compile=jit_compile, **options)
 
 
 def lstm(jit_compile=None, **options):
