@@ -1,14 +1,19 @@
 """What all tests share. Keras is TensorFlow's: Keras 3, or Keras 2 under TF_USE_LEGACY_KERAS=1."""
 
 import gc
+import importlib.metadata
 import os
 
 import pytest
 
-from santm_tf.keras import keras
-from santm_tf.training.board import Board
-
 os.environ.setdefault("TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory=")  # the user's own stays as it is
+# XLA's programs run for moments here: to compile them takes longer. Keras 2's tests have them as users do. XLA
+# ends a process at a flag that it does not know.
+if "TF_USE_LEGACY_KERAS" not in os.environ and importlib.metadata.version("tensorflow").startswith("2.21."):
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+
+from santm_tf.keras import keras  # noqa: E402
+from santm_tf.training.board import Board  # noqa: E402
 
 
 def pytest_collection_finish():
