@@ -7,10 +7,11 @@ import os
 import pytest
 
 os.environ.setdefault("TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory=")  # the user's own stays as it is
-# XLA's programs run for moments here: to compile them takes longer. Keras 2's tests have them as users do. XLA
-# ends a process at a flag that it does not know.
-if "TF_USE_LEGACY_KERAS" not in os.environ and importlib.metadata.version("tensorflow").startswith("2.21."):
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+# XLA's programs run for moments here, and to compile them takes longer. Keras 2's tests have users' programs.
+# A TensorFlow that does not know a flag of XLA's ends the process.
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+if not os.environ.get("TF_USE_LEGACY_KERAS") and importlib.metadata.version("tensorflow")[:5] == "2.21.":
+    os.environ.setdefault("XLA_FLAGS", QUICK)
 
 from santm_tf.keras import keras  # noqa: E402
 from santm_tf.training.board import Board  # noqa: E402

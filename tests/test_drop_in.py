@@ -106,8 +106,10 @@ MODELS = {"sequential": lambda layer: model_of(layer, 4),
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 @every
 def test_every_weight_trains_wherever_the_layer_is(make, model):
+    # The graph of a SANTM takes seconds to trace.
+    eagerly = make is santm and model is not MODELS["within a layer"]
     model, x = model(make()), data(steps=4)
-    model.compile("adam", "mse", run_eagerly=make is santm)  # whose graph takes seconds to trace
+    model.compile("adam", "mse", run_eagerly=eagerly)
     model(x)
     trainable = {id(w) for w in model.trainable_weights}
     changed = weights_changed_by(model, x, x[:, 0, :1], epochs=2, batch_size=6)
@@ -406,7 +408,7 @@ def test_batch_jacobian(make):
 
 @ours
 def test_three_steps_are_traced_once(make):
-    traces, layer = [], make()
+    traces, layer = [], small(make, jit_compile=True)
 
     class Counted(type(layer)):
         def call(self, inputs, mask=None, training=None, initial_state=None):
@@ -457,8 +459,8 @@ def test_a_mask_goes_through_what_keeps_the_steps(layer):
 def test_a_nan_in_the_data_leaves_the_rate_alone():
     x = data(steps=8)
     x[0, 0, 0] = np.nan
-    model = model_of(santm(), steps=8)
-    model.compile("adam", "mse", run_eagerly=True)
+    model = model_of(small(santm, jit_compile=True), steps=8)
+    model.compile("adam", "mse")
     logs = model.fit(x, x[:, 1, :1], epochs=3, verbose=0, callbacks=[L0Projection(0.25, 2, initial_rate=0.5)])
     assert np.isnan(logs.history["loss"][-1]) and logs.history["access_rate"][-1] == 0.25
 
