@@ -8,7 +8,7 @@ STAMP := .venv/setup.stamp
 LINTED := build/lint
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 UNDER_KERAS_2 := $(addprefix tests/test_,$(addsuffix .py,conformance drop_in golden graph \
-	lstm_baselines optimizers recurrent sparsemax))
+	lstm_baselines optimizers recurrent shapes sparsemax))
 
 .PHONY: setup train test lint board clean
 

@@ -1,10 +1,11 @@
 """Sparse Access Neural Turing Machine for TensorFlow and Keras.
 
 To import this package imports no TensorFlow: its names come at their first use, all at once, so that Keras
-then knows every layer.
+then knows every layer. Where TensorFlow is imported already, they come at once.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,3 +43,7 @@ def __getattr__(name):
 
 def __dir__():
     return sorted({*globals(), *__all__})
+
+
+if "tensorflow" in sys.modules:  # whose Keras may be about to read a file with our layers
+    __getattr__("SANTM")

@@ -16,7 +16,7 @@ True
 import tensorflow as tf
 
 from santm_tf.errors import ArgumentError, extra
-from santm_tf.ops import mask_of
+from santm_tf.masks import mask_of
 
 try:
     VERSION = 2 if tf.keras.Model.__module__.startswith("tf_keras") else 3
@@ -35,8 +35,6 @@ else:
                           "set KERAS_BACKEND=tensorflow")
 
 register = keras.saving.register_keras_serializable("santm_tf")
-
-
 READS_FOLDERS = VERSION == 2  # whole models saved as SavedModels
 
 
@@ -165,6 +163,11 @@ def several(*values):
     return list(values) if VERSION == 2 else values
 
 
+def no_states(count):
+    """`layer.states` of a built layer that is not stateful, as Keras' own have it."""
+    return [None] * count if VERSION == 2 else None
+
+
 def reset_states(model: keras.Model) -> None:
     """Has the stateful layers of a model begin new sequences with the next batch."""
     for layer in layers_of(model):
@@ -284,7 +287,7 @@ class RNN(keras.layers.RNN):
         def call(self, inputs, mask=None, training=None, initial_state=None, constants=None):
             inputs, state, constants = self._process_inputs(inputs, initial_state, constants)
             state = tf.nest.map_structure(tf.convert_to_tensor, list(state))  # what it keeps are variables
-            return self.run(inputs, state, mask_of(inputs, mask), training, constants)
+            return self.run(inputs, state, mask_of(inputs, mask, type(self).__name__), training, constants)
 
         def get_initial_state(self, inputs):
             """Of the layer's type where the inputs are whole numbers, whose type Keras' own would take."""
@@ -332,7 +335,8 @@ class RNN(keras.layers.RNN):
             cast = [tf.cast(v, start.dtype)  # part of it may be float32 under half precision
                     for v, start in zip(*map(tf.nest.flatten, (state, first)), strict=True)]
             state = tf.nest.pack_sequence_as(first, cast)
-            return self.run(sequences, state, mask_of(sequences, mask), training, constants)
+            mask = mask_of(sequences, mask, type(self).__name__)
+            return self.run(sequences, state, mask, training, constants)
 
         def compute_output_shape(self, sequences_shape):
             batch, steps = self._shapes(sequences_shape)[1][0][:2]

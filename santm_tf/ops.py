@@ -106,20 +106,6 @@ def smart_cond(which, if_true, if_false):
     return if_true() if known else if_false()
 
 
-def mask_of(inputs, mask):
-    """The mask of a layer's first input, bool `[B, T]`: what was given, or what came with it; None for none.
-
-    Keras 3 forgets the latter for a layer that is called with an initial state, too.
-    """
-    mask = tf.nest.flatten(mask)[0]
-    if mask is None:
-        mask = getattr(tf.nest.flatten(inputs)[0], "_keras_mask", None)
-    if mask is None:
-        return None
-    mask = tf.cast(mask, tf.bool)
-    return mask[..., 0] if mask.shape.rank == 3 and mask.shape[-1] == 1 else mask
-
-
 def in_xla():
     """Whether XLA compiles what is traced here: `tf.function(jit_compile=True)` and all that it calls.
 

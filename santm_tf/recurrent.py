@@ -51,6 +51,8 @@ class Recurrent(RNN):
 
     def __init__(self, cell: keras.layers.Layer | Sequence[keras.layers.Layer], jit_compile: bool = False,
                  **kwargs: Any):
+        if isinstance(cell, list | tuple) and not cell:
+            raise ArgumentError(f"Recurrent: cell={cell}; give a Keras cell, or a list of at least one")
         super().__init__(cell, **kwargs)
         self.jit_compile = jit_compile
         self._on_cores = Sharded(self._loop)

@@ -8,11 +8,12 @@ from santm_tf import parts
 from santm_tf.access import AccessMask
 from santm_tf.attention import ChebAttention
 from santm_tf.cells import CascadeLSTMCell
-from santm_tf.errors import ArgumentError, whole
-from santm_tf.keras import Layer, keras, register, several, shape_of
+from santm_tf.errors import ArgumentError, at_least, whole
+from santm_tf.keras import Layer, keras, no_states, register, several, shape_of
 from santm_tf.levels import Levels
+from santm_tf.masks import mask_of
 from santm_tf.memories import Memory, check_fits
-from santm_tf.ops import at_least_float32, mask_of, mean, on_at_least_one_row, steps_of
+from santm_tf.ops import at_least_float32, mean, on_at_least_one_row, steps_of
 from santm_tf.ragged import takes_ragged
 from santm_tf.saving import OldNames
 from santm_tf.shards import Sharded
@@ -93,6 +94,8 @@ class SANTM(OldNames, Layer):
         options, keras_options = parts.split_options(options)
         super().__init__(**keras_options)
         whole("SANTM", 1, units=units)
+        at_least("SANTM", 0, dropout=dropout)
+        units = int(units)
         self.units, self.boundaries, self.boundary_penalty = units, boundaries, boundary_penalty
         self.segment_length, self.memory_horizon = segment_length, memory_horizon
         self.return_sequences, self.return_state, self.stateful = return_sequences, return_state, stateful
@@ -114,6 +117,7 @@ class SANTM(OldNames, Layer):
 
     def build(self, input_shape: Shape) -> None:
         batch, steps, features = input_shape
+        self._check_length(steps)
         self.input_width = features
         units, sizes, policy = self.units, self.memory, self.dtype_policy
         if self.access.period is None and steps is None:
@@ -157,13 +161,12 @@ class SANTM(OldNames, Layer):
     @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking takes seconds
     def call(self, inputs: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None,
              initial_state: States | None = None) -> tf.Tensor | list[tf.Tensor]:
-        inputs, mask = tf.cast(inputs, self.compute_dtype), self._mask_of(inputs, mask)
+        mask = mask_of(inputs, mask, "SANTM")
+        inputs = tf.cast(inputs, self.compute_dtype)
+        self._check_length(inputs.shape[1])
         if self.go_backwards:
             inputs, mask = tf.reverse(inputs, [1]), mask if mask is None else tf.reverse(mask, [1])
-        state = initial_state
-        if state is not None and len(state) != len(self._state_shapes(None)):
-            raise ArgumentError(f"SANTM: initial_state has {len(state)} tensors; the layer's state has "
-                                f"{len(self._state_shapes(None))}, see return_state")
+        state = None if initial_state is None else self._checked(initial_state, inputs.shape[0])
         if self.stateful and state is None:
             state = self._handed_on(steps_of(inputs, axis=0))
         features, boundaries, state = self.features(inputs, mask, state, bool(training))
@@ -182,17 +185,33 @@ class SANTM(OldNames, Layer):
     def _add_loss(self, loss):
         self.add_loss(tf.cast(loss, keras.backend.floatx()))  # which a model's loss is in
 
-    def _mask_of(self, inputs, mask):
-        """The mask as bool `[B, T]`, or None."""
-        mask = mask_of(inputs, mask)
-        if mask is not None and mask.shape.rank != 2:
-            raise ArgumentError(f"SANTM: the mask's shape is {tuple(mask.shape)}; it must be [B, T]")
-        return mask
+    def _check_length(self, steps):
+        if steps == 0:
+            raise ArgumentError("SANTM: the sequences have no steps; they need at least one")
+        if self.built and self.stateful and steps is not None and steps % self.access.period:
+            raise ArgumentError(f"SANTM: a window of {steps} steps; stateful=True needs windows of whole "
+                                f"mask periods (mask_period={self.access.period})")
+
+    def _checked(self, state, rows):
+        """An initial state whose tensors are as many and as large as the layer's."""
+        state = list(state) if isinstance(state, list | tuple) else [state]
+        wanted = self._state_shapes(rows)
+        if len(state) != len(wanted):
+            raise ArgumentError(f"SANTM: initial_state has {len(state)} tensors; the layer's state has "
+                                f"{len(wanted)}, see return_state")
+        for i, (v, shape) in enumerate(zip(state, wanted, strict=True)):
+            if not tf.TensorShape(v.shape).is_compatible_with(tf.TensorShape(shape)):
+                raise ArgumentError(f"SANTM: initial_state[{i}] has the shape {tuple(v.shape)}; it must be "
+                                    f"{tuple(shape)}")
+        return state
 
     @property
-    def states(self) -> list[tf.Variable] | None:
+    def states(self) -> list[tf.Variable | None] | None:
         """What a stateful layer keeps from batch to batch, in float32 at least."""
-        return [getattr(self, f"state_{i}") for i, _ in enumerate(self._state_shapes(None))]
+        if not self.built:
+            return None
+        count = len(self._state_shapes(None))
+        return [getattr(self, f"state_{i}") for i in range(count)] if self.stateful else no_states(count)
 
     def _handed_on(self, batch):
         """The state in which the last batch ended, or the first one."""

@@ -13,7 +13,7 @@ from santm_tf.baselines.layer_norm_lstm import LayerNormLSTMCell
 from santm_tf.baselines.lstm import gate_bias
 from santm_tf.errors import ArgumentError
 from santm_tf.keras import keras
-from santm_tf.ops import mask_of
+from santm_tf.masks import mask_of
 from tests.helpers import draw
 
 UNITS, FEATURES = 5, 3

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from santm_tf.analysis.precision import as_in
 from santm_tf.errors import ArgumentError
-from santm_tf.ops import at_least_float32, mask_of
+from santm_tf.masks import mask_of
+from santm_tf.ops import at_least_float32
 from santm_tf.packing import valid_first
 from santm_tf.santm import SANTM
 from santm_tf.visits import Keep
