@@ -17,7 +17,7 @@ CASES = {  # the task's data below --data (None: it has none), and its options
     "digits": (None, {}),
     "copy": (None, {}),
     "text": ("movie_reviews.zip", {}),
-    "speaker": ("fsdd.zip", {"max_length": 300}),
+    "sounds": ("fsdd.zip", {"utterances": 4, "max_length": 300}),
     "words": ("brown", {}),
     "chars": ("tinyshakespeare.txt", {}),
 }
@@ -29,7 +29,7 @@ def loaders():
     from santm_tf import tasks
 
     return {"digits": tasks.digits.load, "copy": tasks.copy.load, "text": tasks.text.load,
-            "speaker": tasks.speaker.load, "words": tasks.language.load_words,
+            "sounds": tasks.sounds.load, "words": tasks.language.load_words,
             "chars": tasks.language.load_chars}
 
 

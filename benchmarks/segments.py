@@ -3,7 +3,7 @@
 `python -m benchmarks.segments --data_dir=../shared/data` trains into `runs/segments/`, where what is there
 already is taken as it is; `--only=change_points;chars` trains some, and keeps the other rows of the table.
 The data are fsdd.zip and tinyshakespeare.txt. The true boundaries: the first frame of each recording but
-the first (`speaker`), a word's last letter or the white space after it (`chars`), the first step of each
+the first (`sounds`), a word's last letter or the white space after it (`chars`), the first step of each
 level but the first (`change_points`). A large model of `chars` has a row if there is one, made by
 `python train.py --flagfile=configs/chars.cfg --data_dir=FILE --workdir=runs/chars`.
 """
@@ -15,15 +15,16 @@ import numpy as np
 
 from benchmarks import table, trained
 from santm_tf import SANTM, Recurrent
-from santm_tf.tasks import change_points, corpus, generated, speaker, vocabulary
+from santm_tf.tasks import change_points, corpus, generated, sounds, vocabulary
 
 TASKS = {  # the score on the test split, its data, how far from a true boundary one may be, and the flags
     "change_points": ("mse", None, (0, 2), [
         "--units=32", "--memory_slots=8", "--slot_width=16", "--memory_horizon=8", "--segment_length=10",
         "--boundary_penalty=10", "--access_rate=0.1", "--initial_access_rate=0.1", "--batch_size=32",
         "--epochs=8", "--steps_per_epoch=150", "--learning_rate=0.005"]),
-    "speaker": ("accuracy", "fsdd.zip", (-5, 5), [
-        "--max_length=300", "--units=64", "--memory_slots=16", "--slot_width=16", "--memory_horizon=16",
+    "sounds": ("accuracy", "fsdd.zip", (-5, 5), [
+        "--utterances=4", "--max_length=300", "--units=64", "--memory_slots=16", "--slot_width=16",
+        "--memory_horizon=16",
         "--segment_length=8", "--dropout=0.2", "--access_rate=0.1", "--initial_access_rate=0.1",
         "--batch_size=32", "--epochs=10", "--learning_rate=0.005"]),
     "chars": ("bits_per_character", "tinyshakespeare.txt", (-1, 0), [
@@ -96,7 +97,7 @@ def cuts(model, x):
 
 def sample(task, data):
     """Test sequences of a task, where their true boundaries are, and which steps are no padding."""
-    return {"change_points": _levels, "speaker": _recordings, "chars": _text}[task](data)
+    return {"change_points": _levels, "sounds": _recordings, "chars": _text}[task](data)
 
 
 def _levels(_):
@@ -106,19 +107,19 @@ def _levels(_):
 
 def _recordings(path):
     """Recordings of one speaker joined as in the task, with the joints."""
-    single = speaker.load(batch_size=32, seed=0, data_dir=path, utterances=1).test
+    single = sounds.load(batch_size=32, seed=0, data_dir=path, utterances=1).test
     x, y = (np.concatenate(part) for part in zip(*single.as_numpy_iterator(), strict=True))
     sequences = []
     for own in (np.flatnonzero(y == n) for n in np.unique(y)):
         for group in own[:len(own) // JOINED * JOINED].reshape(-1, JOINED):
-            sequences.append([row[(row != speaker.PADDING).any(-1)] for row in x[group]])
+            sequences.append([row[(row != sounds.PADDING).any(-1)] for row in x[group]])
     longest = max(sum(map(len, sequence)) for sequence in sequences)
-    x = np.full([len(sequences), longest, speaker.MELS], speaker.PADDING, np.float32)
+    x = np.full([len(sequences), longest, sounds.MELS], sounds.PADDING, np.float32)
     joints = np.zeros(x.shape[:2], bool)
     for row, joint, sequence in zip(x, joints, sequences, strict=True):
         row[:sum(map(len, sequence))] = np.concatenate(sequence)
         joint[np.cumsum([len(recording) for recording in sequence[:-1]])] = True
-    return x, joints, x[..., 0] != speaker.PADDING
+    return x, joints, x[..., 0] != sounds.PADDING
 
 
 def _text(path):

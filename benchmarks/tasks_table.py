@@ -1,7 +1,7 @@
 """Trains SANTM on the tasks by the committed flag files, over seeds: scores, chance, seconds in a table.
 
 `python -m benchmarks.tasks_table --data_dir=../shared/data` works in `runs/`, where a run that is there
-already is taken as it is; `--only="adding;speaker"` trains some, and keeps the other rows of the table as
+already is taken as it is; `--only="adding;sounds"` trains some, and keeps the other rows of the table as
 they were. The learning curves are in the JSON. The data are mnist.npz, fsdd.zip, movie_reviews.zip, brown/
 and tinyshakespeare.txt.
 """
@@ -13,7 +13,7 @@ from benchmarks import table, trained
 
 TASKS = {  # the score, its goal, its chance, and the data
     "pmnist": ("accuracy", ">= 0.90", 0.1, "mnist.npz"),
-    "speaker": ("accuracy", ">= 0.97", 1 / 6, "fsdd.zip"),
+    "sounds": ("accuracy", ">= 0.97", 1 / 6, "fsdd.zip"),
     "text": ("accuracy", ">= 0.75", 0.5, "movie_reviews.zip"),
     "words": ("perplexity", "< 350", 407, "brown"),
     "chars": ("bits_per_character", "< 2.0", 4.85, "tinyshakespeare.txt"),

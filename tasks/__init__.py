@@ -30,11 +30,12 @@ TASKS = {
     "fashion_mnist": "santm_tf.tasks.images:fashion_mnist",
     "cifar10": "santm_tf.tasks.images:cifar10",
     "text": "santm_tf.tasks.text:load",
-    "speaker": "santm_tf.tasks.speaker:load",
+    "sounds": "santm_tf.tasks.sounds:load",
     "words": "santm_tf.tasks.language:load_words",
     "chars": "santm_tf.tasks.language:load_chars",
 }
 NAMES = tuple(TASKS)
+ALIASES = {"speaker": "sounds"}  # earlier names
 
 
 def options(name: str) -> dict[str, Option]:
@@ -50,7 +51,7 @@ def load(name: str, *, batch_size: int, seed: int, **given: Any) -> "Task":
     """Loads a task.
 
     Args:
-      name: one of `NAMES`.
+      name: one of `NAMES`, or of `ALIASES`.
       batch_size: sequences per batch.
       seed: decides the order, or the content, of the training batches. Validation and test do not
         depend on it.
@@ -69,6 +70,7 @@ def load(name: str, *, batch_size: int, seed: int, **given: Any) -> "Task":
         ...
     santm_tf.tasks.errors.TaskError: --max_length: --task=digits does not take it (it has only --augment)
     """
+    name = ALIASES.get(name, name)
     if name not in TASKS:
         raise TaskError(f"--task={name}: no such task, use one of {', '.join(NAMES)}")
     if batch_size < 1:

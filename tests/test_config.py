@@ -132,6 +132,14 @@ def test_what_a_flag_file_holds_is_the_configuration(argv, tmp_path):
     assert not {"--workdir", "--resume"} & {line.split("=")[0] for line in path.read_text().split("\n")}
 
 
+def test_a_folder_of_data_is_an_absolute_path_and_a_task_goes_by_its_earlier_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert parse("--task=text", "--data_dir=here/x.csv").data["data_dir"] == str(tmp_path / "here/x.csv")
+    assert f"--data_dir={tmp_path}/home/x" in parse("--task=text", "--data_dir=~/x").texts().values()
+    assert parse("--task=speaker", "--data_dir=x").task == "sounds"
+
+
 def test_a_flag_file_of_an_earlier_version_is_read(tmp_path):
     """It has every flag, those without use, too, and the old name of memory_horizon."""
     path = tmp_path / "flags.cfg"

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import types
 
 from santm_tf.keras import keras, layers_of, reset_states
 from santm_tf.training import cache
@@ -26,13 +27,14 @@ class ProgressBar(keras.callbacks.Callback):
 
     Args:
       steps, epochs: of the whole run. done: how many of the steps an earlier session did.
+      chance: what guessing scores, by metric name, which stands beside a validation figure.
     """
 
     SHOWN = ("loss", "accuracy", "access_rate", "boundary_rate", "val_loss", "val_accuracy")
 
-    def __init__(self, steps, epochs, done=0):
+    def __init__(self, steps, epochs, done=0, chance=types.MappingProxyType({})):
         super().__init__()
-        self.latest, self.epochs = {}, epochs
+        self.latest, self.epochs, self.chance = {}, epochs, {f"val_{name}": v for name, v in chance.items()}
         self.steps, self.bar = steps, None
         if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and importlib.util.find_spec("tqdm"):
             from tqdm import tqdm
@@ -69,7 +71,10 @@ class ProgressBar(keras.callbacks.Callback):
             self.bar.close()
 
     def _note(self, logs):
-        self.latest.update({name: f"{logs[name]:.3f}" for name in self.SHOWN if name in (logs or {})})
+        for name in dict.fromkeys((*self.SHOWN, *self.chance)):
+            if name in (logs or {}):
+                beside = f" (chance {self.chance[name]:.3f})" if name in self.chance else ""
+                self.latest[name] = f"{logs[name]:.3f}{beside}"
         if self.bar is not None:
             self.bar.set_postfix(self.latest, refresh=False)
 

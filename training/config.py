@@ -7,6 +7,7 @@ TensorFlow.
 
 import dataclasses
 import functools
+import os
 import re
 import types
 from collections.abc import Mapping
@@ -152,7 +153,8 @@ class Config:
 
     Args:
       model, layer: the model's name, and its options but those of `access`.
-      task, data: the task's name, and its options.
+      task, data: the task's name, and its options; `data_dir` is an absolute path, so that a run is evaluated
+        from any folder.
       access: None for a model without an access mask.
 
     >>> config = configured({"model": "lstm", "task": "adding", "units": 8})
@@ -171,8 +173,11 @@ class Config:
     access: Access | None = None
 
     def __post_init__(self):
-        for name in ("layer", "data"):
-            object.__setattr__(self, name, types.MappingProxyType(dict(getattr(self, name))))
+        data = dict(self.data)
+        if data.get("data_dir"):
+            data["data_dir"] = os.path.abspath(os.path.expanduser(data["data_dir"]))
+        for name, options in ("layer", dict(self.layer)), ("data", data):
+            object.__setattr__(self, name, types.MappingProxyType(options))
 
     @property
     def made_with(self):
@@ -239,6 +244,8 @@ def configured(given, lenient=()):
     Raises:
       UsageError: what cannot be, or has no use.
     """
+    if given.get(TASK) in tasks.ALIASES:
+        given = {**given, TASK: tasks.ALIASES[given[TASK]]}
     model, task = (_parsed(option, given.get(option.name, option.default)) for option in CHOICES.values())
     taken = {name: option for group in GROUPS for name, option in options(model, task, group).items()}
     values = {name: _parsed(option, given.get(name, option.default)) for name, option in taken.items()}

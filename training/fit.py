@@ -8,6 +8,7 @@ from santm_tf import L0Projection
 from santm_tf.errors import MissingExtra
 from santm_tf.keras import draw_from_saved_states, keras
 from santm_tf.training import callbacks, scores
+from santm_tf.training.chance import AtChance, tries
 from santm_tf.training.checkpoints import Checkpoints, restore, saved
 from santm_tf.training.config import MODEL, TASK
 from santm_tf.training.dry_run import description
@@ -72,12 +73,13 @@ def fit(config, model, task, steps, checkpoints, boards):
     """Trains from where the run is to its last step; returns its `Record`."""
     position, epochs = checkpoints.position, config.run.epochs
     task.epoch.assign(position.epoch)
-    bar = callbacks.ProgressBar(steps, epochs, int(model.optimizer.iterations))
+    bar = callbacks.ProgressBar(steps, epochs, int(model.optimizer.iterations), task.chance)
     record, stop = Record(checkpoints.workdir, position), callbacks.StopOnSignal(checkpoints)
     patience = callbacks.StopWithoutGain(position, config.run.patience)
     sizes = [*config.given(MODEL, TASK).values(), config.run.batch_size]
     compiling = callbacks.SayCompiling(bar.say, sizes, config.run.jit_compile)
-    watch = [compiling, *in_order(config, steps, bar, record, boards, checkpoints, patience, stop)]
+    guessing = AtChance(bar.say, task.chance, epochs, tries(config))
+    watch = [compiling, guessing, *in_order(config, steps, bar, record, boards, checkpoints, patience, stop)]
     with contextlib.closing(bar), contextlib.closing(compiling), stop:
         while int(model.optimizer.iterations) < steps and not patience.due:
             rest, last = task.train, epochs

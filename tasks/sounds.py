@@ -1,4 +1,4 @@
-"""Who speaks, from the log-mel frames of recordings."""
+"""What is heard, from the log-mel frames of recordings: a speaker, a word, a bird, a machine."""
 
 import collections
 import functools
@@ -14,11 +14,11 @@ from santm_tf.tasks.task import Task, TaskError, by_epoch, classification
 
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 MELS, WINDOW, HOP = 40, 0.025, 0.010  # seconds
-LOWEST = 125.0  # Hz
+LOWEST, LEAST_RATE = 125.0, 1000  # Hz; a lower rate leaves no room for the mels
 LIMIT = 10.0  # normalised frames lie within it either way
 PADDING = -100.0
-DIGITS = re.compile(r"\d+_(?P<speaker>.+)_(?P<index>\d+)\.wav", re.IGNORECASE)
-NAMED = re.compile(r"(?P<speaker>[^_-]+)[_-].*")
+DIGITS = re.compile(r"\d+_(?P<name>.+)_(?P<index>\d+)\.wav", re.IGNORECASE)
+NAMED = re.compile(r"(?P<name>[^_-]+)[_-].*")
 
 
 def log_mel(samples, rate):
@@ -38,59 +38,60 @@ def log_mel(samples, rate):
     return tf.math.log(1e-6 + tf.abs(spectrum) @ mel)
 
 
-def random_groups(speakers, utterances, key):
-    """Groups of a speaker's recordings, drawn at random. No recording is in two groups.
+def random_groups(classes, utterances, key):
+    """Groups of a class's recordings, drawn at random. No recording is in two groups.
 
-    Fewer than `utterances` of a speaker are left over; which ones depends on the key.
+    Fewer than `utterances` of a class are left over; which ones depends on the key.
 
     Args:
-      speakers: of each recording, ints `[n]` in ascending order.
+      classes: of each recording, ints `[n]` in ascending order.
       utterances: recordings in a sequence, k. key: int `[2]`, the random key.
 
     Returns:
-      int64 `[m, k]`, the recordings of each sequence. m follows from the speakers alone.
+      int64 `[m, k]`, the recordings of each sequence. m follows from the classes alone.
 
     >>> pairs = random_groups([0, 0, 0, 1, 1], utterances=2, key=[0, 0])
     >>> sorted(sorted(pair) for pair in pairs.numpy().tolist())[1]
     [3, 4]
     """
-    counts = np.bincount(speakers)
+    counts = np.bincount(classes)
     starts = np.cumsum(counts) - counts
     groups = np.concatenate([start + np.arange(count - count % utterances).reshape(-1, utterances)
                              for start, count in zip(starts, counts, strict=True)])
     within, among = tf.unstack(tf.random.split(key))
-    noise = tf.random.stateless_uniform([len(speakers)], within, dtype=tf.float64)
-    order = tf.argsort(tf.cast(speakers, tf.float64) + noise, stable=True)
+    noise = tf.random.stateless_uniform([len(classes)], within, dtype=tf.float64)
+    order = tf.argsort(tf.cast(classes, tf.float64) + noise, stable=True)
     order = tf.cast(order, tf.int64)
     return tf.random.experimental.stateless_shuffle(tf.gather(order, groups), among)
 
 
-def load(batch_size, seed, data_dir: str | None = None, utterances: int = 4, max_length: int | None = None):
-    """The speaker of a sequence of log-mel frames, whose length varies with what was said.
+def load(batch_size, seed, data_dir: str | None = None, utterances: int = 1, max_length: int | None = None):
+    """The class of a recording, from its log-mel frames; or of several recordings of one class in a row.
 
     x is float32 `[B, T, 40]`, `log_mel` less the training frames' mean and divided by their deviation
-    (per mel), kept within 10 either way and followed by `PADDING`; y int32 `[B]`, the speaker's place
-    in the order of names. T is the longest possible sequence, or `max_length`.
+    (per mel), kept within 10 either way and followed by `PADDING`; y int32 `[B]`, the class's place in the
+    order of names. T is the longest possible sequence, or `max_length`.
 
-    Each speaker's recordings are split first, then put together. Where all are named
+    Each class's recordings are split first, then put together. Where all are named
     `digit_speaker_index.wav`, as in the free spoken digit dataset, index 0 to 4 is for the test and 5 to 9
     for validation. Otherwise `archive.split` splits them. Validation and test go through the recordings
     `utterances` times, in other groups each time, so they have about one sequence per recording.
 
-    Recordings that are damaged, or shorter than a window, are left out, and a warning counts them.
+    Recordings that are damaged, of less than 1,000 Hz, or shorter than a window are left out, and a warning
+    counts them.
 
     Args:
       seed: decides the groups and the order of each training epoch.
-      data_dir: folder or zip of 16-bit wav files at one sample rate, in one folder per speaker, or
-        all in one folder and named as above or `speaker_anything.wav`.
-      utterances: recordings of one speaker in a sequence.
+      data_dir: folder or zip of 16-bit wav files at one sample rate, in one folder per class, or all in one
+        folder and named as above or `class_anything.wav`.
+      utterances: recordings of one class in a sequence, for instance of one speaker.
       max_length: frames of a sequence at most; what is beyond is cut off.
 
     Raises:
       TaskError: data that are missing, of several sample rates, or too few.
     """
     if data_dir is None:
-        raise TaskError("--data_dir: --task=speaker needs a folder or zip of wav files, for instance the "
+        raise TaskError("--data_dir: --task=sounds needs a folder or zip of wav files, for instance the "
                         f"free spoken digit dataset, {URL}")
     classes, y, parts, frames = _split(Archive(data_dir), utterances)
     lengths = np.array([len(frame) for frame in frames])
@@ -99,7 +100,7 @@ def load(batch_size, seed, data_dir: str | None = None, utterances: int = 4, max
     steps = min(steps, max_length or steps)
     flat = _normalised(np.concatenate(frames), np.repeat(parts == TRAIN, lengths))
     tested = np.bincount(y[parts == TEST]) // utterances
-    return Task(name="speaker", **_sequences(flat, lengths, y, parts, steps, utterances, batch_size, seed),
+    return Task(name="sounds", **_sequences(flat, lengths, y, parts, steps, utterances, batch_size, seed),
                 features=MELS, padding=PADDING, classes=classes.tolist(),
                 **classification(len(classes), chance=float(tested.max() / tested.sum())))
 
@@ -126,17 +127,17 @@ def _sequences(flat, lengths, y, parts, steps, utterances, batch_size, seed):
         return batches(TRAIN, [[tf.cast(seed, tf.int64), epoch]], drop_remainder=True)
 
     sequences = int(sum(np.bincount(y[parts == TRAIN]) // utterances))
-    stored.enough("speaker", batch_size, sequences)
+    stored.enough("sounds", batch_size, sequences)
     return by_epoch(drawn, sequences // batch_size, fixed(VALIDATION), fixed(TEST))
 
 
 def _split(archive, utterances):
     """The classes' names; of each recording its class, in ascending order, its split and its frames."""
-    names, speakers = _named(archive)
-    names, speakers, frames, digests = _recordings(archive, names, speakers)
-    classes, y = np.unique(speakers, return_inverse=True)
+    names, kinds = _named(archive)
+    names, kinds, frames, digests = _recordings(archive, names, kinds)
+    classes, y = np.unique(kinds, return_inverse=True)
     if len(classes) < 2:
-        raise TaskError(f"--data_dir={archive.path}: all recordings are of {classes[0]}; two speakers are "
+        raise TaskError(f"--data_dir={archive.path}: all recordings are of {classes[0]}; two classes are "
                         "needed")
     order = np.argsort(y, kind="stable")
     names, y, frames = [names[n] for n in order], y[order].astype(np.int32), [frames[n] for n in order]
@@ -159,45 +160,48 @@ def _normalised(flat, training):
 
 
 def _named(archive):
-    """The wav files of an archive, and the speaker of each by its folder or its name."""
+    """The wav files of an archive, and the class of each by its folder or its name."""
     names = [name for name in archive.names if name.lower().endswith(".wav")]
     if not names:
         raise TaskError(f"--data_dir={archive.path}: no wav file in it{archive.hint()}")
     if len({posixpath.dirname(name) for name in names}) > 1:
         found = [(name, kind) for kind, files in archive.classes(".wav").items() for name in files]
         return zip(*found, strict=True)
-    speakers = []
+    kinds = []
     for name in names:
         match = DIGITS.fullmatch(base := posixpath.basename(name)) or NAMED.fullmatch(base)
         if not match:
-            raise TaskError(f"{archive.path}: {name} names no speaker; make a folder per speaker, or call it "
-                            "speaker_anything.wav")
-        speakers.append(match["speaker"])
-    return names, speakers
+            raise TaskError(f"{archive.path}: {name} names no class; make a folder per class, or call it "
+                            "class_anything.wav")
+        kinds.append(match["name"])
+    return names, kinds
 
 
-def _recordings(archive, names, speakers):
-    """Names, speakers, frames and digests of the recordings that can be used."""
+def _recordings(archive, names, kinds):
+    """Names, classes, frames and digests of the recordings that can be used."""
     found, damaged, rates = [], [], {}
-    for name, speaker in zip(names, speakers, strict=True):
+    for name, kind in zip(names, kinds, strict=True):
         content = archive.read(name)
         try:
             audio, rate = tf.audio.decode_wav(content)
         except tf.errors.InvalidArgumentError as error:
             damaged.append(f"{name} ({error.message.split('}} ')[-1].split(' [Op')[0]})")
             continue
+        if rate < LEAST_RATE:
+            damaged.append(f"{name} ({rate} Hz)")
+            continue
         rates[name] = int(rate)
         frames = _compiled_log_mel(rates[name])(tf.reduce_mean(audio, 1)).numpy()
         if not len(frames):
             damaged.append(f"{name} (shorter than {WINDOW} s)")
             continue
-        found.append((name, speaker, frames, digest(content)))
+        found.append((name, kind, frames, digest(content)))
     (usual, _), *others = collections.Counter(rates.values()).most_common() or [(None, 0)]
     if others:
         name = next(name for name, rate in rates.items() if rate != usual)
         raise TaskError(f"{archive.path}: {name} has {rates[name]} Hz and most others {usual} Hz; resample "
                         "them to one rate")
-    if lost := sorted(set(speakers) - {speaker for _, speaker, *_ in found}):
+    if lost := sorted(set(kinds) - {kind for _, kind, *_ in found}):
         raise TaskError(f"{archive.path}: no recording of {lost[0]} can be used, the first is {damaged[0]}")
     report(damaged, len(names), "recordings", "cannot be used and are left out")
     return zip(*found, strict=True)
