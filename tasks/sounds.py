@@ -184,6 +184,9 @@ def _recordings(archive, names, kinds):
         content = archive.read(name)
         try:
             audio, rate = tf.audio.decode_wav(content)
+        except UnicodeDecodeError:  # TensorFlow's message quotes the bytes that it found
+            damaged.append(f"{name} (no wav file)")
+            continue
         except tf.errors.InvalidArgumentError as error:
             damaged.append(f"{name} ({error.message.split('}} ')[-1].split(' [Op')[0]})")
             continue
