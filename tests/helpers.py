@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from santm_tf import tasks
 from santm_tf.keras import VERSION, several
+from santm_tf.tasks.errors import TaskError
 
 keras_2_alone = pytest.mark.skipif(VERSION != 2, reason="what it compares with is written for Keras 2")
 
@@ -77,3 +79,11 @@ class Looped:
         if self.return_sequences:
             result = tf.nest.map_structure(lambda *ys: tf.stack(ys, 1), *outputs)
         return several(result, *state) if self.return_state else result
+
+
+def task_refused(name, **given):
+    """The one line that refuses to load a task."""
+    with pytest.raises(TaskError) as error:
+        tasks.load(name, **{"batch_size": 2, "seed": 0} | given)
+    assert "\n" not in str(error.value)
+    return str(error.value)

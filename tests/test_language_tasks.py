@@ -13,10 +13,10 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from santm_tf import tasks
 from santm_tf.keras import keras
 from santm_tf.tasks import corpus, language
 from santm_tf.tasks.task import TaskError
+from tests.helpers import task_refused
 
 DATA = os.environ.get("SANTM_DATA", os.path.join(os.path.dirname(__file__), "../../shared/data"))
 LOAD = {"words": language.load_words, "chars": language.load_chars}
@@ -50,13 +50,6 @@ def triple(path, train, valid, test):
 def tracks(dataset):
     """All batches side by side: x and y `[B, steps * T]`, and the weights if there are any."""
     return [np.concatenate(part, 1) for part in zip(*dataset.as_numpy_iterator(), strict=True)]
-
-
-def refused(name, **kwargs):
-    with pytest.raises(TaskError) as error:
-        tasks.load(name, **{"batch_size": 2, "seed": 0} | kwargs)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def reference(text, name, size=10_000):
@@ -222,7 +215,7 @@ def test_the_cache_is_used_and_made_anew_where_the_text_has_changed(tmp_path, ca
     assert first[0].shape != changed[0].shape or not np.array_equal(first, changed)
     assert len(os.listdir(cache)) == 2
     path.write_text(some_text(500, 2) + "\0")
-    assert "has bytes of 0" in refused("words", data_dir=str(path))
+    assert "has bytes of 0" in task_refused("words", data_dir=str(path))
     assert len(os.listdir(cache)) == 2  # nothing half made is left
 
     def full(*args):
@@ -230,12 +223,12 @@ def test_the_cache_is_used_and_made_anew_where_the_text_has_changed(tmp_path, ca
 
     path.write_text(some_text(500, 3))
     monkeypatch.setattr(corpus, "_write_numbers", full)
-    message = refused("words", data_dir=str(path))
+    message = task_refused("words", data_dir=str(path))
     assert message == (f"{cache}: the text's numbers cannot be kept there (No space left on device); set "
                        "SANTM_CACHE to another folder")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SANTM_CACHE", str(tmp_path / "file" / "below"))
-    assert "cannot be written; set it to another folder" in refused("words", data_dir=str(path))
+    assert "cannot be written; set it to another folder" in task_refused("words", data_dir=str(path))
 
 
 @pytest.mark.parametrize("name", LOAD)
@@ -269,33 +262,34 @@ def test_bytes_unknown_in_training_are_counted(tmp_path, caplog):
     assert language.load_chars(2, 0, data_dir=str(tmp_path / "latin"), window=4).vocabulary == 2 + 5
 
 
-def test_what_cannot_be_used_is_refused(tmp_path):
+def test_what_cannot_be_used_is_task_refused(tmp_path):
     for name in LOAD:
-        message = refused(name)
+        message = task_refused(name)
         assert message.startswith(f"--data_dir: --task={name} needs a text file") and "http" in message
         none = str(tmp_path / "none")
-        assert refused(name, data_dir=none) == f"--data_dir={none}: No such file or directory"
-        assert refused(name, data_dir="x", window=0) == f"--window=0: --task={name} needs at least 1"
-    assert "needs at least 2" in refused("words", data_dir=str(tmp_path), vocabulary_size=1)
-    assert refused("chars", data_dir=str(tmp_path)).endswith("in their names, and has no file")
+        assert task_refused(name, data_dir=none) == f"--data_dir={none}: No such file or directory"
+        assert task_refused(name, data_dir="x", window=0) == f"--window=0: --task={name} needs at least 1"
+    assert "needs at least 2" in task_refused("words", data_dir=str(tmp_path), vocabulary_size=1)
+    assert task_refused("chars", data_dir=str(tmp_path)).endswith("in their names, and has no file")
     (tmp_path / "a.txt").write_text("")
-    assert refused("words", data_dir=str(tmp_path)) == f"--data_dir={tmp_path / 'a.txt'}: is empty"
+    assert task_refused("words", data_dir=str(tmp_path)) == f"--data_dir={tmp_path / 'a.txt'}: is empty"
     (tmp_path / "b.train.txt").write_text("a")
-    assert refused("words", data_dir=str(tmp_path)).endswith("in their names, and has a.txt, b.train.txt")
+    line = task_refused("words", data_dir=str(tmp_path))
+    assert line.endswith("in their names, and has a.txt, b.train.txt")
     (tmp_path / "a.txt").write_text("a b " * 100)
     source = str(tmp_path / "a.txt")
-    assert refused("words", data_dir=source, batch_size=25) == (
+    assert task_refused("words", data_dir=source, batch_size=25) == (
         "--batch_size=25: --task=words has 181 training tokens, too few for so many tracks of --window=64")
     (tmp_path / "a.txt").write_text("abcdefghijk")
-    assert "the valid split has 1 tokens" in refused("chars", data_dir=source)
+    assert "the valid split has 1 tokens" in task_refused("chars", data_dir=source)
     with zipfile.ZipFile(tmp_path / "enwik8.zip", "w") as file:
         file.writestr("enwik8", "text")
     (tmp_path / "text8.gz").write_bytes(gzip.compress(b"text"))
     for path in tmp_path / "enwik8.zip", tmp_path / "text8.gz":
-        message = refused("chars", data_dir=str(path))
+        message = task_refused("chars", data_dir=str(path))
         assert message == f"--data_dir={path}: is packed; unpack it and name the text file"
     (tmp_path / "a.txt").write_text("a" * (3 << 20))
-    assert "without white space" in refused("words", data_dir=source)
+    assert "without white space" in task_refused("words", data_dir=source)
 
 
 @pytest.mark.skipif(not os.path.exists(os.path.join(DATA, "brown")), reason="needs brown/ (SANTM_DATA)")

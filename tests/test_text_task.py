@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import functools
 import hashlib
 import os
 import re
@@ -14,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.bag_of_words import bag_of_words_score
-from santm_tf import tasks
 from santm_tf.keras import keras
 from santm_tf.tasks import archive, text, vocabulary
-from santm_tf.tasks.task import TaskError
+from tests.helpers import task_refused
 
 DATA = os.environ.get("SANTM_DATA", os.path.join(os.path.dirname(__file__), "../../shared/data"))
 REVIEWS = os.path.join(DATA, "movie_reviews.zip")
@@ -59,11 +59,7 @@ def table(path, rows):
     return str(path)
 
 
-def refused(**kwargs):
-    with pytest.raises(TaskError) as error:
-        tasks.load("text", **{"batch_size": 2, "seed": 0} | kwargs)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+refused = functools.partial(task_refused, "text")
 
 
 def test_a_folder_a_zip_and_a_csv_are_the_same_data(tmp_path):
