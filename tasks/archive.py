@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from absl import logging
 
-from santm_tf.tasks.task import TaskError
+from santm_tf.tasks.errors import TaskError
 
 TRAIN, VALIDATION, TEST = range(3)
 SPLIT_NAMES = {"train", "training", "valid", "validation", "val", "dev", "test"}

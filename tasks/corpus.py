@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from santm_tf.tasks import vocabulary
-from santm_tf.tasks.task import TaskError
+from santm_tf.tasks.errors import TaskError
 
 SPLITS = ("train", "valid", "test")
 PIECE = 1 << 20  # bytes read at a time

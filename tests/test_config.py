@@ -159,6 +159,13 @@ def test_a_flag_file_that_is_not_here_is_one_of_those_installed(argv, tmp_path, 
     assert parse(*argv).model == "mamba"
 
 
+@pytest.mark.parametrize("first", ["--model=lstm", "# the first run", ""])
+def test_the_mark_of_utf_8_before_a_flag_file_is_no_part_of_it(first, tmp_path):
+    (tmp_path / "marked.cfg").write_text(f"{first}\n--model=lstm\n--units=7\n", encoding="utf-8-sig")
+    found = parse(f"--flagfile={tmp_path}/marked.cfg", "--epochs=2")
+    assert (found.model, found.layer["units"], found.run.epochs) == ("lstm", 7, 2)
+
+
 def test_an_earlier_name_of_a_flag_is_said_where_it_is_given(tmp_path, capsys):
     assert parse("--max_memory=5").layer["memory_horizon"] == 5
     assert capsys.readouterr().err == "warning: --max_memory is --memory_horizon now\n"

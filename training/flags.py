@@ -14,6 +14,7 @@ from santm_tf.training.errors import Stopped, UsageError
 
 FILE = "flags.cfg"  # in a run's folder
 FLAG_FILE = "--flagfile", "-flagfile"
+MARK = "\ufeff"  # that an editor writes before UTF-8
 ALIASES = {"max_memory": "memory_horizon"}  # earlier names
 FIRST = ("task", "data_dir", "model", "units", "memory_slots", "slot_width", "access_rate", "segment_length",
          "epochs", "batch_size", "learning_rate", "seed", "workdir", "resume", "dry_run")  # what --help shows
@@ -112,12 +113,18 @@ def _given(argv):
     for alias, name in ALIASES.items():
         flags.DEFINE_alias(alias, name, flag_values=found)
     try:
-        rest = found(list(_with_flag_files(argv)))
+        rest = found([argv[0], *_lines(found, argv[1:])])
     except flags.Error as error:
         raise UsageError(" ".join(str(error).split())) from error
     if len(rest) > 1:
         raise UsageError(f"{rest[1]}: not a flag; flags start with --")
     return {name: found[name].value for name in found if found[name].present and name not in ALIASES}
+
+
+def _lines(found, argv):
+    """A command line with the lines of its flag files in their places, less the mark before them."""
+    lines = found.read_flags_from_files(list(_with_flag_files(argv)), force_gnu=False)
+    return [line.removeprefix(MARK) for line in lines if not re.fullmatch(f"{MARK}(#.*|//.*)?", line)]
 
 
 def _with_flag_files(argv):
