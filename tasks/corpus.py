@@ -12,6 +12,7 @@ import numpy as np
 
 from santm_tf.tasks import vocabulary
 from santm_tf.tasks.errors import TaskError
+from santm_tf.tasks.reading import encoding
 
 SPLITS = ("train", "valid", "test")
 PIECE = 1 << 20  # bytes read at a time
@@ -79,9 +80,6 @@ def parts(data_dir, at_words):
 def words(part):
     """The words of a part, a list for each piece."""
     for piece in pieces(part, at_words=True):
-        if b"\0" in piece:
-            raise TaskError(f"{part.path}: has bytes of 0, so is no text; if it is UTF-16, convert it to "
-                            "UTF-8")
         yield split_words(piece)
 
 
@@ -99,6 +97,8 @@ def pieces(part, at_words=False):
             piece = file.read(min(PIECE, left))
             if not piece:
                 raise TaskError(f"{part.path}: got shorter while it was read")
+            if b"\0" in piece:
+                raise TaskError(f"{part.path}: has bytes of 0, so is no text")
             left -= len(piece)
             piece = rest + piece
             cut = max(map(piece.rfind, SPACES)) + 1 if at_words and left else len(piece)
@@ -183,11 +183,15 @@ def _after_space(path, place):
 def _size(path):
     try:
         with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b" or zipfile.is_zipfile(file)
+            head = file.read(PIECE)
+            packed = head.startswith(b"\x1f\x8b") or zipfile.is_zipfile(file)
     except OSError as error:
         raise TaskError(f"--data_dir={path}: {error.strerror}") from error
     if packed:
         raise TaskError(f"--data_dir={path}: is packed; unpack it and name the text file")
-    if not (size := os.path.getsize(path)):
+    if not head:
         raise TaskError(f"--data_dir={path}: is empty")
-    return size
+    if not (name := encoding.codec(head, path)).startswith("utf-8"):
+        raise TaskError(f"--data_dir={path}: is {name.upper()}; convert it to UTF-8, for instance with "
+                        f"iconv -f {name.upper()} -t UTF-8")
+    return os.path.getsize(path)

@@ -1,6 +1,6 @@
 """Documents to classify, by their words or characters."""
 
-import csv
+import collections
 import os
 import pickle
 import re
@@ -10,15 +10,18 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from santm_tf.keras import keras
 from santm_tf.tasks import stored, vocabulary
 from santm_tf.tasks.archive import TEST, TRAIN, Archive, digest, report, split
+from santm_tf.tasks.reading import encoding
 from santm_tf.tasks.task import Task, TaskError, classification
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/imdb.npz"
 SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
 WORD = re.compile(r"\w+(?:'\w+)*")
+LABEL = "label"  # a header's usual name of it
 
 
 class Document(NamedTuple):
@@ -41,11 +44,13 @@ def load(batch_size, seed, data_dir: str | None = None, level: Literal["word", "
 
     `archive.split` gives a tenth of each class to validation and a tenth to the test. Where the source has
     a test split (IMDB, test.csv), it gives a tenth of the training documents to validation. Documents
-    without a token are left out. Bytes that are not UTF-8 are read as U+FFFD. A warning counts both.
+    without a token are left out. Text is UTF-8 or UTF-16. Bytes that are not are read as U+FFFD. A warning
+    counts both.
 
     Args:
       data_dir: a folder or zip with one folder per class, such as NLTK's movie_reviews; a CSV file of
-        label,text, with or without that header (further columns are text, too); a folder with
+        label,text, with or without a header (further columns are text, too), or with the label last;
+        commas, semicolons or tabs separate; a folder with
         train.csv and test.csv; imdb.npz, or its folder. Without it Keras downloads imdb.npz, or
         finds it in ~/.keras/datasets. That file is read by pickle, as Keras does: use one you trust.
       level: what a token is, a word or a character.
@@ -77,7 +82,7 @@ def load(batch_size, seed, data_dir: str | None = None, level: Literal["word", "
 
     def lexicon():
         return vocabulary.lexicon(
-            lambda text: _tokens(text.decode("utf-8-sig", "replace"), level)[:max_length], numbers, table)
+            lambda text: _tokens(encoding.decoded(text, "the text")[0], level)[:max_length], numbers, table)
 
     tested = np.bincount(y[parts == TEST])
     data = stored.splits("text", lambda key: batch, *(np.flatnonzero(parts == part) for part in range(3)),
@@ -113,11 +118,9 @@ def _tokenised(documents, level, max_length):
     for where, label, content, test in documents:
         labels.append(label)
         if isinstance(content, bytes):
-            try:
-                text = content.decode("utf-8-sig")
-            except UnicodeDecodeError:
+            text, exact = encoding.decoded(content, where)
+            if not exact:
                 mended.append(where)
-                text = content.decode("utf-8", "replace")
             row = vocabulary.numbered(_tokens(text, level)[:max_length], numbers)
         elif level == "char":
             raise TaskError("--level=char: imdb.npz holds words only, use --level=word")
@@ -157,24 +160,45 @@ def _documents(data_dir):
 
 
 def _rows(path, test=False):
-    csv.field_size_limit(2 ** 31 - 1)
-    try:
-        file = open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    except OSError as error:
-        raise TaskError(f"--data_dir={path}: {error.strerror}") from error
-    with file:
-        rows, line = csv.reader(file), 1
-        try:
-            for row in rows:
-                where, first, line = f"{path}, line {line}", line == 1, rows.line_num + 1
-                if not row or first and row[0].strip().lower() == "label":
-                    continue
-                label = row[0].strip()
-                if len(row) < 2 or not label:
-                    raise TaskError(f"{where}: no label; every row is label,text")
-                yield Document(where, label, " ".join(row[1:]).encode("utf-8", "surrogateescape"), test)
-        except csv.Error as error:
-            raise TaskError(f"{path}, line {rows.line_num}: {error}; every row is label,text") from error
+    content = encoding.file_bytes(path)
+    name = encoding.codec(content, path)
+    text = content.decode(name, "surrogateescape" if name.startswith("utf-8") else "replace")
+    found = list(encoding.rows(text, encoding.separator(text, ragged=True), path))
+    for line, cells in found:
+        if len(cells) < 2:
+            raise TaskError(f"{path}, line {line}: no label; every row is label,text")
+    last = _label_is_last([cells for _, cells in found])
+    labels = [cells[-1 if last else 0].strip() for _, cells in found]
+    if _has_header(labels):
+        (_, header), *found = found
+        label, *labels = labels
+        if label.lower() != LABEL or last:
+            logging.warning("%s: line 1 is a header, and %s the label", path, label)
+    elif last:
+        logging.warning("%s: the last cell of a row is its label", path)
+    for (line, cells), label in zip(found, labels, strict=True):
+        where = f"{path}, line {line}"
+        if not label:
+            raise TaskError(f"{where}: no label; every row is label,text")
+        if any("\ud800" <= character <= "\udfff" for character in label):  # a byte that was no UTF-8
+            raise TaskError(f"{where}: the label {label.encode('utf-8', 'surrogateescape')} is not UTF-8; "
+                            "save the file as UTF-8, for instance with iconv -f LATIN1 -t UTF-8")
+        body = " ".join(cells[:-1] if last else cells[1:])
+        yield Document(where, label, body.encode("utf-8", "surrogateescape"), test)
+
+
+def _label_is_last(rows):
+    """Whether the last cells, and not the first ones, are few different ones, which many rows share."""
+    first, last = (len({row[end] for row in rows}) for end in (0, -1))
+    return len({len(row) for row in rows}) == 1 and 2 * last <= len(rows) < 2 * first
+
+
+def _has_header(labels):
+    """Whether the first label names the others: it is `label`, or the only one that stands once."""
+    first, *others = labels
+    counts = collections.Counter(others)
+    alone = bool(first and others) and first not in counts and min(counts.values()) > 1
+    return first.lower() == LABEL or alone
 
 
 def _imdb(path):

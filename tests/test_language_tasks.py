@@ -231,6 +231,16 @@ def test_the_cache_is_used_and_made_anew_where_the_text_has_changed(tmp_path, ca
     assert "cannot be written; set it to another folder" in task_refused("words", data_dir=str(path))
 
 
+@pytest.mark.parametrize("task", ["words", "chars"])
+@pytest.mark.parametrize("name", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_named_and_not_read_by_bytes(task, name, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(some_text(500, 1).encode(name))
+    assert task_refused(task, data_dir=str(path)) == (
+        f"--data_dir={path}: is {name.upper()}; convert it to UTF-8, for instance with "
+        f"iconv -f {name.upper()} -t UTF-8")
+
+
 @pytest.mark.parametrize("name", LOAD)
 def test_memory_does_not_grow_with_the_text(tmp_path, monkeypatch, name):
     """Of 5 MB, with smaller pieces; `benchmarks/streaming.py` reads 100 MB."""

@@ -215,7 +215,58 @@ def test_rows_that_cannot_be_read_are_named(tmp_path):
     path = table(tmp_path / "t.csv", rows[:10])
     assert "all documents are of class ham, two are needed" in refused(data_dir=path)
     (tmp_path / "t.csv").write_text("")
-    assert "there is no document in it" in refused(data_dir=path)
+    assert refused(data_dir=path) == f"{path}: is empty"
+
+
+def spelled(separator=",", header=(), last=False, encoding="utf-8", ham="ham"):
+    """The bytes of a CSV file of forty documents, in one of the ways of writing it."""
+    rows = [*([header] if header else []), *((label, f"{label} {word}, {n}; it is")
+            for n in range(20) for label, word in ((ham, "hello"), ("spam", "buy")))]
+    lines = (separator.join(f'"{cell}"' for cell in (row[::-1] if last else row)) for row in rows)
+    return "".join(f"{line}\r\n" for line in lines).encode(encoding)
+
+
+@pytest.mark.parametrize("ways, said", [
+    ({"header": ("Label", "text")}, None),
+    ({"header": ("sentiment", "review")}, "line 1 is a header, and sentiment the label"),
+    ({"header": ("sentiment", "review"), "last": True}, "line 1 is a header, and sentiment the label"),
+    ({"last": True}, "the last cell of a row is its label"),
+    ({"separator": ";"}, None), ({"separator": "\t"}, None),
+    ({"encoding": "utf-8-sig"}, None), ({"encoding": "utf-16"}, None), ({"encoding": "utf-16-le"}, None),
+    ({"encoding": "utf-16-be", "separator": ";", "header": ("label", "text")}, None)])
+def test_a_csv_file_may_be_written_in_many_ways(ways, said, tmp_path, caplog):
+    (tmp_path / "t.csv").write_bytes(spelled(**ways))
+    found = text.load(1, 0, data_dir=str(tmp_path / "t.csv"))
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ([f"{tmp_path}/t.csv: {said}"] if said else [])
+    (tmp_path / "plain.csv").write_bytes(spelled())
+    for left, right in zip(splits(found), splits(text.load(1, 0, data_dir=str(tmp_path / "plain.csv"))),
+                           strict=True):
+        for a, b in zip(left, right, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert found.classes == ["ham", "spam"]
+
+
+@pytest.mark.parametrize("content, said", [
+    (spelled(ham="hâm", encoding="latin-1"), "line 1: the label b'h\\xe2m' is not UTF-8; save the file as"),
+    (spelled().replace(b'it is"', b"it is", 1), "line 1: a quote opens here and does not close"),
+    (spelled()[:-3], "line 40: a quote opens here and does not close"),
+    (spelled() + b"\0" * 9, "has bytes of 0, so is no text")])
+def test_a_csv_file_that_is_not_sound_names_its_line(content, said, tmp_path):
+    (tmp_path / "t.csv").write_bytes(content)
+    assert said in refused(data_dir=str(tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_documents_of_any_unicode_are_the_same_data(encoding, tmp_path):
+    files = documents(8)
+    first = splits(text.load(1, 0, data_dir=folder(tmp_path / "plain", files), max_length=99))
+    other = folder(tmp_path / "other", {name: body.encode(encoding) for name, body in files.items()})
+    found = splits(text.load(1, 0, data_dir=other, max_length=99))
+    rows = [sorted(np.count_nonzero(x, 1).tolist()) for x, _ in (first[0], found[0])]
+    assert len(rows[0]) == len(rows[1])
+    total = [sum(np.count_nonzero(x) for x, _ in parts) for parts in (first, found)]
+    assert total[0] == total[1]  # the split goes by the bytes
 
 
 def test_a_test_csv_is_kept_apart(tmp_path):
