@@ -69,6 +69,12 @@ def utf8(path):
     return content if name == "utf-8" else text.encode()
 
 
+def beginning(path):
+    """The beginning of a text file, from its first line that is not blank, as text."""
+    content = file_bytes(path)[:1 << 16]
+    return content.decode(codec(content, path), "ignore").removeprefix("\ufeff").lstrip()
+
+
 def file_bytes(path):
     """The bytes of a file.
 

@@ -1,0 +1,221 @@
+"""What the columns of a table are: given by flags, or guessed from names and contents."""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from santm_tf.tasks.errors import TaskError
+from santm_tf.tasks.reading import times
+from santm_tf.tasks.reading.columns import is_text, is_time
+
+IDS = ("id", "ids", "uid", "uuid", "series", "sequence", "seq", "case", "episode", "trial", "session",
+       "recording", "unit", "machine", "engine", "device", "patient", "subject", "user", "customer", "key")
+TIMES = ("time", "timestamp", "ts", "datetime", "date", "t", "step", "cycle", "tick", "frame", "index", "idx")
+CLOCK = ("year", "month", "day", "hour", "minute", "second")  # a time if they never repeat, else a channel
+LABELS = ("label", "labels", "class", "target", "y")
+STATES = ("outcome", "state", "status", "activity", "diagnosis", "anomaly", "category", "result", "sentiment")
+FEWEST = 8  # columns of numbers that are taken as steps though nothing numbers them
+
+
+class Given(NamedTuple):
+    """The columns that the user names, each flag a tuple of names."""
+
+    id: tuple = ()
+    time: tuple = ()
+    label: tuple = ()
+    channels: tuple = ()
+    categories: tuple = ()
+    group: tuple = ()
+    ignore: tuple = ()
+
+
+class Roles(NamedTuple):
+    """The columns of a table by what they are.
+
+    Attributes:
+      long: a row is a step; else it is a sequence, whose steps are columns.
+      id, time, group: names, or None. label: names.
+      channels: `{name: [column, ...]}`, in the long form one column each.
+      rest: columns that are nothing of these.
+    """
+
+    long: bool
+    id: str | None
+    time: str | None
+    label: tuple
+    group: str | None
+    channels: dict
+    rest: tuple
+
+    def described(self):
+        """What was understood, in one line."""
+        names = list(self.channels)
+        many = ",".join(names if len(names) < 9 else [*names[:8], "..."])
+        if self.long:
+            found = {"id": self.id, "time": self.time, "label": ",".join(self.label), "channels": many}
+            listed = ", ".join(f"{name}={value or 'none'}" for name, value in found.items())
+            return (f"read as long form, a row a step: {listed}; give --id, --time, --label or --channels if "
+                    "that is wrong")
+        steps = [column for columns in self.channels.values() for column in columns]
+        return (f"read as wide form, a row a sequence: steps {steps[0]} to {steps[-1]}, channels={many}, "
+                f"label={','.join(self.label) or 'none'}; give --label or --channels if that is wrong, or --id "
+                "if a row is a step")
+
+
+def of(frame, given, forecast, per_step, where):
+    """The `Roles` of a table.
+
+    Args:
+      frame: a pandas DataFrame. given: what the flags say. forecast: whether no label is wanted.
+      per_step: whether rows have to be steps.
+      where: the files' names, for an error.
+
+    Raises:
+      TaskError: a flag that names no column, or columns whose roles cannot be told.
+    """
+    for flag, names in given._asdict().items():
+        for name in names:
+            if name not in frame and not (flag in ("channels", "categories") and _runs(frame).get(name)):
+                raise TaskError(f"--{flag}={name}: {where} has no such column; it has {_listed(frame)}")
+    left = [name for name in frame if name not in given.ignore + given.group]
+    runs = {} if given.id or given.time or per_step else _steps(frame, left, given)
+    if runs:
+        return _wide(frame, left, runs, given, forecast)
+    roles = _long(frame, left, given, forecast, where)
+    if not (roles.id or roles.time or forecast or per_step):
+        raise TaskError(f"{where}: its form cannot be told; give --id=COLUMN if a row is a step, or "
+                        f"--channels=COLUMN,... if the columns are steps; it has {_listed(frame)}")
+    return roles
+
+
+def _long(frame, left, given, forecast, where):
+    time = _first(given.time) or _time(frame, [name for name in left if name not in given.id + given.label
+                                               + given.channels])
+    id_ = _first(given.id) or _id(frame, [name for name in left if name not in (time, *given.label,
+                                                                                 *given.channels)], time)
+    label = given.label or (() if forecast else _label(
+        frame, [name for name in left if name not in (id_, time, *given.channels)]))
+    others = [name for name in left if name not in (id_, time, *label)]
+    channels = [name for name in given.channels or others if not _left_out(frame[name], name, given)]
+    if not channels:
+        raise TaskError(f"{where}: has no channel beside id={id_ or 'none'}, time={time or 'none'} and label="
+                        f"{','.join(label) or 'none'}; give --channels; it has {_listed(frame)}")
+    return Roles(True, id_, time, tuple(label), _first(given.group), {name: [name] for name in channels},
+                 tuple(name for name in others if name not in channels))
+
+
+def _wide(frame, left, runs, given, forecast):
+    steps = {column for columns in runs.values() for column in columns}
+    others = [name for name in left if name not in steps]
+    id_ = next((name for name in others if _word(name, IDS) and frame[name].is_unique), None)
+    label = given.label or (() if forecast else _label(frame, [name for name in others if name != id_]))
+    return Roles(False, id_, None, tuple(label), _first(given.group), runs,
+                 tuple(name for name in others if name not in (id_, *label)))
+
+
+def _steps(frame, left, given):
+    """The columns that are steps, by channel; {} where the form is long."""
+    left = [name for name in left if name not in given.label]
+    runs = _runs(frame[left])
+    if given.channels:
+        if all(name in runs and name not in frame for name in given.channels):
+            return {name: runs[name] for name in given.channels}
+        runs = _runs(frame[list(given.channels)])
+        if not (runs or _repeating(frame, left) or _time(frame, left)):
+            return {"x": list(given.channels)}
+    if runs:
+        longest = max(map(len, runs.values()))
+        runs = {name: columns for name, columns in runs.items() if len(columns) == longest}
+        count = sum(map(len, runs.values()))
+        of_steps = all(not name or _word(name, TIMES) for name in runs)
+        if longest > 2 and count >= len(left) / 2 and (of_steps or not (_repeating(frame, left)
+                                                                          or _time(frame, left))):
+            return {name or "x": columns for name, columns in runs.items()}
+    numbers = [name for name in left if not (is_text(frame[name]) or is_time(frame[name]))]
+    free = not (_repeating(frame, left) or _time(frame, left))
+    return {"x": numbers} if free and len(numbers) >= FEWEST and len(numbers) >= len(left) - 2 else {}
+
+
+def _runs(frame):
+    """Columns whose names differ by a number alone, by the rest of the name, in the order of the numbers."""
+    runs = {}
+    for name in frame:
+        if match := re.fullmatch(r"(.*?)[_\-. \[(]*(-?\d+(?:\.\d+)?)[\])]?", name):
+            runs.setdefault(match[1], []).append((float(match[2]), name))
+    return {stem: [name for _, name in sorted(found)] for stem, found in runs.items() if len(found) > 1}
+
+
+def _repeating(frame, left):
+    """The column that is called an id and names several rows each, or None."""
+    return next((name for name in left if _word(name, IDS) and not frame[name].is_unique), None)
+
+
+def _id(frame, left, time):
+    """The id's column: by its name; else the first one, if its rows are together or the times begin anew."""
+    if found := _repeating(frame, left):
+        return found
+    if len(left) < 2 or _word(left[0], LABELS + STATES):
+        return None
+    column, count = frame[left[0]], len(frame)
+    if not (is_text(column) or column.dtype.kind in "iu") or not 2 <= column.nunique() <= count / 2:
+        return None
+    if time:
+        anew = frame[time].duplicated().any() and not frame.duplicated([left[0], time]).any()
+        return left[0] if anew else None
+    changes = int((column != column.shift()).sum())
+    return left[0] if changes == column.nunique() else None
+
+
+def _time(frame, left):
+    """The time's column: by its name, or the only one that holds dates."""
+    for name in left:
+        column = frame[name]
+        if _word(name, TIMES) and (not is_text(column) or times.are(column)):
+            return name
+        if _word(name, CLOCK) and column.is_unique:
+            return name
+    dated = [name for name in left if is_time(frame[name]) or is_text(frame[name]) and times.are(frame[name])]
+    return dated[0] if len(dated) == 1 else None
+
+
+def _label(frame, left):
+    """The label's column: by its name; else the last or the first one, if it holds a few texts."""
+    for words in LABELS, STATES:
+        if named := [name for name in left if _word(name, words)]:
+            return tuple(named[-1:])
+    for name in left[-1:] + left[:1]:
+        if is_text(frame[name]) and frame[name].nunique() <= len(frame) / 2 and not times.are(frame[name]):
+            return (name,)
+    return ()
+
+
+def _left_out(column, name, given):
+    """Whether a column is no channel unless the user says so: a date, or a text that hardly repeats."""
+    if name in given.channels + given.categories:
+        return is_time(column)
+    return is_time(column) or is_text(column) and len(column) > 20 and _free(column)
+
+
+def _free(column):
+    return column.nunique() > len(column) / 2 and not _mostly_numbers(column)
+
+
+def _mostly_numbers(column):
+    return np.mean([bool(re.fullmatch(r"\s*[-+]?[\d.,]+([eE][-+]?\d+)?\s*", str(cell)))
+                    for cell in column.head(1000)]) > 0.5
+
+
+def _word(name, words):
+    """Whether a name's last word is one of these: `seriesId`, `unit_id` and `ID` are ids."""
+    found = re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name)
+    return bool(found) and found[-1].lower() in words
+
+
+def _first(names):
+    return names[0] if names else None
+
+
+def _listed(frame):
+    names = list(frame)
+    return ", ".join(names if len(names) <= 20 else [*names[:20], "..."])

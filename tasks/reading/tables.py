@@ -1,0 +1,166 @@
+"""CSV and Parquet files as one pandas table that knows where each of its rows is from."""
+
+import functools
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from santm_tf.errors import extra
+from santm_tf.tasks.errors import TaskError
+from santm_tf.tasks.reading import encoding
+
+# Cells that stand for a missing value: in any column, and where the others are numbers.
+MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "?")
+NO_NUMBER = (*MISSING, "-", ".", "None", "none", "n/a", "NAN", "Null", "#N/A", "<NA>")
+
+
+class Table(NamedTuple):
+    """The rows of several files, one after another."""
+
+    frame: object  # pandas.DataFrame
+    paths: tuple
+    firsts: np.ndarray  # the first row of each file
+    parts: tuple  # of each file
+
+    def file(self, row):
+        """The number of the file that a row is from."""
+        return int(np.searchsorted(self.firsts, row, "right")) - 1
+
+    def where(self, row):
+        """Where a row is: `FILE, line 12`."""
+        file = self.file(row)
+        path, own = self.paths[file], row - int(self.firsts[file])
+        return f"{path}, row {own + 1}" if is_parquet(path) else f"{path}, line {_lines(path)[own]}"
+
+    def each_row(self, values):
+        """For each row, what `values` has for its file."""
+        return np.repeat(values, np.diff([*self.firsts, len(self.frame)]))
+
+
+def is_parquet(path):
+    return path.lower().endswith((".parquet", ".pq"))
+
+
+def read(paths, parts, as_text=()):
+    """Several files as a `Table`.
+
+    Args:
+      paths: of CSV or Parquet files. parts: of each, see `Table`. as_text: columns whose cells stay as they
+        are written, in CSV files.
+
+    Raises:
+      TaskError: a file that is damaged or empty, by its line; or one with other columns than the first.
+    """
+    with extra("data"):
+        import pandas
+    frames = [_parquet(path) if is_parquet(path) else _csv(path, as_text) for path in paths]
+    for frame, path in zip(frames, paths, strict=True):
+        if frame.empty:
+            raise TaskError(f"{path}: has a header and no row")
+        odd = [name for name in frames[0] if name not in frame] + [c for c in frame if c not in frames[0]]
+        if odd:
+            has, lacks = (path, paths[0]) if odd[0] in frame else (paths[0], path)
+            raise TaskError(f"{lacks}: has no column {odd[0]}, which {has} has; all files need the same ones")
+    firsts = np.cumsum([0, *map(len, frames[:-1])])
+    whole = frames[0] if len(frames) == 1 else pandas.concat(frames, ignore_index=True)
+    return Table(whole, tuple(paths), firsts, tuple(parts))
+
+
+def _csv(path, as_text):
+    with extra("data"):
+        from pyarrow import ArrowInvalid, csv, py_buffer, string
+    content = encoding.utf8(path)
+    text = encoding.beginning(path)
+    separator = encoding.separator(text)
+    _, names = next(encoding.rows(text, separator, path))
+    names = _header(names, path)
+    if b'"' in content:  # pyarrow reads over a quote that is open
+        _check_rows(content, separator, len(names), path)
+    convert = csv.ConvertOptions(null_values=NO_NUMBER, decimal_point=encoding.decimal(content, separator),
+                                 column_types={name: string() for name in as_text})
+    options = csv.ReadOptions(column_names=names, skip_rows=_lines_before(content))
+    try:
+        table = csv.read_csv(py_buffer(content), options, csv.ParseOptions(
+            delimiter=separator, newlines_in_values=b'"' in content), convert)
+    except ArrowInvalid as error:
+        _check_rows(content, separator, len(names), path)
+        raise TaskError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from error
+    return _frame(table, path)
+
+
+def _parquet(path):
+    with extra("data"):
+        from pyarrow import ArrowException, parquet
+    try:
+        return _frame(parquet.read_table(path), path)
+    except (ArrowException, OSError) as error:
+        raise TaskError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error
+
+
+def _frame(table, path):
+    """A pandas DataFrame of numbers, texts and times; unnamed columns that say nothing are left out."""
+    with extra("data"):
+        import pyarrow as pa
+    types = pa.types
+    for n, field in enumerate(table.schema):
+        kind = field.type
+        if types.is_nested(kind) or types.is_binary(kind):
+            raise TaskError(f"{path}: column {field.name} holds {kind}; a cell is a number, a text or a time")
+        to = (pa.string() if types.is_time(kind) else kind.value_type if types.is_dictionary(kind)
+              else pa.float64() if types.is_decimal(kind) or types.is_null(kind) else kind)
+        if to != kind:
+            table = table.set_column(n, field.name, table.column(n).cast(to))
+    frame = table.to_pandas(date_as_object=False, ignore_metadata=True)
+    unnamed = [name for name in frame if not name.strip()]
+    counted = [name for name in unnamed if frame[name].isna().all() or _counts(frame[name])]
+    return frame.drop(columns=counted).rename(columns={name: "unnamed" for name in unnamed})
+
+
+def _counts(column):
+    """Whether a column is the number of each row, as pandas writes it."""
+    return column.dtype.kind in "iu" and (column.diff().dropna() == 1).all() and column.iloc[0] in (0, 1)
+
+
+def _header(names, path):
+    """The columns' names, if they are names."""
+    names = [name.strip() for name in names]
+    if double := sorted({name for name in names if names.count(name) > 1}):
+        numbers = _are_numbers(double)
+        raise TaskError(_no_header(path) if numbers else f"{path}, line 1: two columns are called "
+                        f"{double[0] or 'nothing'}; each needs a name of its own")
+    found = [float(name) for name in names if _are_numbers([name])]
+    even = len(found) < 2 or (np.diff(found) > 0).all() and np.ptp(np.diff(found)) < 1e-6 * np.ptp(found)
+    if not even:
+        raise TaskError(_no_header(path))
+    return names
+
+
+def _no_header(path):
+    return (f"{path}, line 1: is no header, its cells are numbers; put names above it, such as "
+            "label,t0,t1,t2 for a sequence a row")
+
+
+def _are_numbers(names):
+    return all(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", name) for name in names)
+
+
+def _lines_before(content):
+    """Lines up to the header's, that one counted."""
+    blank = re.match(rb"(?:\xef\xbb\xbf)?\s*", content).group()
+    return blank.count(b"\n") + 1
+
+
+def _check_rows(content, separator, width, path):
+    """Refuses a row of another width than the header, and a quote that stays open."""
+    for line, row in encoding.rows(content.decode("utf-8-sig"), separator, path):
+        if len(row) != width:
+            raise TaskError(f"{path}, line {line}: {len(row)} cells, and the header has {width}; every row "
+                            "needs as many")
+
+
+@functools.lru_cache(maxsize=4)
+def _lines(path):
+    """The line of each row of a CSV file, which is read again for it: only messages need it."""
+    text = encoding.utf8(path).decode("utf-8-sig")
+    return [line for line, _ in encoding.rows(text, encoding.separator(text[:1 << 16]), path)][1:]
