@@ -12,10 +12,11 @@ from santm_tf.tasks.options import Option, read
 if TYPE_CHECKING:
     from santm_tf.tasks.task import Task
 
-__all__ = ["NAMES", "TASKS", "TaskError", "load", "options"]
+__all__ = ["NAMES", "TASKS", "TaskError", "advice", "load", "options"]
 
 # By name the function that loads it. In --help an option without a text has the first one of its name.
 TASKS = {
+    "sequences": "santm_tf.tasks.sequences:load",
     "copy": "santm_tf.tasks.copy:load",
     "repeat_copy": "santm_tf.tasks.repeat_copy:load",
     "associative_recall": "santm_tf.tasks.associative_recall:load",
@@ -35,6 +36,7 @@ TASKS = {
     "chars": "santm_tf.tasks.language:load_chars",
 }
 NAMES = tuple(TASKS)
+ADVISED = {"sequences"}  # tasks whose module has an `advice`
 ALIASES = {"speaker": "sounds"}  # earlier names
 
 
@@ -47,7 +49,20 @@ def options(name: str) -> dict[str, Option]:
     return read(TASKS[name])
 
 
-def load(name: str, *, batch_size: int, seed: int, **given: Any) -> "Task":
+def advice(name: str, **data: Any) -> dict[str, tuple[Any, str]]:
+    """What to train a task with, from its data: `{option: (value, reason)}`; nothing for most tasks.
+
+    Args:
+      name: one of `NAMES`. **data: the task's options.
+
+    >>> advice("adding")
+    {}
+    """
+    module = importlib.import_module(TASKS[name].split(":")[0]) if name in ADVISED else None
+    return module.advice(**data) if module else {}
+
+
+def load(name: str, *, batch_size: int, seed: int, kept: dict | None = None, **given: Any) -> "Task":
     """Loads a task.
 
     Args:
@@ -55,6 +70,7 @@ def load(name: str, *, batch_size: int, seed: int, **given: Any) -> "Task":
       batch_size: sequences per batch.
       seed: decides the order, or the content, of the training batches. Validation and test do not
         depend on it.
+      kept: what a trained run keeps of its data (`Task.kept`), by which these are read; None for none.
       **given: the task's `options`. None stands for the default.
 
     Returns:
@@ -82,6 +98,8 @@ def load(name: str, *, batch_size: int, seed: int, **given: Any) -> "Task":
         if need := known[option].need(value):
             raise TaskError(f"--{option}={value}: --task={name} needs {need}")
     module, function = TASKS[name].split(":")
+    if kept:
+        given["kept"] = kept
     return getattr(importlib.import_module(module), function)(batch_size=batch_size, seed=seed, **given)
 
 

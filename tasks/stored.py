@@ -6,7 +6,7 @@ from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.task import by_epoch
 
 
-def splits(name, show, train, validation, test, *, seed, batch_size, noun="sequences"):
+def splits(name, show, train, validation, test, *, seed, batch_size, noun="sequences", passes=1):
     """Training examples in another order in each epoch, those of validation and test always in the same.
 
     Args:
@@ -15,6 +15,7 @@ def splits(name, show, train, validation, test, *, seed, batch_size, noun="seque
         `[b]` to their batch.
       train, validation, test: numbers of examples.
       seed: decides the order, with the epoch. batch_size: examples in a batch.
+      passes: over the training examples in an epoch.
 
     Returns:
       The fields of `by_epoch`.
@@ -31,12 +32,16 @@ def splits(name, show, train, validation, test, *, seed, batch_size, noun="seque
     def batches(numbers, key=None, **options):
         return tf.data.Dataset.from_tensor_slices(numbers).batch(batch_size, **options).map(show(key))
 
-    def shuffled(epoch):
-        key = [tf.cast(seed, tf.int64), epoch]
+    def once(number):
+        key = [tf.cast(seed, tf.int64), number]
         return batches(tf.random.experimental.stateless_shuffle(tf.constant(train), key), key,
                        drop_remainder=True)
 
-    return by_epoch(shuffled, len(train) // batch_size, batches(validation).prefetch(2),
+    def shuffled(epoch):
+        return once(epoch) if passes == 1 else tf.data.Dataset.range(
+            passes * epoch, passes * (epoch + 1)).flat_map(once)
+
+    return by_epoch(shuffled, passes * (len(train) // batch_size), batches(validation).prefetch(2),
                     batches(test).prefetch(2))
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from santm_tf.answers import Answer
 from santm_tf.keras import keras
 from santm_tf.tasks.errors import TaskError  # noqa: F401
 
@@ -47,6 +48,11 @@ class Task:
       lexicon: function that gives the `vocabulary.Lexicon` of tokens that are parts of a text, or None.
       side: of the square image whose pixels are the steps, row by row; else None.
       scales: in what the test sequences may be longer than those in training.
+      categories: of each of the last channels of x that are codes, how many codes there are.
+      front: `tf.Module` from raw input to x, which stands before the model when it is served, or None.
+      answer: `Answer` that makes of logits what a user reads, or None.
+      kept: what a trained run keeps of its data, as JSON, to read others as those it was trained on.
+      about: the data as they were understood, in lines to print.
     """
 
     name: str
@@ -72,6 +78,11 @@ class Task:
     lexicon: Callable | None = None
     side: int | None = None
     scales: tuple[Scale, ...] = ()
+    categories: tuple[int, ...] = ()
+    front: tf.Module | None = None
+    answer: Answer | None = None
+    kept: dict | None = None
+    about: tuple[str, ...] = ()
 
 
 def classification(classes, chance, monitor="val_loss"):

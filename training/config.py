@@ -23,6 +23,7 @@ NEEDS = {"retention": ("access_rate", "auto"), "mask_surrogate": ("mask", "learn
          "allocate": ("memory", "sparse"), "normaliser": ("memory", "sparse"), "search": ("memory", "sparse"),
          "curriculum_epochs": ("curriculum", True), "tflite": ("export_dir", None),
          "export_xla": ("export_dir", None)}
+PATHS = {"data_dir", "validation_data", "test_data"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,9 +154,10 @@ class Config:
 
     Args:
       model, layer: the model's name, and its options but those of `access`.
-      task, data: the task's name, and its options; `data_dir` is an absolute path, so that a run is evaluated
-        from any folder.
+      task, data: the task's name, and its options; paths are absolute, so that a run is evaluated from any
+        folder.
       access: None for a model without an access mask.
+      asked: what was given, `{name: value}`; the others are defaults.
 
     >>> config = configured({"model": "lstm", "task": "adding", "units": 8})
     >>> config.layer["units"], config.data["length"], config.run.epochs
@@ -171,11 +173,13 @@ class Config:
     run: Run
     session: Session
     access: Access | None = None
+    asked: Mapping = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self):
         data = dict(self.data)
-        if data.get("data_dir"):
-            data["data_dir"] = os.path.abspath(os.path.expanduser(data["data_dir"]))
+        for name in PATHS & data.keys():
+            if data[name]:
+                data[name] = os.path.abspath(os.path.expanduser(data[name]))
         for name, options in ("layer", dict(self.layer)), ("data", data):
             object.__setattr__(self, name, types.MappingProxyType(options))
 
@@ -263,7 +267,8 @@ def configured(given, lenient=()):
     parts = {name: part(**{field: values[field] for field in read(_where(part))})
              for name, (part, _) in PARTS.items() if name != "access" or "access_rate" in values}
     layer = {name: values[name] for name in _of_make(model) if name not in read(_where(Access))}
-    config = Config(model, layer, task, {name: values[name] for name in tasks.options(task)}, **parts)
+    config = Config(model, layer, task, {name: values[name] for name in tasks.options(task)}, **parts,
+                    asked=dict(given))
     _check(config)
     return config
 

@@ -9,7 +9,7 @@ from santm_tf.training.models import parameters, steps_of
 
 def description(config, model, task):
     """The model layer by layer, its weights, the FLOPs of a sequence and the memory that training takes."""
-    lines = []
+    lines = list(task.about)
     model.summary(print_fn=lambda line, **_: lines.append(line))
     steps = steps_of(task) or next(iter(task.train))[0].shape[1]
     weights = parameters(model)

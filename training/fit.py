@@ -15,31 +15,36 @@ from santm_tf.training.dry_run import description
 from santm_tf.training.errors import note
 from santm_tf.training.models import compiled
 from santm_tf.training.resolve import falling_epochs, resolve
-from santm_tf.training.run import check_export, exported, load_task
+from santm_tf.training.run import advised, check_export, exported, load_task
 from santm_tf.training.workdir import Record, Workdir
 
 
 def train(config):
     """Trains as a configuration says, and prints the figures on the test split as the last line."""
-    run, session = config.run, config.session
+    session = config.session
     workdir = Workdir(session.workdir or "")  # --dry_run needs none
     check_export(config)
-    if run.deterministic:
+    if config.run.deterministic:
         tf.config.experimental.enable_op_determinism()
     draw_from_saved_states()
-    keras.utils.set_random_seed(run.seed)
-    task = load_task(config)
+    keras.utils.set_random_seed(config.run.seed)
+    config = advised(config)
+    task = load_task(config, workdir.read_kept() if session.resume else None)
     config = resolve(config, task)
     model = compiled(config, task)
     if session.dry_run:
         print(description(config, model, task))
         return
-    steps = task.steps_per_epoch * run.epochs
-    steps = min(steps, run.max_steps or steps)
+    for line in task.about:
+        note(line)
+    steps = task.steps_per_epoch * config.run.epochs
+    steps = min(steps, config.run.max_steps or steps)
     boards = tensorboard(config, workdir, task, steps)
     workdir.open(config)
+    workdir.write_kept(task.kept)
     falling = falling_epochs(config)
-    checkpoints = Checkpoints(workdir, task, lambda epoch: epoch >= falling - 1, run.checkpoint_minutes)
+    checkpoints = Checkpoints(workdir, task, lambda epoch: epoch >= falling - 1,
+                              config.run.checkpoint_minutes)
     checkpoints.set_model(model)
     if session.resume:
         checkpoints.resume()

@@ -6,6 +6,7 @@ import re
 import tensorflow as tf
 
 from santm_tf import baselines
+from santm_tf.embed import EmbedCategories
 from santm_tf.errors import ArgumentError
 from santm_tf.keras import keras, name_of
 from santm_tf.training import optimizers
@@ -49,6 +50,8 @@ def build(config, task):
         layers = [keras.Input([task.length, task.features], batch)]
         if padded:
             layers.append(keras.layers.Masking(task.padding))
+        if task.categories:
+            layers.append(EmbedCategories(task.categories, around.embedding))
     else:
         layers = [keras.Input([task.length], batch, dtype=tf.int32),
                   keras.layers.Embedding(task.vocabulary, around.embedding or width, mask_zero=padded),

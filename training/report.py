@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from santm_tf.analysis.trace import inputs_of, layer_of, trace
 from santm_tf.training import layer_figures, mask_history, page, score_figures
+from santm_tf.training.measures import by_class, predictions
 from santm_tf.training.page import Table, View
 from santm_tf.training.run import load_task
 
@@ -28,6 +29,10 @@ def write(config, workdir, task, model, epochs, result):
               Table("Flags that differ from the defaults", ["flag", "default"],
                     [[text, option.text(option.default) or "not given"]
                      for option, text in config.given().items()])]
+    if rows := by_class(task, model):
+        tables.append(Table("By class", ["class", "precision", "recall", "F1", "test examples"], rows))
+    if task.about:
+        tables.append(Table("The data as they were understood", [""], [[line] for line in task.about]))
     path = os.path.join(workdir.path, "report.html")
     page.write(path, os.path.join(workdir.path, "plots"), title, tables,
                [*_of_run(workdir, epochs), *_of_task(config, task, model), *_of_layer(task, model)])
@@ -99,21 +104,35 @@ def _shown(task):
 
 def _of_task(config, task, model):
     if not task.stateful:
-        answers = [[part.numpy() for part in batch[1:]] for batch in task.test]
-        y, *weight = (np.concatenate(parts) for parts in zip(*answers, strict=True))
-        predicted = model.predict(task.test, verbose=0)
-        if task.return_sequences:
-            yield _positions(task, y, predicted, *weight)
-        elif task.outputs > 1:
-            matrix = tf.math.confusion_matrix(y, predicted.argmax(-1), task.outputs)
-            yield View("confusion", score_figures.confusion(matrix, task.classes or range(task.outputs)),
-                       "Test examples by their true class (rows) and the class that the model named "
-                       "(columns). What is off the diagonal is wrong; the colour is the share of the row.")
+        kind = task.answer.kind if task.answer else "class" if task.outputs > 1 else "numbers"
+        if task.return_sequences and not task.classes and kind == "class":
+            answers = [[part.numpy() for part in batch[1:]] for batch in task.test]
+            y, *weight = (np.concatenate(parts) for parts in zip(*answers, strict=True))
+            yield _positions(task, y, model.predict(task.test, verbose=0), *weight)
         else:
-            yield View("agreement", score_figures.agreement(y.ravel(), predicted.ravel()),
-                       "A dot is a test sequence; on the dashed line there is no error.")
+            y, predicted, _ = predictions(task, model)
+            yield from VIEWS[kind](task, y, predicted)
     for scale in task.scales:
         yield _scaled(config, model, scale)
+
+
+def _confusion(task, y, predicted):
+    matrix = tf.math.confusion_matrix(y, predicted.argmax(-1), task.outputs)
+    yield View("confusion", score_figures.confusion(matrix, task.classes or range(task.outputs)),
+               "Test examples by their true class (rows) and the class that the model named (columns). What "
+               "is off the diagonal is wrong; the colour is the share of the row.")
+
+
+def _agreement(task, y, predicted):
+    if task.answer:
+        mean, scale = np.asarray(task.answer.mean), np.asarray(task.answer.scale)
+        y, predicted = mean + scale * y, mean + scale * predicted
+    yield View("agreement", score_figures.agreement(y.ravel(), predicted.ravel()),
+               "A dot is a number of a test sequence; on the dashed line there is no error.")
+
+
+# By the kind of what is predicted. Labels have their table.
+VIEWS = {"class": _confusion, "numbers": _agreement, "labels": lambda task, y, predicted: ()}
 
 
 def _positions(task, y, predicted, weight=None):

@@ -9,8 +9,8 @@ from santm_tf.keras import keras
 from santm_tf.tasks.task import Task
 from santm_tf.training import flags
 from santm_tf.training.checkpoints import best_weights, restore
-from santm_tf.training.config import MODEL, Config
-from santm_tf.training.errors import UsageError
+from santm_tf.training.config import MODEL, Config, configured
+from santm_tf.training.errors import UsageError, note
 from santm_tf.training.models import compiled, with_flags_named
 from santm_tf.training.resolve import resolve
 from santm_tf.training.workdir import Workdir
@@ -25,19 +25,29 @@ class Trained(NamedTuple):
     model: keras.Model
 
 
-def load_task(config):
-    """The task of a configuration."""
-    try:
-        return tasks.load(config.task, batch_size=config.run.batch_size, seed=config.run.seed, **config.data)
-    except tasks.TaskError as error:
-        raise UsageError(str(error)) from error
+def advised(config):
+    """The configuration with what the task's data advise in the place of defaults; says each, and why."""
+    with _of_task():
+        advice = tasks.advice(config.task, **config.data)
+    taken = {option.name for option in config.values()}
+    chosen = {name: value for name, (value, _) in advice.items() if name in taken - config.asked.keys()}
+    for name, value in chosen.items():
+        note(f"--{name}={value}: {advice[name][1]}")
+    return configured({**config.asked, **chosen})
+
+
+def load_task(config, kept=None):
+    """The task of a configuration; `kept` is what a trained run keeps of its data."""
+    with _of_task():
+        return tasks.load(config.task, batch_size=config.run.batch_size, seed=config.run.seed, kept=kept,
+                          **config.data)
 
 
 def load(config):
     """The `Trained` run of a configuration."""
     workdir = Workdir(config.session.workdir)
     workdir.check(config, MODEL)
-    task = load_task(config)
+    task = load_task(config, workdir.read_kept())
     config = resolve(config, task)
     model = compiled(config, task)
     restore(best_weights(workdir, model), model, workdir)
@@ -64,6 +74,14 @@ def check_export(config):
     if config.session.export_dir:
         with _of_export_dir(config):
             export.check(config.session.export_dir)
+
+
+@contextlib.contextmanager
+def _of_task():
+    try:
+        yield
+    except tasks.TaskError as error:
+        raise UsageError(str(error)) from error
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import santm_tf
 from santm_tf.keras import layers_of
 from santm_tf.training.callbacks import StartSequences
 from santm_tf.training.dynamic import dynamic_evaluation
+from santm_tf.training.measures import measured
 from santm_tf.training.models import compiled, parameters
 from santm_tf.training.run import check_export, exported, load, load_task
 
@@ -32,6 +33,7 @@ def results(config, task, model, epochs):
     if [mask.plan_size for mask in masks] != before:  # else what validation traced serves
         model.make_test_function(force=True)
     scores = model.evaluate(task.test, verbose=0, return_dict=True, callbacks=[StartSequences()])
+    scores |= measured(task, model)
     rate = float(masks[0].rate) if masks else 1.0
     if config.run.dynamic_rate:
         scores |= {f"dynamic_{name}": value for name, value in dynamic_scores(config, model).items()}

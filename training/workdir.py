@@ -16,7 +16,7 @@ FREE = "epochs", "max_steps", "patience", "checkpoint_minutes", "data_dir", "dyn
 
 
 class Workdir:
-    """The folder `--workdir`: `flags.cfg`, `metrics.json`, `checkpoints/`, `best/`, `logs/`.
+    """The folder `--workdir`: `flags.cfg`, `metrics.json`, `data.json`, `checkpoints/`, `best/`, `logs/`.
 
     Raises:
       UsageError: TensorFlow would read the path as a pattern.
@@ -30,6 +30,7 @@ class Workdir:
         self.path = path
         self.flag_file = os.path.join(path, flags.FILE)
         self.metrics_file = os.path.join(path, "metrics.json")
+        self.kept_file = os.path.join(path, "data.json")
         self.logs = os.path.join(path, "logs")
 
     def open(self, config):
@@ -62,6 +63,20 @@ class Workdir:
             if text != before.get(name, text) and name not in FREE and not name.startswith("test_"):
                 raise UsageError(f"{text or '--' + name}: the run in --workdir={self.path} was made with "
                                  f"{before[name] or f'no --{name}'}; give the same, or name another folder")
+
+    def read_kept(self):
+        """What the run keeps of its data, `Task.kept`; None for nothing."""
+        if not os.path.exists(self.kept_file):
+            return None
+        try:
+            with open(self.kept_file, encoding="utf-8") as file:
+                return json.load(file)
+        except ValueError as error:
+            raise UsageError(f"{self.kept_file}: damaged ({error}); train anew") from error
+
+    def write_kept(self, kept):
+        if kept is not None:
+            _write(self.kept_file, json.dumps(kept, indent=1) + "\n")
 
     def read_metrics(self):
         """What metrics.json holds: `{"epochs": [figures of each], "result": the last line}`."""

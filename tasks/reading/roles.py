@@ -59,8 +59,8 @@ class Roles(NamedTuple):
                     "that is wrong")
         steps = [column for columns in self.channels.values() for column in columns]
         return (f"read as wide form, a row a sequence: steps {steps[0]} to {steps[-1]}, channels={many}, "
-                f"label={','.join(self.label) or 'none'}; give --label or --channels if that is wrong, or --id "
-                "if a row is a step")
+                f"label={','.join(self.label) or 'none'}; give --label or --channels if that is wrong, or "
+                "--id if a row is a step")
 
 
 def of(frame, given, forecast, per_step, where):

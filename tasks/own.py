@@ -1,0 +1,170 @@
+"""A task of own sequences, whatever they were read from."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+
+from santm_tf.answers import Answer
+from santm_tf.keras import keras
+from santm_tf.tasks import channels, examples, stored, targets
+from santm_tf.tasks.archive import TEST, TRAIN, VALIDATION
+from santm_tf.tasks.batches import Batches
+from santm_tf.tasks.description import described
+from santm_tf.tasks.errors import TaskError
+from santm_tf.tasks.task import Task, classification, regression
+
+PER_STEP = "_per_step"
+USUAL = 32  # sequences of a batch
+SHORTEST = 24  # steps that a forecast reads, where the series allow it
+
+
+def make(sequences, batch_size, seed, target: Literal["auto", "class", "labels", "number", "class_per_step",
+                                                      "number_per_step"] = "auto",
+         horizon: int | None = None, window: int | None = None,
+         normalise: Literal["standard", "robust", "none"] = "standard",
+         missing: Literal["mask", "carry", "refuse"] = "mask", differences: bool = False,
+         bend: Annotated[float, "[0, 1]"] = 0.0, class_weight: Literal["none", "balanced"] = "none",
+         split: Literal["random", "time"] = "random",
+         validation_share: Annotated[float, "[0, 1)"] | None = None,
+         test_share: Annotated[float, "(0, 1)"] = 0.2, passes: int = 1, *, kept=None):
+    """A `Task` of `reading.Sequences`.
+
+    x is float32 `[B, T, d]`, T being the longest sequence: the features of `Channels`, and `PADDING` behind a
+    sequence's end. y is a class `[B]`, labels or normalised numbers `[B, K]`, or the same at each step.
+
+    Args:
+      target: What is predicted: a class, several labels, numbers, or one of them at every step (auto: from
+        the data).
+      horizon: Steps to forecast of each series.
+      window: Steps that a forecast reads (default: four horizons, at least 24, if the series allow it).
+      normalise: Numbers by mean and deviation of the training split, by median and quartiles, or not.
+      missing: Gaps are marked by a feature of their own, filled by the value before, or refused.
+      differences: Whether a number's change since the step before is a feature, too.
+      bend: How much training sequences are bent in time, scaled and overlaid with noise, anew each epoch.
+      class_weight: balanced: rare classes count more in the loss, so that all weigh the same.
+      split: Which examples are held out: those of random sequences, or the last ones of the file.
+      validation_share: Share of the training examples held out to choose the checkpoint (default: 0.15 of at
+        least 300, else none).
+      test_share: Share held out for the test where the data brings none.
+      passes: Passes over the training examples in an epoch.
+      kept: what a trained run keeps of its data: `Task.kept`.
+
+    Raises:
+      TaskError: data that does not allow it.
+    """
+    kept = kept or {}
+    if horizon:
+        if target not in ("auto", "number"):
+            raise TaskError(f"--target={target}: a forecast is of numbers; leave it out")
+        if bend:
+            raise TaskError(f"--bend={bend}: would bend what is forecast; leave it out")
+        found, aims = _forecast(sequences, horizon, window, validation_share, test_share)
+    elif window:
+        raise TaskError(f"--window={window}: is of forecasts; give --horizon, or leave it out")
+    else:
+        found, aims = _whole(sequences, target, split, validation_share, test_share, kept)
+    front = channels.Channels(kept.get("channels") or _fit(sequences, found, normalise, missing, differences))
+    batches = Batches(sequences, found, aims, front, kept.get("steps"))
+    weights = _balanced(aims, batches) if class_weight == "balanced" else None
+    train, validation, test = (found.of(part) for part in (TRAIN, VALIDATION, TEST))
+    batch_size = batch_size or min(USUAL, len(train))
+    data = stored.splits("sequences", lambda key: batches.show(key, bend, weights), train,
+                         validation if len(validation) else train, test, seed=seed, batch_size=batch_size,
+                         passes=passes)
+    return Task(name="sequences", **data, features=front.width, padding=batches.padding,
+                length=None if batches.padding else batches.steps, return_sequences=batches.per_step,
+                categories=front.sizes, front=front, answer=_answer(aims, sequences, horizon),
+                classes=list(aims.names) if aims.kind == "class" else None,
+                kept={"channels": front.facts, "target": aims.facts, "steps": batches.steps},
+                about=described(sequences, found, aims, front),
+                **_learned(aims, batches, test, held_out=len(validation) > 0))
+
+
+def _whole(sequences, target, split, validation_share, test_share, kept):
+    """The `Examples` and the `Target` of whole sequences."""
+    if sequences.target is None:
+        raise TaskError("--label: there is no column to predict; name one, or give --horizon for a forecast")
+    per_step, note = sequences.per_step, ()
+    kind = kept["target"]["kind"] if kept else target.removesuffix(PER_STEP)
+    if kind == "auto":
+        kind, why = sequences.kind, "as the file says"
+        if not kind:
+            kind, why = targets.guessed(sequences.target)
+        note = (f"what is predicted is a {kind} ({why})",)
+    strata, names = np.zeros(len(sequences.lengths), int), None
+    if kind == "class" and not per_step:
+        labels = [targets.name_of(cell) for cell in sequences.target[:, 0]]
+        names, strata = np.unique(labels, return_inverse=True)
+    found = examples.whole(sequences, strata, names, split, validation_share, test_share)
+    owners = np.arange(len(found.parts))
+    owners = np.repeat(owners, sequences.lengths) if per_step else owners
+    train = np.flatnonzero(found.parts[owners] == TRAIN)
+    aims = targets.of(sequences.target, kind, train, sequences.targets,
+                      lambda place: sequences.where(int(owners[place])), kept.get("target"))
+    return found._replace(notes=note + found.notes), aims
+
+
+def _forecast(sequences, horizon, window, validation_share, test_share):
+    """The `Examples` and the `Target` of windows of series: the channels of `--label`, or all of numbers."""
+    numbers = [i for i, channel in enumerate(sequences.channels) if channel.categories is None]
+    wanted = sequences.targets or [sequences.channels[i].name for i in numbers]
+    columns = [i for i in numbers if sequences.channels[i].name in wanted]
+    if not columns:
+        raise TaskError("--horizon: no channel of numbers can be forecast; --label names those to predict")
+    longest = int(sequences.lengths.max())
+    window = window or max(1, min(max(4 * horizon, SHORTEST), (longest - horizon) // 4))
+    found, values = examples.windows(sequences, columns, window, horizon, validation_share, test_share)
+    mean, scale = (statistic(values[found.of(TRAIN)], (0, 1)) for statistic in (np.mean, np.std))
+    scale = np.where(scale > 0, scale, 1.0)
+    y = ((values - mean) / scale).astype(np.float32).reshape(len(values), -1)
+    names = tuple(sequences.channels[i].name for i in columns)
+    return found, targets.Target("number", names, y, np.tile(mean, horizon), np.tile(scale, horizon))
+
+
+def _fit(sequences, found, normalise, missing, differences):
+    """The facts of `Channels`, from the steps that training examples read."""
+    read = np.zeros(len(sequences.steps) + 1, int)
+    train = found.of(TRAIN)
+    np.add.at(read, found.starts[train], 1)
+    np.add.at(read, found.starts[train] + found.lengths[train], -1)
+    steps = sequences.steps[np.cumsum(read[:-1]) > 0]
+    numbers = [i for i, channel in enumerate(sequences.channels) if channel.categories is None]
+    if missing == "refuse" and (gaps := np.argwhere(np.isnan(sequences.steps[:, numbers]))).size:
+        step, column = gaps[0]
+        owner = int(np.searchsorted(np.cumsum(sequences.lengths), step, "right"))
+        name = sequences.channels[numbers[column]].name
+        raise TaskError(f"{sequences.where(owner)}: channel {name} has a gap; --missing=mask or "
+                        "carry takes gaps")
+    texts = {channel.name: [channel.categories[int(code)] for code in np.unique(steps[:, i]) if code >= 0]
+             for i, channel in enumerate(sequences.channels) if channel.categories is not None}
+    return channels.fit(steps[:, numbers], [sequences.channels[i].name for i in numbers], texts,
+                        normalise=normalise, missing=missing, differences=differences)
+
+
+def _balanced(aims, batches):
+    """The weight of each class: `n / (classes n_c)`, n_c being its training targets of n."""
+    if aims.kind != "class":
+        raise TaskError("--class_weight=balanced: is of classes; leave it out")
+    counts = np.bincount(batches.targets_of(TRAIN), minlength=len(aims.names))
+    return (counts.sum() / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
+
+
+def _answer(aims, sequences, horizon):
+    if aims.kind != "number":
+        return Answer(aims.kind, aims.names)
+    shape = (horizon, len(aims.names)) if horizon else None
+    return Answer("numbers", aims.names, mean=aims.mean, scale=aims.scale, shape=shape)
+
+
+def _learned(aims, batches, test, held_out):
+    """The fields of a `Task` that are of what is predicted."""
+    y = batches.targets_of(TEST)
+    if aims.kind == "class":
+        monitor = "val_accuracy" if held_out else "val_loss"
+        return classification(len(aims.names), np.bincount(y).max() / len(y), monitor)
+    if aims.kind == "number":
+        return {**regression(float(np.mean(y ** 2))), "outputs": y.shape[-1]}
+    share = y.mean(0)
+    return {"outputs": len(aims.names), "loss": keras.losses.BinaryCrossentropy(from_logits=True),
+            "metrics": [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)], "monitor": "val_loss",
+            "chance": {"accuracy": float(np.maximum(share, 1 - share).mean())}}

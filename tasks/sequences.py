@@ -1,0 +1,108 @@
+"""Your own sequences: classified, labelled, measured or forecast, from a file or from arrays."""
+
+import functools
+
+from santm_tf.tasks import own, reading
+from santm_tf.tasks.errors import TaskError
+from santm_tf.tasks.sizes import advice_for
+
+ROLES = "validation_data", "test_data", "id", "time", "label", "channels", "categories", "group", "ignore"
+
+
+def load(batch_size, seed, data_dir: str | None = None, validation_data: str | None = None,
+         test_data: str | None = None, id: str | None = None, time: str | None = None,
+         label: str | None = None, channels: str | None = None, categories: str | None = None,
+         group: str | None = None, ignore: str | None = None, *, kept=None, **choices: own.make):
+    """Sequences from files.
+
+    `tasks.reading` reads them, `tasks.own.make` makes a task of them. What is not said by a flag is guessed
+    and printed.
+
+    Args:
+      data_dir: A file, or a folder of files: .npz, .npy, .csv, .tsv, .parquet, and .ts and .tsv of the UCR
+        and UEA archives. Files whose names say train, validation or test are those splits; one is split.
+      validation_data: A file to validate by.
+      test_data: A file to test by.
+      id: Of a table with a row for each step, the column that says which sequence it is of.
+      time: The column by which the steps of a sequence are ordered.
+      label: The columns that are predicted, separated by commas.
+      channels: The columns that are read (default: all others).
+      categories: Those of them whose numbers are codes; texts always are.
+      group: The column whose equal values stay in one split, such as a person's.
+      ignore: Columns to leave out.
+
+    Raises:
+      TaskError: data that are missing or wrong; it names the file and the line.
+    """
+    given = {"data_dir": data_dir, "validation_data": validation_data, "test_data": test_data, "id": id,
+             "time": time, "label": label, "channels": channels, "categories": categories, "group": group,
+             "ignore": ignore}
+    return own.make(_read(**given, **_reading_choices(choices)), batch_size, seed, kept=kept, **choices)
+
+
+def from_arrays(x, y=None, *, batch_size=None, seed=0, lengths=None, groups=None, parts=None, channels=None,
+                categories=None, kept=None, **choices):
+    """The same task from arrays.
+
+    Args:
+      x: `[N, T, d]` or `[N, T]`; or a list of `[T_i, d]` or `[T_i]`, or a `tf.RaggedTensor`. NaN is missing.
+      y: what is predicted: classes `[N]`, numbers or labels `[N, k]`, or one for every step; None for a
+        forecast (`horizon`).
+      batch_size, seed: as in `tasks.load`; None for 32, or all training sequences if they are fewer.
+      lengths: steps of each sequence, `[N]`, where x is padded.
+      groups: of each sequence, `[N]`: equal ones stay in one split.
+      parts: of each sequence, `[N]`: 0 to train, 1 to validate, 2 to test; None to have them split.
+      channels: names of the channels. categories: names of those that hold codes.
+      kept: what a trained run keeps of its data, by which these are read.
+      **choices: the options of `tasks.own.make`, such as `horizon=12` or `class_weight="balanced"`.
+
+    Returns:
+      A `Task`.
+
+    Raises:
+      TaskError: arrays that do not fit each other, or an option that there is not.
+
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=[40, 20, 3])
+    >>> task = from_arrays(x, np.where(x.mean((1, 2)) > 0, "up", "down"), batch_size=4)
+    >>> task.classes, task.train.element_spec[0].shape
+    (['down', 'up'], TensorShape([4, 20, 3]))
+    """
+    from santm_tf.tasks.options import read as options
+
+    known = options("santm_tf.tasks.own:make")
+    for name, value in choices.items():
+        if name not in known:
+            raise TaskError(f"from_arrays: there is no {name}; it takes {', '.join(known)}")
+        if need := known[name].need(value):
+            raise TaskError(f"{name}={value}: must be {need}")
+    per_step = _reading_choices(choices)["per_step"]
+    sequences = reading.of_arrays(x, y, lengths=lengths, groups=groups, parts=parts, channels=channels,
+                                  categories=categories, per_step=per_step)
+    return own.make(sequences, batch_size, seed, kept=kept, **choices)
+
+
+def advice(**data):
+    """What to train own sequences with, `{option: (value, reason)}`: see `tasks.sizes`.
+
+    Args:
+      **data: the task's options, as `load` takes them.
+    """
+    choices = {name: value for name, value in data.items() if name not in ("data_dir", *ROLES)}
+    roles = {name: data.get(name) for name in ("data_dir", *ROLES)}
+    return advice_for(_read(**roles, **_reading_choices(choices)), choices)
+
+
+def _reading_choices(choices):
+    target = choices.get("target") or "auto"
+    per_step = None if target == "auto" else target.endswith(own.PER_STEP)
+    return {"per_step": per_step, "forecast": bool(choices.get("horizon"))}
+
+
+@functools.lru_cache(maxsize=1)
+def _read(**given):
+    """What the files hold; read once for the advice and the task."""
+    if given["data_dir"] is None:
+        raise TaskError("--data_dir: --task=sequences needs a file or a folder of yours; docs/data.md shows "
+                        "their forms")
+    return reading.read(**given)

@@ -1,0 +1,84 @@
+"""A first guess of sizes for own sequences, from their number, their lengths and what is predicted."""
+
+import math
+
+import numpy as np
+
+from santm_tf.tasks.archive import TRAIN
+
+FEW = 1000  # training examples; of fewer, classes gain from bent ones
+UPDATES, LONG = 2000, 250  # steps of training wanted; of sequences that are longer, fewer
+SEGMENTS, ACCESSES = 32, 24  # wanted of a sequence
+EPOCH = 40  # updates of an epoch of few examples
+
+
+def advice_for(sequences, choices):
+    """Options for a run, with a reason each.
+
+    Args:
+      sequences: `reading.Sequences`. choices: the options of `own.make` that are given.
+
+    Returns:
+      `{option: (value, reason)}`. A model takes those that it knows.
+    """
+    count, steps = _training(sequences, choices)
+    forecast, per_step = bool(choices.get("horizon")), sequences.per_step
+    batch = _power_of_two(count / 4, 4, 64)
+    in_pass = max(1, count // batch)
+    passes = max(1, EPOCH // in_pass)
+    epochs = max(round(_updates(steps) / (passes * in_pass)), 15)
+    segment = _power_of_two(steps / SEGMENTS, 1, 8)
+    rate = min(1.0, float(f"{ACCESSES / steps:.2g}"))
+    found = {
+        "batch_size": (batch, f"a quarter of {count:,} training examples, 4 to 64"),
+        "passes": (passes, f"a pass has {in_pass:,} updates; an epoch has about {EPOCH}, or one pass"),
+        "epochs": (epochs, f"about {_updates(steps):,} updates, at least 15 epochs"),
+        "learning_rate": (3e-3, "falls to 0 along a cosine"),
+        "units": (32 if count < 5 * FEW else 64, "32 for fewer than 5,000 examples"),
+        "mask_period": (steps, "the longest sequence" if not forecast else "the window that is read"),
+        "memory_slots": (32, f"room for the {min(steps, ACCESSES)} accesses of a sequence"),
+        "segment_length": (float(segment), f"about {SEGMENTS} segments of 1 to 8 steps each"),
+        "boundaries": ("fixed", "learned ones need more examples"),
+        "access_rate": (rate, f"about {min(steps, ACCESSES)} accesses of {steps:,} steps"),
+        "initial_access_rate": (min(1.0, 2 * rate), "twice the access rate, which it falls to")}
+    if not (forecast or per_step):
+        found["pooling"] = "mean", "a sequence's class or number is in all of its steps"
+        if _classes(sequences, choices):
+            found["differences"] = True, "the shape of a curve is in its changes"
+            if count < FEW:
+                found["bend"] = 1.0, f"{count:,} training examples are few: bent ones are added"
+    return found
+
+
+def _classes(sequences, choices):
+    from santm_tf.tasks.targets import guessed
+
+    target = choices.get("target") or "auto"
+    if target == "auto":
+        return sequences.target is not None and (sequences.kind or guessed(sequences.target)[0]) == "class"
+    return target == "class"
+
+
+def _updates(steps):
+    return round(max(UPDATES * min(1, LONG / steps), UPDATES / 4))
+
+
+def _power_of_two(wanted, least, most):
+    """The power of two below a number, between two others.
+
+    >>> _power_of_two(9.5, 4, 64), _power_of_two(0.5, 1, 8)
+    (8, 1)
+    """
+    return int(min(max(2 ** math.floor(math.log2(wanted)), least), most))
+
+
+def _training(sequences, choices):
+    """How many examples will train, about, and the steps of the longest one."""
+    parts = sequences.parts
+    share = 1 - (choices.get("test_share") or 0.2)
+    if horizon := choices.get("horizon"):
+        longest = int(sequences.lengths.max())
+        window = choices.get("window") or max(1, min(max(4 * horizon, 24), (longest - horizon) // 4))
+        return int(np.maximum(sequences.lengths * share - window - horizon, 1).sum()), window
+    count = len(sequences.lengths) * share if parts is None else (np.asarray(parts) == TRAIN).sum()
+    return max(1, math.floor(count)), int(sequences.lengths.max())
