@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-WITHOUT = ["sklearn", "tqdm", "matplotlib", "tensorboard", "tensorflow_addons", "fastapi", "uvicorn"]
+WITHOUT = ["sklearn", "tqdm", "matplotlib", "tensorboard", "tensorflow_addons", "fastapi", "uvicorn",
+           "pandas", "pyarrow"]
 LSTM = ["--model=lstm", "--units=4", "--nojit_compile", "--task=adding", "--length=5", "--max_steps=1"]
 PROGRAM = f"""
 import json, sys

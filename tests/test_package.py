@@ -60,8 +60,8 @@ def test_the_wheel_has_one_name_and_all_that_belongs_to_it(wheel):
     about = f"santm_tf-{santm_tf.__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == {"santm_tf", about}
     folders = "baselines", "tasks", "training", "configs", "serving"
-    there = {f"santm_tf/{folder}/{path.name}" for folder in folders
-             for path in (ROOT / folder).iterdir() if path.is_file()}
+    there = {f"santm_tf/{path.relative_to(ROOT)}" for folder in folders
+             for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"}
     there |= {str(path.relative_to(ROOT)) for path in (ROOT / "santm_tf").rglob("*.py")}
     assert there | {"santm_tf/py.typed"} == {name for name in names if not name.startswith(about)}
 

@@ -118,7 +118,7 @@ def _split(name):
     if len(said) != 1:
         return None, stem
     rest = re.sub(rf"(?<![a-z]){said[0]}(?![a-z])", "", stem)
-    return WORDS[said[0]], re.sub(r"[-_. ]*(of)?[-_. ]*\d*$", "", rest).strip("-_. ")
+    return WORDS[said[0]], re.sub(r"([-_. ]+(of|\d+))+$", "", rest).strip("-_. ")
 
 
 def _known(path, flag):

@@ -79,15 +79,14 @@ def cleaned(sequences):
     Raises:
       TaskError: nothing is left.
     """
-    count, notes = len(sequences.lengths), list(sequences.notes)
     empty = sequences.lengths == 0
-    notes += _counted(empty, sequences, "have no step and are left out")
-    no_target = np.zeros(count, bool)
+    notes = _counted(empty, sequences, "have no step and are left out")
+    no_target = np.zeros(len(empty), bool)
     if sequences.target is not None and not sequences.per_step:
         no_target = ~empty & [any(cell is None or cell != cell for cell in row) for row in sequences.target]
         notes += _counted(no_target, sequences, f"have no {' or '.join(sequences.targets)} and are left out")
     if (empty | no_target).all():
-        raise TaskError("--data_dir: no sequence is left" + "".join(f"; {note}" for note in notes[-2:]))
+        raise TaskError("; ".join(["--data_dir: no sequence is left", *notes]))
     sequences = chosen(sequences, ~(empty | no_target))
     low, high = _ends(sequences.steps)
     missing = np.isnan(low)
@@ -99,7 +98,7 @@ def cleaned(sequences):
     if (low == high).any():
         notes.append(f"the same at every step, and kept: {', '.join(names[low == high])}")
     held = np.flatnonzero(~missing)
-    return dataclasses.replace(sequences, notes=tuple(notes), steps=sequences.steps[:, held],
+    return dataclasses.replace(sequences, notes=(*sequences.notes, *notes), steps=sequences.steps[:, held],
                                channels=tuple(sequences.channels[c] for c in held))
 
 
