@@ -133,10 +133,11 @@ RUNS = "".join(f"{n % 2},{n}.5,{n},2.5\n" for n in range(9))
     ("who,step,a,b,how\n", STEPS, {}, "id=who, time=step, label=how, channels=a,b;"),
     ("who,n,a,b,how\n", STEPS, {}, "id=who, time=none, label=how, channels=n,a,b;"),
     ("who,n,a,b,how\n", STEPS, {"time": "n", "channels": "b"}, "id=who, time=n, label=how, channels=b;"),
-    ("label,t0,t1,t2\n", RUNS, {}, "steps t0 to t2, channels=t, label=label;"),
-    ("y,0,1,2\n", RUNS, {}, "steps 0 to 2, channels=x, label=y;"),
-    ("kind,x_1,x_2,x_10\n", RUNS, {"label": "kind"}, "steps x_1 to x_10, channels=x, label=kind;"),
-    ("class,jan,feb,mar\n", RUNS, {"channels": "jan,feb,mar"}, "steps jan to mar, channels=x, label=class;")])
+    ("label,t0,t1,t2\n", RUNS, {}, "steps t0 to t2, id=none, label=label, channels=t;"),
+    ("y,0,1,2\n", RUNS, {}, "steps 0 to 2, id=none, label=y, channels=x;"),
+    ("kind,x_1,x_2,x_10\n", RUNS, {"label": "kind"}, "steps x_1 to x_10, id=none, label=kind, channels=x;"),
+    ("class,jan,feb,mar\n", RUNS, {"channels": "jan,feb,mar"},
+     "steps jan to mar, id=none, label=class, channels=x;")])
 def test_the_roles_of_columns_are_guessed_and_said(header, body, flags, said, tmp_path):
     path = save(tmp_path / "t.csv", header + body)
     found = read(path, **flags)

@@ -51,8 +51,14 @@ def refused(path, **flags):
     (LONG, {"id": "id,time"}, "--id=id,time: names 2 columns; name one"),
     (LONG, {"ignore": "label"}, "--data_dir=PATH: has no label; name its column by --label, or ask for a "
      "forecast by --horizon"),
-    (LONG, {"ignore": "x"}, "PATH: has no channel beside id=id, time=time and label=label; give --channels; "
+    (LONG, {"ignore": "x"}, "PATH: has no channel beside id=id, time=time, label=label; give --channels; "
      "it has id, time, x, label"),
+    (LONG, {"label": "x", "group": "x"}, "--group=x: is --label, too; a column is one of them"),
+    (LONG, {"categories": "label", "label": "label"}, "--categories=label: is no channel; the channels are x"),
+    (LONG, {"label": "label", "forecast": True}, "--label=label: a forecast is of the series itself; leave one "
+     "of --label and --horizon out"),
+    ("id,when,x,label\na,2020-01-01,1,u\na,2020-01-02,1,u\n", {"channels": "x,when"}, "--channels=when: holds "
+     "times; a channel holds numbers or categories"),
     (LONG.replace("x", "id"), {}, "PATH, line 1: two columns are called id; each needs a name of its own"),
     (LONG.replace("a,1,2.5,up", "a,1,2.5,no"), {"per_step": False}, "label changes within 1 of 2 sequences, "
      "the first is at PATH, line 2; and --noper_step wants one a sequence"),
@@ -85,13 +91,15 @@ def test_a_table_that_is_wrong_names_its_line(content, flags, said, tmp_path):
      ["1 of 3 sequences have no step and are left out, the first is PATH, line 3"]),
     (LONG.replace("x,label", "x,y1,label").replace(",up", ",,up").replace(",no", ",NA,no"),
      ["without a value and left out: y1"]),
+    (LONG.replace(",", ";").replace(".", ","), ["PATH: its numbers are read with a decimal comma"]),
     (LONG.replace("x,label", "x,gain,label").replace(",up", ",3,up").replace(",no", ",3,no"),
      ["the same at every step, and kept: gain"])])
 def test_what_is_left_out_is_counted(content, notes, tmp_path):
     path = tmp_path / "t.csv"
     path.write_text(content)
     found = read(str(path))
-    assert list(found.notes[1:]) == [note.replace("PATH", str(path)) for note in notes]
+    said = [note for note in found.notes if "read as" not in note]
+    assert said == [note.replace("PATH", str(path)) for note in notes]
     assert len(found.lengths) == 2 and len(found.channels) == 1 + ("kept" in notes[0])
 
 
@@ -100,7 +108,7 @@ def test_columns_that_are_no_channel_are_said(tmp_path):
     (tmp_path / "t.csv").write_text("id,t,x,comment,made,label\n" + "".join(rows))
     found = read(str(tmp_path / "t.csv"))
     assert [channel.name for channel in found.channels] == ["x"]
-    assert f"{tmp_path}/t.csv: not read: comment, made; --channels takes them" in found.notes
+    assert f"{tmp_path}/t.csv: not read: comment, made; --channels or --group takes them" in found.notes
 
 
 @pytest.mark.parametrize("names, flags, said", [

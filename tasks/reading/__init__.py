@@ -42,6 +42,9 @@ def read(data_dir, *, validation_data=None, test_data=None, id=None, time=None, 
     flags = {"id": id, "time": time, "label": label, "channels": channels, "categories": categories,
              "group": group, "ignore": ignore}
     given = roles.Given(**{flag: _names(flag, text) for flag, text in flags.items()})
+    if forecast and given.label:
+        raise TaskError(f"--label={label}: a forecast is of the series itself; leave one of --label "
+                        "and --horizon out")
     found, notes = files.find(data_dir, validation_data, test_data)
     kinds = {_kind(each.path): each.path for each in found}
     if len(kinds) > 1:
@@ -71,9 +74,9 @@ def _of_table(found, given, per_step, forecast):
         of = of._replace(id="file")
     form = forms.long if of.long else forms.wide
     sequences = form(table, of, per_step, given.categories)
-    notes = [f"{where}: {of.described()}"]
+    notes = [*table.notes, f"{where}: {of.described()}"]
     if of.rest:
-        notes.append(f"{where}: not read: {', '.join(of.rest)}; --channels takes them")
+        notes.append(f"{where}: not read: {', '.join(of.rest)}; --channels or --group takes them")
     return dataclasses.replace(sequences, notes=(*notes, *sequences.notes))
 
 

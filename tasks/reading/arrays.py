@@ -203,7 +203,7 @@ def _target(y, padded, lengths, per_step, source):
         raise TaskError(f"{source}: y is not of each step; it must be [N, T] or [N, T, k]")
     per_step = fit and (np.ndim(rows[0]) > 1 or padded.max() > 1) if per_step is None else per_step
     if per_step:
-        rows = [np.reshape(row[:n], [n, -1]) for row, n in zip(rows, lengths, strict=True)]
+        rows = [row[:n, None] if row.ndim == 1 else row[:n] for row, n in zip(rows, lengths, strict=True)]
         return _cells(np.concatenate(rows)), True
     if len({np.shape(row) for row in rows}) > 1 or np.ndim(rows[0]) > 1:
         raise TaskError(f"{source}: y must be [N] or [N, k]; at each step it must be as long as x")

@@ -109,12 +109,13 @@ def _split(name):
     """The part that a file's name says, or None; and the rest of the name, in small letters.
 
     >>> _split("ArrowHead_TRAIN.ts"), _split("train/part-00001.parquet"), _split("contest.csv")
-    ((0, 'arrowhead'), (0, 'part'), (None, 'contest'))
+    ((0, 'arrowhead'), (0, ''), (None, 'contest'))
     """
     folder, file = os.path.split(name)
-    stem = os.path.splitext(file)[0].lower()
-    words = re.findall(r"[a-z]+", stem)
-    said = [word for word in words if word in WORDS] or [folder.lower()] * (folder.lower() in WORDS)
+    stem, ending = os.path.splitext(file.lower())
+    if folder.lower() in WORDS:
+        return WORDS[folder.lower()], "" if ending in TABLES else stem
+    said = [word for word in re.findall(r"[a-z]+", stem) if word in WORDS]
     if len(said) != 1:
         return None, stem
     rest = re.sub(rf"(?<![a-z]){said[0]}(?![a-z])", "", stem)

@@ -51,16 +51,18 @@ class Roles(NamedTuple):
     def described(self):
         """What was understood, in one line."""
         names = list(self.channels)
-        many = ",".join(names if len(names) < 9 else [*names[:8], "..."])
+        found = f"{self.listed()}, channels={','.join(names if len(names) < 9 else [*names[:8], '...'])}"
         if self.long:
-            found = {"id": self.id, "time": self.time, "label": ",".join(self.label), "channels": many}
-            listed = ", ".join(f"{name}={value or 'none'}" for name, value in found.items())
-            return (f"read as long form, a row a step: {listed}; give --id, --time, --label or --channels if "
+            return (f"read as long form, a row a step: {found}; give --id, --time, --label or --channels if "
                     "that is wrong")
         steps = [column for columns in self.channels.values() for column in columns]
-        return (f"read as wide form, a row a sequence: steps {steps[0]} to {steps[-1]}, channels={many}, "
-                f"label={','.join(self.label) or 'none'}; give --label or --channels if that is wrong, or "
-                "--id if a row is a step")
+        return (f"read as wide form, a row a sequence: steps {steps[0]} to {steps[-1]}, {found}; give --label "
+                "or --channels if that is wrong, or --id if a row is a step")
+
+    def listed(self):
+        """The roles of single columns: `id=case, time=none, label=state`."""
+        found = {"id": self.id, **({"time": self.time} if self.long else {}), "label": ",".join(self.label)}
+        return ", ".join(f"{name}={value or 'none'}" for name, value in found.items())
 
 
 def of(frame, given, forecast, per_step, where):
@@ -74,33 +76,45 @@ def of(frame, given, forecast, per_step, where):
     Raises:
       TaskError: a flag that names no column, or columns whose roles cannot be told.
     """
+    _check(frame, given, where)
+    left = [name for name in frame if name not in given.ignore + given.group]
+    runs = {} if given.id or given.time or per_step else _steps(frame, left, given)
+    roles = _wide(frame, left, runs, given, forecast) if runs else _long(frame, left, given, forecast)
+    if roles.long and not (roles.id or roles.time or forecast or per_step):
+        raise TaskError(f"{where}: its form cannot be told; give --id=COLUMN if a row is a step, or "
+                        f"--channels=COLUMN,... if the columns are steps; it has {_listed(frame)}")
+    if not roles.channels:
+        raise TaskError(f"{where}: has no channel beside {roles.listed()}; give --channels; it has "
+                        f"{_listed(frame)}")
+    columns = {column for found in roles.channels.values() for column in found}
+    if odd := [name for name in given.categories if name not in columns | roles.channels.keys()]:
+        raise TaskError(f"--categories={','.join(odd)}: is no channel; the channels are "
+                        f"{','.join(list(roles.channels)[:20])}")
+    return roles
+
+
+def _check(frame, given, where):
+    """Refuses a flag that names no column, or one that is something else already."""
+    taken = {}
     for flag, names in given._asdict().items():
         for name in names:
             if name not in frame and not (flag in ("channels", "categories") and _runs(frame).get(name)):
                 raise TaskError(f"--{flag}={name}: {where} has no such column; it has {_listed(frame)}")
-    left = [name for name in frame if name not in given.ignore + given.group]
-    runs = {} if given.id or given.time or per_step else _steps(frame, left, given)
-    if runs:
-        return _wide(frame, left, runs, given, forecast)
-    roles = _long(frame, left, given, forecast, where)
-    if not (roles.id or roles.time or forecast or per_step):
-        raise TaskError(f"{where}: its form cannot be told; give --id=COLUMN if a row is a step, or "
-                        f"--channels=COLUMN,... if the columns are steps; it has {_listed(frame)}")
-    return roles
+            if flag != "categories" and taken.setdefault(name, flag) != flag:
+                raise TaskError(f"--{flag}={name}: is --{taken[name]}, too; a column is one of them")
+            if flag in ("channels", "categories") and name in frame and is_time(frame[name]):
+                raise TaskError(f"--{flag}={name}: holds times; a channel holds numbers or categories")
 
 
-def _long(frame, left, given, forecast, where):
-    time = _first(given.time) or _time(frame, [name for name in left if name not in given.id + given.label
-                                               + given.channels])
-    id_ = _first(given.id) or _id(frame, [name for name in left if name not in (time, *given.label,
-                                                                                 *given.channels)], time)
-    label = given.label or (() if forecast else _label(
-        frame, [name for name in left if name not in (id_, time, *given.channels)]))
+def _long(frame, left, given, forecast):
+    free = [name for name in left if name not in given.channels + given.categories]
+    time = _first(given.time) or _time(frame, [name for name in free if name not in given.id + given.label])
+    id_ = _first(given.id) or _id(frame, [name for name in free if name not in (time, *given.label)], time)
+    label = given.label
+    if not (label or forecast):
+        label = _label(frame, [name for name in free if name not in (id_, time)])
     others = [name for name in left if name not in (id_, time, *label)]
-    channels = [name for name in given.channels or others if not _left_out(frame[name], name, given)]
-    if not channels:
-        raise TaskError(f"{where}: has no channel beside id={id_ or 'none'}, time={time or 'none'} and label="
-                        f"{','.join(label) or 'none'}; give --channels; it has {_listed(frame)}")
+    channels = given.channels or [name for name in others if not _left_out(frame[name], name, given)]
     return Roles(True, id_, time, tuple(label), _first(given.group), {name: [name] for name in channels},
                  tuple(name for name in others if name not in channels))
 
@@ -192,9 +206,8 @@ def _label(frame, left):
 
 def _left_out(column, name, given):
     """Whether a column is no channel unless the user says so: a date, or a text that hardly repeats."""
-    if name in given.channels + given.categories:
-        return is_time(column)
-    return is_time(column) or is_text(column) and len(column) > 20 and _free(column)
+    long_text = is_text(column) and len(column) > 20 and _free(column)
+    return name not in given.categories and (is_time(column) or long_text)
 
 
 def _free(column):

@@ -22,6 +22,7 @@ class Table(NamedTuple):
     paths: tuple
     firsts: np.ndarray  # the first row of each file
     parts: tuple  # of each file
+    notes: tuple = ()
 
     def file(self, row):
         """The number of the file that a row is from."""
@@ -54,7 +55,8 @@ def read(paths, parts, as_text=()):
     """
     with extra("data"):
         import pandas
-    frames = [_parquet(path) if is_parquet(path) else _csv(path, as_text) for path in paths]
+    notes = []
+    frames = [_parquet(path) if is_parquet(path) else _csv(path, as_text, notes) for path in paths]
     for frame, path in zip(frames, paths, strict=True):
         if frame.empty:
             raise TaskError(f"{path}: has a header and no row")
@@ -64,10 +66,10 @@ def read(paths, parts, as_text=()):
             raise TaskError(f"{lacks}: has no column {odd[0]}, which {has} has; all files need the same ones")
     firsts = np.cumsum([0, *map(len, frames[:-1])])
     whole = frames[0] if len(frames) == 1 else pandas.concat(frames, ignore_index=True)
-    return Table(whole, tuple(paths), firsts, tuple(parts))
+    return Table(whole, tuple(paths), firsts, tuple(parts), tuple(notes))
 
 
-def _csv(path, as_text):
+def _csv(path, as_text, notes):
     with extra("data"):
         from pyarrow import ArrowInvalid, csv, py_buffer, string
     content = encoding.utf8(path)
@@ -77,8 +79,11 @@ def _csv(path, as_text):
     names = _header(names, path)
     if b'"' in content:  # pyarrow reads over a quote that is open
         _check_rows(content, separator, len(names), path)
-    convert = csv.ConvertOptions(null_values=NO_NUMBER, decimal_point=encoding.decimal(content, separator),
-                                 column_types={name: string() for name in as_text})
+    if (mark := encoding.decimal(content, separator)) == ",":
+        notes.append(f"{path}: its numbers are read with a decimal comma")
+    convert = csv.ConvertOptions(  # true and false stay as they are written
+        null_values=NO_NUMBER, decimal_point=mark, true_values=[], false_values=[],
+        column_types={name: string() for name in as_text})
     options = csv.ReadOptions(column_names=names, skip_rows=_lines_before(content))
     try:
         table = csv.read_csv(py_buffer(content), options, csv.ParseOptions(
