@@ -133,6 +133,10 @@ RUNS = "".join(f"{n % 2},{n}.5,{n},2.5\n" for n in range(9))
     ("who,step,a,b,how\n", STEPS, {}, "id=who, time=step, label=how, channels=a,b;"),
     ("who,n,a,b,how\n", STEPS, {}, "id=who, time=none, label=how, channels=n,a,b;"),
     ("who,n,a,b,how\n", STEPS, {"time": "n", "channels": "b"}, "id=who, time=n, label=how, channels=b;"),
+    ("who,ch0,ch1,b,how\n", STEPS, {"channels": "ch", "id": "who"}, "id=who, time=none, label=how, "
+     "channels=ch0,ch1;"),
+    ("y,a2,a1,b\n", RUNS, {"channels": "a,b"}, "steps a1 to b, id=none, label=y, channels=x;"),
+    ("y,a2,a1,b\n", RUNS, {"channels": "a"}, "steps a1 to a2, id=none, label=y, channels=a;"),
     ("label,t0,t1,t2\n", RUNS, {}, "steps t0 to t2, id=none, label=label, channels=t;"),
     ("y,0,1,2\n", RUNS, {}, "steps 0 to 2, id=none, label=y, channels=x;"),
     ("kind,x_1,x_2,x_10\n", RUNS, {"label": "kind"}, "steps x_1 to x_10, id=none, label=kind, channels=x;"),

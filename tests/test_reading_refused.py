@@ -54,11 +54,12 @@ def refused(path, **flags):
     (LONG, {"ignore": "x"}, "PATH: has no channel beside id=id, time=time, label=label; give --channels; "
      "it has id, time, x, label"),
     (LONG, {"label": "x", "group": "x"}, "--group=x: is --label, too; a column is one of them"),
-    (LONG, {"categories": "label", "label": "label"}, "--categories=label: is no channel; the channels are x"),
-    (LONG, {"label": "label", "forecast": True}, "--label=label: a forecast is of the series itself; leave one "
-     "of --label and --horizon out"),
-    ("id,when,x,label\na,2020-01-01,1,u\na,2020-01-02,1,u\n", {"channels": "x,when"}, "--channels=when: holds "
-     "times; a channel holds numbers or categories"),
+    (LONG, {"categories": "label", "label": "label"}, "--categories=label: is no channel; the channels are "
+     "x"),
+    (LONG, {"label": "label", "forecast": True}, "--label=label: a forecast is of the series itself; leave "
+     "one of --label and --horizon out"),
+    ("id,when,x,label\na,2020-01-01,1,u\na,2020-01-02,1,u\n", {"channels": "x,when"}, "--channels=when: "
+     "holds times; a channel holds numbers or categories"),
     (LONG.replace("x", "id"), {}, "PATH, line 1: two columns are called id; each needs a name of its own"),
     (LONG.replace("a,1,2.5,up", "a,1,2.5,no"), {"per_step": False}, "label changes within 1 of 2 sequences, "
      "the first is at PATH, line 2; and --noper_step wants one a sequence"),

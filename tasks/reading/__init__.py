@@ -72,8 +72,10 @@ def _of_table(found, given, per_step, forecast):
         names = table.each_row([os.path.splitext(os.path.basename(path))[0] for path in paths])
         table = table._replace(frame=table.frame.assign(file=names))
         of = of._replace(id="file")
-    form = forms.long if of.long else forms.wide
-    sequences = form(table, of, per_step, given.categories)
+    if of.long:
+        sequences = forms.long(table, of, per_step, given.categories)
+    else:
+        sequences = forms.wide(table, of, given.categories)
     notes = [*table.notes, f"{where}: {of.described()}"]
     if of.rest:
         notes.append(f"{where}: not read: {', '.join(of.rest)}; --channels or --group takes them")

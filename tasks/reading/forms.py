@@ -49,14 +49,11 @@ def long(table, roles, per_step=None, categories=()):
         notes=(*rows.notes, *notes))
 
 
-def wide(table, roles, per_step=None, categories=()):
+def wide(table, roles, categories=()):
     """Sequences of a table whose rows are sequences; missing values at a row's end are no steps.
 
     The arguments are those of `long`, and so is the error.
     """
-    if per_step:
-        raise TaskError("--per_step: a row is a sequence here and has one label; labels of each step take "
-                        "the long form, or y [N, T] in an .npz file")
     steps_of = {column: name for name, found in roles.channels.items() for column in found}
     found = [columns.channel(table, names, name, name in categories
                              or any(steps_of.get(column) == name for column in categories))

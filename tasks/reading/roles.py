@@ -56,8 +56,8 @@ class Roles(NamedTuple):
             return (f"read as long form, a row a step: {found}; give --id, --time, --label or --channels if "
                     "that is wrong")
         steps = [column for columns in self.channels.values() for column in columns]
-        return (f"read as wide form, a row a sequence: steps {steps[0]} to {steps[-1]}, {found}; give --label "
-                "or --channels if that is wrong, or --id if a row is a step")
+        return (f"read as wide form, a row a sequence: steps {steps[0]} to {steps[-1]}, {found}; give "
+                "--label or --channels if that is wrong, or --id if a row is a step")
 
     def listed(self):
         """The roles of single columns: `id=case, time=none, label=state`."""
@@ -107,14 +107,15 @@ def _check(frame, given, where):
 
 
 def _long(frame, left, given, forecast):
-    free = [name for name in left if name not in given.channels + given.categories]
+    free = [name for name in left if name not in (*_columns(frame, given.channels), *given.categories)]
     time = _first(given.time) or _time(frame, [name for name in free if name not in given.id + given.label])
     id_ = _first(given.id) or _id(frame, [name for name in free if name not in (time, *given.label)], time)
     label = given.label
     if not (label or forecast):
         label = _label(frame, [name for name in free if name not in (id_, time)])
     others = [name for name in left if name not in (id_, time, *label)]
-    channels = given.channels or [name for name in others if not _left_out(frame[name], name, given)]
+    channels = _columns(frame, given.channels) or [name for name in others
+                                                   if not _left_out(frame[name], name, given)]
     return Roles(True, id_, time, tuple(label), _first(given.group), {name: [name] for name in channels},
                  tuple(name for name in others if name not in channels))
 
@@ -131,24 +132,26 @@ def _wide(frame, left, runs, given, forecast):
 def _steps(frame, left, given):
     """The columns that are steps, by channel; {} where the form is long."""
     left = [name for name in left if name not in given.label]
-    runs = _runs(frame[left])
+    of_rows = _repeating(frame, left) or _time(frame, left)
     if given.channels:
-        if all(name in runs and name not in frame for name in given.channels):
-            return {name: runs[name] for name in given.channels}
-        runs = _runs(frame[list(given.channels)])
-        if not (runs or _repeating(frame, left) or _time(frame, left)):
-            return {"x": list(given.channels)}
-    if runs:
-        longest = max(map(len, runs.values()))
-        runs = {name: columns for name, columns in runs.items() if len(columns) == longest}
-        count = sum(map(len, runs.values()))
-        of_steps = all(not name or _word(name, TIMES) for name in runs)
-        if longest > 2 and count >= len(left) / 2 and (of_steps or not (_repeating(frame, left)
-                                                                          or _time(frame, left))):
-            return {name or "x": columns for name, columns in runs.items()}
+        if not any(name in frame for name in given.channels):
+            return {name: _runs(frame)[name] for name in given.channels}
+        left = _columns(frame, given.channels)
+    runs = _runs(frame[left])
+    longest = max(map(len, runs.values()), default=0)
+    runs = {name: columns for name, columns in runs.items() if len(columns) == longest}
+    most = longest > 2 and sum(map(len, runs.values())) >= len(left) / 2
+    if most and (not of_rows or all(not name or _word(name, TIMES) for name in runs)):
+        return {name or "x": columns for name, columns in runs.items()}
     numbers = [name for name in left if not (is_text(frame[name]) or is_time(frame[name]))]
-    free = not (_repeating(frame, left) or _time(frame, left))
-    return {"x": numbers} if free and len(numbers) >= FEWEST and len(numbers) >= len(left) - 2 else {}
+    if not of_rows and (given.channels or len(left) - 2 <= len(numbers) >= FEWEST):
+        return {"x": left if given.channels else numbers}
+    return {}
+
+
+def _columns(frame, channels):
+    """The columns of channels, each called by its name or by what it and others have before a number."""
+    return [column for name in channels for column in ([name] if name in frame else _runs(frame)[name])]
 
 
 def _runs(frame):
