@@ -12,7 +12,7 @@ from santm_tf.tasks.errors import TaskError
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
          codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # UTF-32's begins with UTF-16's
 SEPARATORS = "\t;,|"  # a decimal comma separates nothing where a semicolon does
-SAMPLE = 200  # rows that tell the separator
+SAMPLE, SAMPLE_BYTES = 200, 1 << 22  # rows that tell the separator, and bytes that tell the decimal mark
 
 
 def codec(content, where):
@@ -141,6 +141,7 @@ def decimal(content, separator):
     >>> decimal(b"a;b\\n1,5;2\\n", ";"), decimal(b"a,b\\n1.5,2\\n", ",")
     (',', '.')
     """
+    content = content[:SAMPLE_BYTES]
     edge, number = re.escape(separator.encode()), rb"[-+]?\d+MARK\d+(?:[eE][-+]?\d+)?"
     cell = b'"%b"' % number if separator == "," else rb'(?:^|%b) *"?%b"? *(?:$|\r|%b)' % (edge, number, edge)
     if separator == "," and re.search(rb"(?:^|,)[-+]?\d+\.\d", content, re.MULTILINE):

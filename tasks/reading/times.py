@@ -14,6 +14,7 @@ DATES = {".": ("%d.%m.%Y", "%m.%d.%Y", "%d.%m.%y", "%Y.%m.%d"),
 CLOCKS = ("", "%H:%M:%S", "%H:%M", "%H:%M:%S.%f", "%I:%M:%S %p", "%I:%M %p")
 ORDERS = {"%d.%m": "day.month", "%m.%d": "month.day", "%m/%d": "month/day", "%d/%m": "day/month",
           "%d-%m": "day-month", "%m-%d": "month-day"}
+HEAD = 50  # rows that tell which forms are tried
 MIXED = "write all as 2020-01-31 12:00:00"
 
 
@@ -35,17 +36,19 @@ def numbered(column, name, where):
     """
     with extra("data"):
         import pandas
-    missing = column.isna() | (column.astype(str).str.strip() == "")
+    numeric, dated = column.dtype.kind in "iufb", pandas.api.types.is_datetime64_any_dtype(column)
+    text = column if numeric or dated else column.astype(str).str.strip()
+    missing = column.isna() | (text == "")
     if missing.any():
         raise TaskError(f"{where(int(missing.argmax()))}: {name} has no time; every row needs one")
-    if pandas.api.types.is_numeric_dtype(column):
+    if numeric:
         return column.to_numpy(), []
-    if pandas.api.types.is_datetime64_any_dtype(column):
+    if dated:
         return pandas.to_datetime(column, utc=True).dt.as_unit("ns").astype("int64").to_numpy(), []
-    text = column.astype(str).str.strip()
-    as_numbers = pandas.to_numeric(text, errors="coerce")
-    if as_numbers.notna().all():
-        return as_numbers.to_numpy(), []
+    if pandas.to_numeric(text.head(HEAD), errors="coerce").notna().all():
+        as_numbers = pandas.to_numeric(text, errors="coerce")
+        if as_numbers.notna().all():
+            return as_numbers.to_numpy(), []
     found, notes = _parsed(text, name, pandas)
     if found is None or found.isna().any():
         row = 0 if found is None else int(found.isna().argmax())
@@ -64,7 +67,7 @@ def are(column):
 
 def _parsed(text, name, pandas):
     """The times of the form that fits most rows, NaT where it does not fit; None where no form fits any."""
-    best, fits, both, head = None, 0, [], text.head(50)
+    best, fits, both, head = None, 0, [], text.head(HEAD)
     for form in _forms(text):
         if pandas.to_datetime(head, format=form, utc=True, errors="coerce").isna().all():
             continue
