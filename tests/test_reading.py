@@ -237,6 +237,31 @@ def test_names_say_the_parts(names, parts, flags, tmp_path):
     assert set(found.names) == {f"s{n}" for name, n in names.items() if name.endswith("csv")}
 
 
+def test_a_file_that_is_named_takes_the_place_of_the_folders(tmp_path):
+    for name in "train.csv", "test.csv", "other.csv":
+        save(tmp_path / name, f"id,x,label\n{name},1,up\n{name},2,up\n")
+    found = read(str(tmp_path), test_data=str(tmp_path / "other.csv"))
+    assert found.names.tolist() == ["train.csv", "other.csv"] and found.parts.tolist() == [TRAIN, TEST]
+    assert f"{tmp_path}/test.csv: is not read, --test_data is in its place" in found.notes
+
+
+def test_an_index_of_pandas_is_left_out(tmp_path):
+    frame = pandas.DataFrame({"id": ["a", "a"], "x": [1, 2], "label": "up"}, index=[4, 7])
+    frame.to_parquet(tmp_path / "t.parquet")
+    frame.to_csv(tmp_path / "t.tsv", sep="\t")
+    for path in tmp_path / "t.parquet", tmp_path / "t.tsv":
+        found = read(str(path))
+        assert [channel.name for channel in found.channels] == ["x"]
+        assert found.notes[0] == f"{path}: a column without a name counts the rows and is left out"
+
+
+def test_a_header_of_any_length(tmp_path):
+    frame = wide_frame([np.ones([9000, 2]), np.zeros([9000, 2])], ["up", "no"])
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    found = read(str(tmp_path / "t.csv"))
+    assert found.lengths.tolist() == [9000, 9000] and found.steps.mean(0).tolist() == [0.5, 0.5]
+
+
 def test_a_file_without_ids_is_a_sequence(tmp_path):
     for name in "mon", "tue":
         save(tmp_path / f"{name}.csv", "time,x,label\n0,1,up\n1,2,up\n")

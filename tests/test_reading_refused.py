@@ -92,6 +92,8 @@ def test_a_table_that_is_wrong_names_its_line(content, flags, said, tmp_path):
      ["1 of 3 sequences have no step and are left out, the first is PATH, line 3"]),
     (LONG.replace("x,label", "x,y1,label").replace(",up", ",,up").replace(",no", ",NA,no"),
      ["without a value and left out: y1"]),
+    ("".join(f"{n or ''},{line},,\n" for n, line in enumerate(LONG.split())),
+     ["PATH: a column without a name counts the rows and is left out"]),
     (LONG.replace(",", ";").replace(".", ","), ["PATH: its numbers are read with a decimal comma"]),
     (LONG.replace("x,label", "x,gain,label").replace(",up", ",3,up").replace(",no", ",3,no"),
      ["the same at every step, and kept: gain"])])

@@ -12,7 +12,8 @@ from santm_tf.tasks.errors import TaskError
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
          codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # UTF-32's begins with UTF-16's
 SEPARATORS = "\t;,|"  # a decimal comma separates nothing where a semicolon does
-SAMPLE, SAMPLE_BYTES = 200, 1 << 22  # rows that tell the separator, and bytes that tell the decimal mark
+SAMPLE, SAMPLE_BYTES = 200, 1 << 16  # rows and bytes that tell what separates
+LONG_SAMPLE = 1 << 22  # bytes that tell the decimal mark
 
 
 def codec(content, where):
@@ -69,10 +70,12 @@ def utf8(path):
     return content if name == "utf-8" else text.encode()
 
 
-def beginning(path):
-    """The beginning of a text file, from its first line that is not blank, as text."""
-    content = file_bytes(path)[:1 << 16]
-    return content.decode(codec(content, path), "ignore").removeprefix("\ufeff").lstrip()
+def beginning(content):
+    """The first lines of a text in UTF-8, from the first one that is not blank: three at least."""
+    content, end = re.sub(rb"\A(?:[ \t]*[\r\n]+)*", b"", content.removeprefix(codecs.BOM_UTF8)), 0
+    for _ in range(3):
+        end = content.find(b"\n", end) + 1 or len(content)
+    return content[:max(end, SAMPLE_BYTES)].decode("utf-8", "ignore")
 
 
 def file_bytes(path):
@@ -141,7 +144,7 @@ def decimal(content, separator):
     >>> decimal(b"a;b\\n1,5;2\\n", ";"), decimal(b"a,b\\n1.5,2\\n", ",")
     (',', '.')
     """
-    content = content[:SAMPLE_BYTES]
+    content = content[:LONG_SAMPLE]
     edge, number = re.escape(separator.encode()), rb"[-+]?\d+MARK\d+(?:[eE][-+]?\d+)?"
     cell = b'"%b"' % number if separator == "," else rb'(?:^|%b) *"?%b"? *(?:$|\r|%b)' % (edge, number, edge)
     if separator == "," and re.search(rb"(?:^|,)[-+]?\d+\.\d", content, re.MULTILINE):

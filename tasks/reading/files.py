@@ -44,6 +44,8 @@ def find(data_dir, validation_data=None, test_data=None):
             continue
         if not os.path.isfile(path):
             raise TaskError(f"--{flag}={path}: no such file")
+        notes += [f"{each.path}: is not read, --{flag} is in its place"
+                  for each in files if each.part == part]
         files = [Found(each.path, each.part or TRAIN) for each in files if each.part != part]
         files.append(Found(_known(path, flag), part))
     return sorted(files, key=lambda each: each.part or 0), notes

@@ -1,6 +1,8 @@
 """CSV and Parquet files as one pandas table that knows where each of its rows is from."""
 
+import collections
 import functools
+import os
 import re
 from typing import NamedTuple
 
@@ -32,7 +34,9 @@ class Table(NamedTuple):
         """Where a row is: `FILE, line 12`."""
         file = self.file(row)
         path, own = self.paths[file], row - int(self.firsts[file])
-        return f"{path}, row {own + 1}" if is_parquet(path) else f"{path}, line {_lines(path)[own]}"
+        if is_parquet(path):
+            return f"{path}, row {own + 1}"
+        return f"{path}, line {_lines(path, os.stat(path).st_mtime)[own]}"
 
     def each_row(self, values):
         """For each row, what `values` has for its file."""
@@ -56,7 +60,7 @@ def read(paths, parts, as_text=()):
     with extra("data"):
         import pandas
     notes = []
-    frames = [_parquet(path) if is_parquet(path) else _csv(path, as_text, notes) for path in paths]
+    frames = [_parquet(path, notes) if is_parquet(path) else _csv(path, as_text, notes) for path in paths]
     for frame, path in zip(frames, paths, strict=True):
         if frame.empty:
             raise TaskError(f"{path}: has a header and no row")
@@ -73,7 +77,7 @@ def _csv(path, as_text, notes):
     with extra("data"):
         from pyarrow import ArrowInvalid, csv, py_buffer, string
     content = encoding.utf8(path)
-    text = encoding.beginning(path)
+    text = encoding.beginning(content)
     separator = encoding.separator(text)
     _, names = next(encoding.rows(text, separator, path))
     names = _header(names, path)
@@ -91,19 +95,19 @@ def _csv(path, as_text, notes):
     except ArrowInvalid as error:
         _check_rows(content, separator, len(names), path)
         raise TaskError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from error
-    return _frame(table, path)
+    return _frame(table, path, notes)
 
 
-def _parquet(path):
+def _parquet(path, notes):
     with extra("data"):
         from pyarrow import ArrowException, parquet
     try:
-        return _frame(parquet.read_table(path), path)
+        return _frame(parquet.read_table(path), path, notes)
     except (ArrowException, OSError) as error:
         raise TaskError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error
 
 
-def _frame(table, path):
+def _frame(table, path, notes):
     """A pandas DataFrame of numbers, texts and times; unnamed columns that say nothing are left out."""
     with extra("data"):
         import pyarrow as pa
@@ -117,23 +121,22 @@ def _frame(table, path):
         if to != kind:
             table = table.set_column(n, field.name, table.column(n).cast(to))
     frame = table.to_pandas(date_as_object=False, ignore_metadata=True)
-    unnamed = [name for name in frame if not name.strip()]
-    counted = [name for name in unnamed if frame[name].isna().all() or _counts(frame[name])]
-    return frame.drop(columns=counted).rename(columns={name: "unnamed" for name in unnamed})
-
-
-def _counts(column):
-    """Whether a column is the number of each row, as pandas writes it."""
-    return column.dtype.kind in "iu" and (column.diff().dropna() == 1).all() and column.iloc[0] in (0, 1)
+    unnamed = [name for name in frame if not name.strip() or name.startswith("__index_level_")]
+    empty = [name for name in unnamed if frame[name].isna().all()]
+    counting = [name for name in unnamed if frame[name].dtype.kind in "iu"
+                and frame[name].is_monotonic_increasing]
+    if counting:
+        notes.append(f"{path}: a column without a name counts the rows and is left out")
+    return frame.drop(columns=empty + counting).rename(
+        columns={name: f"unnamed{n or ''}" for n, name in enumerate(unnamed)})
 
 
 def _header(names, path):
     """The columns' names, if they are names."""
-    names = [name.strip() for name in names]
-    if double := sorted({name for name in names if names.count(name) > 1}):
-        numbers = _are_numbers(double)
-        raise TaskError(_no_header(path) if numbers else f"{path}, line 1: two columns are called "
-                        f"{double[0] or 'nothing'}; each needs a name of its own")
+    names = [name.strip() or n * " " for n, name in enumerate(names)]
+    if double := [name for name, count in collections.Counter(names).items() if count > 1]:
+        raise TaskError(_no_header(path) if _are_numbers(double) else
+                        f"{path}, line 1: two columns are called {double[0]}; each needs a name of its own")
     found = [float(name) for name in names if _are_numbers([name])]
     even = len(found) < 2 or (np.diff(found) > 0).all() and np.ptp(np.diff(found)) < 1e-6 * np.ptp(found)
     if not even:
@@ -165,7 +168,8 @@ def _check_rows(content, separator, width, path):
 
 
 @functools.lru_cache(maxsize=4)
-def _lines(path):
+def _lines(path, _):
     """The line of each row of a CSV file, which is read again for it: only messages need it."""
-    text = encoding.utf8(path).decode("utf-8-sig")
-    return [line for line, _ in encoding.rows(text, encoding.separator(text[:1 << 16]), path)][1:]
+    content = encoding.utf8(path)
+    separator = encoding.separator(encoding.beginning(content))
+    return [line for line, _ in encoding.rows(content.decode("utf-8-sig"), separator, path)][1:]

@@ -68,7 +68,7 @@ def rows_of_numbers(path):
 
 def is_rows_of_numbers(path):
     """Whether the first row of a file has numbers alone, so is no header."""
-    cells = encoding.beginning(path).partition("\n")[0].replace(",", " ").split()
+    cells = encoding.beginning(encoding.utf8(path)).partition("\n")[0].replace(",", " ").split()
     return len(cells) > 1 and all(map(_is_number, cells))
 
 
