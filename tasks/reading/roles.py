@@ -187,10 +187,9 @@ def _id(frame, left, time):
 def _time(frame, left):
     """The time's column: by its name, or the only one that holds dates."""
     for name in left:
-        column = frame[name]
-        if _word(name, TIMES) and (not is_text(column) or times.are(column)):
+        if _word(name, TIMES) and (not is_text(frame[name]) or times.are(frame[name])):
             return name
-        if _word(name, CLOCK) and column.is_unique:
+        if _word(name, CLOCK) and frame[name].is_unique:
             return name
     dated = [name for name in left if is_time(frame[name]) or is_text(frame[name]) and times.are(frame[name])]
     return dated[0] if len(dated) == 1 else None
