@@ -107,6 +107,7 @@ def test_every_format_gives_the_same_sequences(form, data, folder, tmp_path_fact
 @given(st.lists(st.lists(st.sampled_from(["buy", "look", "leave", ""]), min_size=1, max_size=4), min_size=2,
                 max_size=5), st.integers(1, 3))
 def test_categories_are_places_in_their_sorted_union(rows, cut):
+    rows = [["buy", *row] for row in rows]
     whole = of_arrays(rows)
     pieces = [of_arrays(part) for part in (rows[:cut], rows[cut:]) if part]
     again = joined([(None, piece, "") for piece in pieces])
@@ -303,7 +304,7 @@ def test_arrays_of_files(parted, tmp_path):
 
 @pytest.mark.parametrize("y, per_step, shape", [
     ([0, 1], False, (2, 1)), ([[0.5, 1], [2, 3]], False, (2, 2)), ([[0, 1, 1], [1, 0, 0]], True, (6, 1)),
-    (np.zeros([2, 3, 4]), True, (6, 4)), (["a", None], False, (2, 1))])
+    (np.zeros([2, 3, 4]), True, (6, 4)), (["a", "b"], False, (2, 1))])
 def test_targets_of_arrays(y, per_step, shape):
     found = of_arrays(np.zeros([2, 3]), y)
     assert found.per_step == per_step and found.target.shape == shape
@@ -322,7 +323,9 @@ def test_ragged_arrays():
 
     assert of_arrays(Ragged()).steps.tolist() == [[1], [2], [3]]
     padded = of_arrays([[1, np.nan, 2, np.nan], [np.nan] * 4])
-    assert padded.lengths.tolist() == [3, 0] and "2 of 2 sequences end with NaN alone" in padded.notes[0]
+    assert padded.lengths.tolist() == [3] and padded.notes == (
+        "2 of 2 sequences end with NaN alone, which is taken as padding",
+        "1 of 2 sequences have no step and are left out, the first is x[1]")
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])

@@ -9,13 +9,13 @@ import numpy as np
 
 from santm_tf.tasks.archive import TEST, TRAIN, VALIDATION
 from santm_tf.tasks.errors import TaskError
-from santm_tf.tasks.reading.sequences import Channel, Sequences, joined, written
+from santm_tf.tasks.reading.sequences import Channel, Sequences, cleaned, joined, written
 
 SUFFIXES = {None: ("",), TRAIN: ("_train",), VALIDATION: ("_validation", "_valid", "_val"), TEST: ("_test",)}
 
 
 def of_arrays(x, y=None, *, lengths=None, groups=None, parts=None, channels=None, categories=None,
-              per_step=None, source="x"):
+              per_step=None):
     """Sequences from arrays.
 
     Args:
@@ -27,7 +27,6 @@ def of_arrays(x, y=None, *, lengths=None, groups=None, parts=None, channels=None
       parts: see `Sequences`. channels: the names of the d channels.
       categories: names of the channels whose whole numbers are categories.
       per_step: whether y is of each step. None: where its second axis is x's.
-      source: what x is called in a message.
 
     Raises:
       TaskError: shapes that do not agree, or values that are infinite.
@@ -36,6 +35,12 @@ def of_arrays(x, y=None, *, lengths=None, groups=None, parts=None, channels=None
     >>> found.lengths.tolist(), found.steps.shape, found.target.tolist()
     ([1, 2], (3, 2), [['up'], ['down']])
     """
+    return cleaned(_sequences("x", x, y, lengths, groups, channels=channels, categories=categories,
+                              per_step=per_step, parts=parts))
+
+
+def _sequences(source, x, y, lengths, groups, *, channels, categories, per_step, parts=None):
+    """What `of_arrays` cleans. `source`: what x is called in a message."""
     rows = [_steps(row, f"{source}[{n}]") for n, row in enumerate(_rows(x))]
     if not rows:
         raise TaskError(f"{source}: has no sequence")
@@ -84,8 +89,8 @@ def stored(path, **options):
             if (x := found.pop("x" + suffix, None)) is None:
                 continue
             own = {name: found.pop(name + suffix, None) for name in ("y", "lengths", "groups")}
-            sequences = of_arrays(x, **own, **options, source=f"{path}: x{suffix}")
-            pieces.append((part, sequences, f"{path}: x{suffix}"))
+            source = f"{path}: x{suffix}"
+            pieces.append((part, _sequences(source, x, **own, **options), source))
     if not pieces:
         raise TaskError(f"{path}: has no x or x_train; it has {', '.join(found) or 'nothing'}; save it with "
                         "numpy.savez(file, x=x, y=y), x being [N, T, d]")
