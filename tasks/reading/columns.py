@@ -40,20 +40,26 @@ def channel(table, names, name, categories=False):
     return _categories(table, names, name)
 
 
-def cells(column):
-    """A target's raw cells, object `[rows]`: texts or floats, None or NaN for a missing one."""
-    if is_text(column) or column.dtype.kind == "b":
-        values = texts(column)
-        return np.where(np.isin(values.astype(str), MISSING), None, values)
-    return column.to_numpy(float, na_value=np.nan).astype(object)
+def coded(column):
+    """A column's cells as places in an array of texts, whose last one, "", is that of a missing cell."""
+    with extra("data"):
+        import pandas
+    places, known = pandas.factorize(column)
+    return places, np.array([*(written(cell).strip() for cell in known.tolist()), ""], object)
 
 
 def texts(column):
     """A column's cells as text, object `[rows]`, "" for a missing one."""
-    with extra("data"):
-        import pandas
-    places, known = pandas.factorize(column)
-    return np.array([*(written(cell).strip() for cell in known.tolist()), ""], object)[places]
+    places, known = coded(column)
+    return known[places]
+
+
+def cells(column):
+    """A target's raw cells, object `[rows]`: texts or floats, None or NaN for a missing one."""
+    if not is_text(column) and column.dtype.kind != "b":
+        return column.to_numpy(float, na_value=np.nan).astype(object)
+    places, known = coded(column)
+    return np.array([None if cell in MISSING else cell for cell in known], object)[places]
 
 
 def _numbers(table, name):
@@ -64,30 +70,26 @@ def _numbers(table, name):
     """
     with extra("data"):
         import pandas
-    column = table.frame[name]
-    numbers = pandas.to_numeric(column, errors="coerce").to_numpy(float, na_value=np.nan)
-    rest = np.flatnonzero(np.isnan(numbers))
-    odd = rest[~np.isin(texts(column.iloc[rest]).astype(str), NO_NUMBER)]
-    if len(odd) > len(numbers) - len(rest):
+    places, known = coded(table.frame[name])
+    values = pandas.to_numeric(pandas.Series(known), errors="coerce").to_numpy(float)
+    odd = np.isnan(values) & ~np.isin(known.astype(str), NO_NUMBER)
+    wrong, right = odd[places].sum(), (~np.isnan(values))[places].sum()
+    if wrong > right:
         return None
-    if len(odd):
-        row = int(odd[0])
-        raise TaskError(f"{table.where(row)}: {name} is {column.iloc[row]!r}, and a number in most rows; "
+    if wrong:
+        row = int(odd[places].argmax())
+        raise TaskError(f"{table.where(row)}: {name} is {known[places[row]]!r}, and a number in most rows; "
                         f"mend it, leave it empty if it is missing, or give --categories={name}")
-    return numbers
+    return values[places]
 
 
 def _categories(table, names, name):
-    with extra("data"):
-        import pandas
-    cells = np.concatenate([texts(table.frame[column]) for column in names])
-    places, known = pandas.factorize(cells)
-    missing = np.isin(known.astype(str), MISSING)
-    order = sorted(np.flatnonzero(~missing), key=lambda n: _sort_key(known[n]))
-    rank = np.full(len(known) + 1, np.nan)
-    rank[order] = np.arange(len(order))
-    values = rank[places].reshape(len(names), -1).T
-    return values, Channel(name, tuple(known[order].tolist()))
+    """A channel of categories in the order of their names, whole numbers in their own."""
+    found = [coded(table.frame[column]) for column in names]
+    union = sorted({text for _, known in found for text in known} - set(MISSING), key=_sort_key)
+    rank = {text: float(place) for place, text in enumerate(union)}
+    values = [np.array([rank.get(text, np.nan) for text in known])[places] for places, known in found]
+    return np.stack(values, 1), Channel(name, tuple(union))
 
 
 def _sort_key(text):

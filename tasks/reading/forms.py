@@ -80,9 +80,8 @@ def _by_sequence(table, roles):
     parts = table.each_row([part or 0 for part in table.parts])
     key = np.zeros(count, np.int64)
     if roles.id:
-        column = table.frame[roles.id]
-        key = pandas.factorize(columns.texts(column).astype(str))[0]
-        blank = columns.texts(column) == ""
+        key, known = columns.coded(table.frame[roles.id])
+        blank = (known == "")[key]
         if blank.any():
             raise TaskError(f"{table.where(int(blank.argmax()))}: {roles.id} is empty; every row needs one")
     key = pandas.factorize(parts * (key.max() + 1) + key)[0]
