@@ -25,7 +25,8 @@ def series(count=40, least=5, most=20, width=2, seed=0):
 
 def rows(dataset):
     """All examples of a dataset, one by one."""
-    return [tuple(part[i] for part in batch) for batch in dataset.as_numpy_iterator() for i in range(len(batch[0]))]
+    return [tuple(part[i] for part in batch) for batch in dataset.as_numpy_iterator()
+            for i in range(len(batch[0]))]
 
 
 def steps_of(x, padding):
@@ -49,7 +50,8 @@ def test_numbers_are_normalised_by_the_training_split_alone():
 
 def test_robust_normalisation_is_that_of_the_quartiles():
     x = RNG.normal(size=[30, 10, 1]) ** 3
-    task = from_arrays(x, np.arange(30) % 2, parts=np.repeat([0, 2], [20, 10]), normalise="robust", batch_size=4)
+    parts = np.repeat([0, 2], [20, 10])
+    task = from_arrays(x, np.arange(30) % 2, parts=parts, normalise="robust", batch_size=4)
     flat = pd.Series(x[:20].ravel())
     number = task.kept["channels"]["numbers"][0]
     assert number["mean"] == pytest.approx(flat.median())
@@ -97,7 +99,8 @@ def test_a_stream_gets_what_the_sequence_gets(data, missing, differences):
 
 def test_what_is_served_is_what_was_trained_on():
     x = series(width=2)
-    task = from_arrays(x, np.arange(len(x)) % 2, parts=np.repeat([0, 2], [30, 10]), differences=True, batch_size=5)
+    parts = np.repeat([0, 2], [30, 10])
+    task = from_arrays(x, np.arange(len(x)) % 2, parts=parts, differences=True, batch_size=5)
     longest = max(map(len, x[30:]))
     raw = np.stack([np.pad(row, [(0, longest - len(row)), (0, 0)], constant_values=np.nan) for row in x[30:]])
     lengths = np.array([len(row) for row in x[30:]])
@@ -147,8 +150,8 @@ def test_several_labels_numbers_and_a_class_at_every_step():
 
 def test_balanced_classes_weigh_the_same():
     y = np.repeat(["rare", "usual"], [8, 32])
-    task = from_arrays(RNG.normal(size=[40, 5, 1]), y, parts=np.tile([0, 0, 0, 2], 10), class_weight="balanced",
-                       batch_size=30)
+    task = from_arrays(RNG.normal(size=[40, 5, 1]), y, parts=np.tile([0, 0, 0, 2], 10),
+                       class_weight="balanced", batch_size=30)
     _, classes, weights = next(iter(task.train))
     sums = np.bincount(classes, weights)
     assert sums[0] == pytest.approx(sums[1]) and sums.sum() == pytest.approx(30)
@@ -176,9 +179,8 @@ def test_equal_sequences_and_groups_are_never_apart(labels, seed):
         return
     for n in np.unique(strata):
         assert set(parts[strata == n]) == {0, 1, 2}
-    for key in set(zip(strata, digests, strict=True)):
-        same = [part for part, other in zip(parts, zip(strata, digests, strict=True), strict=True) if other == key]
-        assert len(set(same)) == 1
+    keys = list(zip(strata, digests, strict=True))
+    assert len(set(zip(keys, parts, strict=True))) == len(set(keys))
     groups = np.array([f"g{digest % 7}" for digest in digests])
     if len(set(groups)) >= 3:
         parts = partition.grouped(groups, strata, 0.2, 0.2)
@@ -200,7 +202,8 @@ def test_what_a_run_keeps_reads_other_data_as_its_own():
 
 @pytest.mark.parametrize("cells, kind", [
     ([["a"], ["b"]], "class"), ([[0.5], [1.5]], "number"), ([[1.0], [2.0]] * 10, "class"),
-    ([[float(n)] for n in range(100)], "number"), ([[0, 1], [1, 1]], "labels"), ([[0.5, 1], [2, 3]], "number"),
+    ([[float(n)] for n in range(100)], "number"), ([[0, 1], [1, 1]], "labels"),
+    ([[0.5, 1], [2, 3]], "number"),
     ([["a|b"], ["b"]], "labels")])
 def test_what_is_predicted_is_guessed(cells, kind):
     assert targets.guessed(np.array(cells, object))[0] == kind
@@ -209,14 +212,16 @@ def test_what_is_predicted_is_guessed(cells, kind):
 @pytest.mark.parametrize("x, y, options, message", [
     (RNG.normal(size=[20, 5, 1]), ["a"] * 20, {}, "all training sequences are of class a; two are needed"),
     (RNG.normal(size=[20, 5, 1]), ["a"] * 19 + ["b"], {}, "class b has too few sequences that differ, 1"),
-    (RNG.normal(size=[4, 5, 1]), list("abab"), {"parts": [0, 0, 0, 2], "target": "number"}, "'a' is no number"),
+    (RNG.normal(size=[4, 5, 1]), list("abab"), {"parts": [0, 0, 0, 2], "target": "number"},
+     "'a' is no number"),
     (RNG.normal(size=[4, 5, 1]), list("abac"), {"parts": [0, 0, 0, 2]}, "class c is on no training sequence"),
     (RNG.normal(size=[20, 5, 1]), None, {}, "there is no column to predict"),
     (RNG.normal(size=[1, 20, 1]), None, {"horizon": 12, "window": 12}, "no training window of 12 steps"),
     (RNG.normal(size=[20, 5, 1]), list("ab") * 10, {"window": 3}, "--window=3: is of forecasts"),
     (1e9 + RNG.normal(size=[20, 5, 1]), list("ab") * 10, {}, "float32 cannot hold; subtract a constant"),
     (RNG.normal(size=[20, 5, 1]), RNG.normal(size=20), {"class_weight": "balanced"}, "is of classes"),
-    (RNG.normal(size=[20, 5, 1]), list("ab") * 10, {"horizn": 3}, "there is no horizn; it takes target, horizon"),
+    (RNG.normal(size=[20, 5, 1]), list("ab") * 10, {"horizn": 3},
+     "there is no horizn; it takes target, horizon"),
     (RNG.normal(size=[20, 5, 1]), list("ab") * 10, {"bend": 7.0}, "bend=7.0: must be in"),
 ])
 def test_one_line_says_what_is_wrong(x, y, options, message):
