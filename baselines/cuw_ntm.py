@@ -39,6 +39,9 @@ class CachedUniformWritingCell(uw_ntm.UniformWritingCell):
         self.score_kernel = self.add_weight(name="score_kernel", shape=[self.units, 1])
         super().build(input_shape)
 
+    def kept(self, interval):
+        return interval
+
     def _previous(self, hidden, read):
         now = hidden[-1] @ self.state_kernel + read @ self.read_kernel
         scores = product(tf.tanh(now + product(hidden, self.cache_kernel)), self.score_kernel)

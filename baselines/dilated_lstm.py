@@ -14,6 +14,7 @@ from santm_tf.baselines.pooling import last_valid
 from santm_tf.errors import ArgumentError
 from santm_tf.keras import keras
 from santm_tf.ops import steps_of
+from santm_tf.stepping import held
 
 
 def interleaved(x, dilation):
@@ -124,6 +125,30 @@ class DilatedLSTM(SequenceLayer):
         if self.fusion is not None:
             y = self.fusion(y)
         return y if self.return_sequences else last_valid(y, mask)
+
+    def first_state(self, batch):
+        """The states and outputs of each layer's last d steps, oldest first; y of the last valid step."""
+        state = {f"{layer.name}_{name}": tf.repeat(v[:, None], d, 1)
+                 for layer, d in zip(self.stack, self.dilations, strict=True)
+                 for name, v in layer.first_state(batch).items()}
+        y = tf.zeros([batch, self.units], self.compute_dtype)
+        if self.fusion is not None:
+            state["fused"] = tf.repeat(y[:, None], self.dilations[0] - 1, 1)
+        return {**state, "y": y}
+
+    def step(self, x, state, valid=None):
+        y, after = x, {}
+        for layer in self.stack:
+            last = {name.removeprefix(f"{layer.name}_"): v for name, v in state.items()
+                    if name.startswith(f"{layer.name}_")}
+            y, new = layer.step(y, {name: v[:, 0] for name, v in last.items()}, valid)
+            after |= {f"{layer.name}_{name}": tf.concat([last[name][:, 1:], v[:, None]], 1)
+                      for name, v in new.items()}
+        if self.fusion is not None:
+            seen = tf.concat([state["fused"], y[:, None]], 1)
+            y, after["fused"] = self.fusion(seen)[:, -1], seen[:, 1:]
+        after["y"], = held(valid, [y], [state["y"]])
+        return (y if self.return_sequences else after["y"]), after
 
 
 def make(units: int = 32, layers: int = 3, memory_horizon: int | None = None,

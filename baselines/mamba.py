@@ -14,6 +14,7 @@ from santm_tf.errors import at_least
 from santm_tf.keras import keras
 from santm_tf.ops import product
 from santm_tf.shards import Sharded
+from santm_tf.stepping import held
 
 
 @keras.saving.register_keras_serializable("baselines")
@@ -77,20 +78,49 @@ class MambaBlock(Configured):
         super().build(input_shape)
 
     def call(self, inputs, mask=None, training=None):
+        x, z = self._entered(inputs)
+        taps = self.conv_kernel.shape[0]
+        x = self._convolve(tf.pad(only_valid(x, mask), [[0, 0], [taps - 1, 0], [0, 0]]))
+        y = self._scan(self._selected(x, mask), -tf.exp(self.log_a), self._config["chunk_length"])
+        return inputs + self._dropout(self._left(y, x, z), training=training)
+
+    def first_state(self, batch):
+        """The convolution's last inputs, and h `[B, N, E]`."""
+        taps, inner = self.conv_kernel.shape
+        return {"conv": tf.zeros([batch, taps - 1, inner], self.compute_dtype),
+                "h": tf.zeros([batch, *self.log_a.shape], self.log_a.dtype)}
+
+    def step(self, x, state, valid=None):
+        inputs, mask = x[:, None], None if valid is None else valid[:, None]
+        x, z = self._entered(inputs)
+        seen = tf.concat([state["conv"], only_valid(x, mask)], 1)
+        x = self._convolve(seen)
+        u, delta, b, c = (v[:, 0] for v in self._selected(x, mask))
+        h = tf.exp(-tf.exp(self.log_a) * delta[:, None]) * state["h"] + b[..., None] * (delta * u)[:, None]
+        y = tf.reduce_sum(c[..., None] * h, 1)[:, None]
+        return (inputs + self._left(y, x, z))[:, 0], {"conv": seen[:, 1:], "h": h}
+
+    def _entered(self, inputs):
+        """`(x, z)`."""
+        return tf.split(product(rms_norm(inputs, self.scale), self.input_kernel), 2, -1)
+
+    def _convolve(self, padded):
+        """From `[B, J - 1 + T, E]` to `[B, T, E]`."""
+        taps = self.conv_kernel.shape[0]
+        steps = tf.shape(padded)[1] - taps + 1
+        return tf.nn.silu(sum(self.conv_kernel[k] * padded[:, k:k + steps] for k in range(taps))
+                          + self.conv_bias)
+
+    def _selected(self, x, mask):
+        """What the state space takes: x, delta, B and C."""
         states, rank = self._config["state_size"], self.step_kernel.shape[0]
-        x, z = tf.split(product(rms_norm(inputs, self.scale), self.input_kernel), 2, -1)
-        x = tf.nn.silu(self._convolve(only_valid(x, mask)))
         d, b, c = tf.split(product(x, self.select_kernel), [rank, states, states], -1)
         delta = tf.nn.softplus(tf.cast(product(d, self.step_kernel), self.step_bias.dtype) + self.step_bias)
-        batched = tuple(tf.cast(v, delta.dtype) for v in (x, only_valid(delta, mask), b, c))
-        y = self._scan(batched, -tf.exp(self.log_a), self._config["chunk_length"])
-        y = product((tf.cast(y, x.dtype) + self.skip * x) * tf.nn.silu(z), self.output_kernel)
-        return inputs + self._dropout(y, training=training)
+        return tuple(tf.cast(v, delta.dtype) for v in (x, only_valid(delta, mask), b, c))
 
-    def _convolve(self, x):
-        taps, steps = self.conv_kernel.shape[0], tf.shape(x)[1]
-        padded = tf.pad(x, [[0, 0], [taps - 1, 0], [0, 0]])
-        return sum(self.conv_kernel[k] * padded[:, k:k + steps] for k in range(taps)) + self.conv_bias
+    def _left(self, y, x, z):
+        """What leaves the block, before the residual."""
+        return product((tf.cast(y, x.dtype) + self.skip * x) * tf.nn.silu(z), self.output_kernel)
 
 
 @keras.saving.register_keras_serializable("baselines")
@@ -139,6 +169,19 @@ class Mamba(SequenceLayer):
         if not self.return_sequences:
             x = last_valid(x, mask)
         return rms_norm(x, self.scale)
+
+    def first_state(self, batch):
+        return {"y": tf.zeros([batch, self.units], self.compute_dtype),
+                **{f"{block.name}_{name}": v for block in self.blocks
+                   for name, v in block.first_state(batch).items()}}
+
+    def step(self, x, state, valid=None):
+        y, after = self.embedding(x if valid is None else tf.where(valid[:, None], x, tf.zeros_like(x))), {}
+        for block in self.blocks:
+            y, new = block.step(y, {name: state[f"{block.name}_{name}"] for name in ("conv", "h")}, valid)
+            after |= {f"{block.name}_{name}": v for name, v in new.items()}
+        after["y"], = held(valid, [y], [state["y"]])
+        return rms_norm(y if self.return_sequences else after["y"], self.scale), after
 
 
 def rms_norm(x, scale):

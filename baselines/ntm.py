@@ -75,6 +75,13 @@ class NTM(SequenceLayer):
         """`[h ; r]`, `[B, T, H + R W]` or `[B, H + R W]`."""
         return self.recurrent(inputs, mask=mask)
 
+    def first_state(self, batch):
+        return self.recurrent.first_state(batch)
+
+    def step(self, x, state, valid=None):
+        features, state = self.recurrent.step(x, state, valid)
+        return self.readout(features), state
+
 
 def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32,
          slot_width: int = 32, read_heads: int = 1, write_heads: int = 1,

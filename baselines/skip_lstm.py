@@ -132,6 +132,13 @@ class SkipLSTM(SequenceLayer):
             self.add_loss(self.cost_per_sample * mean(updates))
         return h if self.return_sequences else h[:, -1]
 
+    def first_state(self, batch):
+        return self.recurrent.first_state(batch)
+
+    def step(self, x, state, valid=None):
+        (h, _), state = self.recurrent.step(x, state, valid)
+        return h, state
+
 
 def make(units: int = 32, cost_per_sample: Annotated[float, "[0, inf)"] = 0.0,
          memory_horizon: int | None = None, dropout: Annotated[float, "[0, 1)"] = 0.0, *,

@@ -151,6 +151,9 @@ class Transformer(SequenceLayer):
             return x
         return last_valid(x, mask) if self._config["causal"] else mean_valid(x, mask)
 
+    def first_state(self, batch):
+        raise ArgumentError("attention looks at all steps, so that there is no state to go on from")
+
     def _tokens(self, x, mask):
         """Tokens `[B, ceil(T / patch), patch d]` and which of them hold a valid step."""
         patch = self._config["patch"]

@@ -10,9 +10,10 @@ from santm_tf.errors import ArgumentError, at_least
 from santm_tf.keras import keras
 from santm_tf.lstm import lstm
 from santm_tf.memory import MemoryState
-from santm_tf.ops import steps_of
+from santm_tf.ops import last_two_joined, steps_of
 from santm_tf.packing import at_steps, pack
 from santm_tf.scan import scan, swap_time
+from santm_tf.stepping import held
 
 
 def optimal_interval(steps, memory_slots):
@@ -85,6 +86,25 @@ class UniformWritingCell(NTMCell):
         """The h from which the controller goes on at the write."""
         return hidden[-1]
 
+    def step(self, x, state, hidden, writes):
+        """One step of a block: `(MemoryState, hidden)`.
+
+        Args:
+          x: `[B, d]`. state: `MemoryState`. hidden: `[n, B, H]`, the controller's last outputs.
+          writes: bool `[B, 1]`, whether this is the block's last step.
+        """
+        z, read = self.project(x), last_two_joined(state.read)
+        h, c = lstm(z + tf.concat([state.h, read], -1) @ self.recurrent_kernel, state.c)
+        new, _, _ = self._advance(z, state._replace(h=self._previous(hidden, read)))
+        between = state._replace(h=h, c=c)
+        new = MemoryState(*(tf.where(writes[(..., *[None] * (v.shape.rank - 2))], v, other)
+                            for v, other in zip(new, between, strict=True)))
+        return new, tf.concat([hidden[1:], new.h[None]], 0)
+
+    def kept(self, interval):
+        """How many of the controller's last outputs `step` looks at."""
+        return 1
+
 
 @keras.saving.register_keras_serializable("baselines")
 class UniformWritingNTM(ntm.NTM):
@@ -146,6 +166,25 @@ class UniformWritingNTM(ntm.NTM):
             return outputs[:, :steps] if self.return_sequences else outputs[:, steps - 1]
         outputs = tf.pad(outputs, [[0, 0], [1, 0], [0, 0]])  # zeros, before the first valid step
         return at_steps(outputs, place) if self.return_sequences else at_steps(outputs, place[:, -1:])[:, 0]
+
+    def first_state(self, batch):
+        """The cell's state, its last outputs `[B, n, H]`, the place in the block; the last features."""
+        cell = self.recurrent.cell
+        state = MemoryState(*cell.get_initial_state(batch_size=batch, dtype=self.compute_dtype))
+        features = tf.zeros([batch, cell.units + cell.read_heads * cell.slot_width], self.compute_dtype)
+        return {**state._asdict(), "hidden": tf.repeat(state.h[:, None], cell.kept(self.write_interval), 1),
+                "place": tf.zeros([batch, 1], tf.int32), "features": features}
+
+    def step(self, x, state, valid=None):
+        old = MemoryState(*(state[name] for name in MemoryState._fields))
+        place = state["place"] + 1
+        new, hidden = self.recurrent.cell.step(x, old, swap_time(state["hidden"]),
+                                               place == self.write_interval)
+        features = tf.concat([new.h, last_two_joined(new.read)], -1)
+        after = {**new._asdict(), "hidden": swap_time(hidden), "place": place % self.write_interval,
+                 "features": features}
+        after = dict(zip(after, held(valid, after.values(), [state[name] for name in after]), strict=True))
+        return self.readout(after["features"]), after
 
     @classmethod
     def for_steps(cls, steps, **options):

@@ -72,6 +72,17 @@ class Levels:
         tensors = list(tensors)
         return State(tensors[:bottom], LSTMState(*tensors[bottom:bottom + 2]), top(*tensors[bottom + 2:]))
 
+    @property
+    def names(self):
+        """The names of a `State`'s tensors, in their order."""
+        bottom = ["h", "c"] if len(self.bottom.state_size) == 2 else range(len(self.bottom.state_size))
+        return [*(f"bottom_{name}" for name in bottom), "middle_h", "middle_c",
+                *(f"top_{name}" for name in self.top.state_class._fields)]
+
+    def named(self, t, state, recalled):
+        """A stream's state as named tensors: how many steps it has had, the `State`, what was recalled."""
+        return {"t": t, **dict(zip(self.names, tf.nest.flatten(state), strict=True)), "recalled": recalled}
+
     def run(self, inputs, plan, mask=None, state=None, training=False, keep=None):
         """Over whole sequences: `Pass`.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from santm_tf import stepping
 from santm_tf.dropout import HeldDropout
 from santm_tf.errors import ArgumentError
 from santm_tf.keras import RNN, keras, output_of, register, several
@@ -96,6 +97,15 @@ class Recurrent(RNN):
         outputs = tf.nest.map_structure(lambda y: output_of(self, y), outputs)
         last = tf.nest.map_structure(lambda y: y[-1], outputs)
         return swap_time(outputs), last, state
+
+    def first_state(self, batch: int | tf.Tensor) -> dict[str, tf.Tensor]:
+        """Of B streams before their first step: `santm_tf.stepping`."""
+        return stepping.first_state(self, batch)
+
+    def step(self, x: tf.Tensor, state: dict[str, tf.Tensor],
+             valid: tf.Tensor | None = None) -> tuple[Nest, dict[str, tf.Tensor]]:
+        """One step of streams: `santm_tf.stepping`."""
+        return stepping.step(self, x, state, valid)
 
     def get_config(self) -> Config:
         return {**super().get_config(), "jit_compile": self.jit_compile}

@@ -241,6 +241,50 @@ class SANTM(OldNames, Layer):
         kept = self.return_state or self.stateful
         return features, boundaries / tf.maximum(lengths, 1), tf.nest.flatten(did.state) if kept else []
 
+    def first_state(self, batch: int | tf.Tensor) -> dict[str, tf.Tensor]:
+        """The state of B streams before their first step, a dict of tensors `[B, ...]`.
+
+        They are `t`, int32 `[B]`, how many valid steps a row has had; the levels' state
+        (`santm_tf.levels.State`); `recalled`, what the recall last gave.
+
+        Raises:
+          ArgumentError: a layer that cannot go on from a state.
+        """
+        if self.go_backwards:
+            raise ArgumentError("go_backwards=True begins at a sequence's end, which a stream has not")
+        if not self.top.goes_on:
+            raise ArgumentError("search='lsh' cannot go on from a stream's state; use search='auto'")
+        levels = self.levels
+        state = levels.first(batch, self.compute_dtype)
+        m = tf.zeros_like(state.middle.h)
+        recalled, _ = levels.access_memory(m, m[:, :1], state.top)
+        return levels.named(tf.zeros([batch], tf.int32), state, recalled)
+
+    def step(self, x: tf.Tensor, state: dict[str, tf.Tensor],
+             valid: tf.Tensor | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """One step of streams, in inference: what the layer gives for the sequences up to here.
+
+        Args:
+          x, valid: see `santm_tf.levels.Levels.step`.
+          state: as `first_state` or the step before gave it.
+
+        Returns:
+          `(output, state)`: `[B, units]`, and the state after the step.
+
+        >>> layer = SANTM(4, memory_slots=6, slot_width=4, locality=1, access_rate=0.5, jit_compile=False)
+        >>> x = tf.random.normal([2, 3, 1])
+        >>> whole, state = layer(x), layer.first_state(batch=2)
+        >>> for t in range(3):
+        ...     y, state = layer.step(x[:, t], state)
+        >>> float(tf.reduce_max(tf.abs(y - whole))) < 1e-5
+        True
+        """
+        levels, t = self.levels, state["t"]
+        before = levels.state(state[name] for name in levels.names)
+        features, after, recalled = levels.step(x, t, before, state["recalled"], valid)
+        t += 1 if valid is None else tf.cast(valid, t.dtype)
+        return self.readout(features), levels.named(t, after, recalled)
+
     def get_initial_state(self, batch_size: int | tf.Tensor) -> list[tf.Tensor]:
         """The state before the first step: the tensors of `santm_tf.levels.State` in order."""
         return tf.nest.flatten(self.levels.first(batch_size, self.compute_dtype))

@@ -15,7 +15,6 @@ import santm_tf
 from santm_tf import SANTM, DenseMemory, baselines, tasks
 from santm_tf.addressing import ADDRESSING
 from santm_tf.analysis.trace import trace
-from santm_tf.export import stream
 from santm_tf.keras import keras
 from santm_tf.memories import MEMORIES
 from santm_tf.training import config, flags, models
@@ -82,9 +81,9 @@ def test_a_memory_trains_is_traced_and_streams_what_the_whole_gives():
     assert np.abs(layer.top.kernel.numpy() - before).max() > 0
     assert SANTM.from_config(layer.get_config()).memory == layer.memory
     np.testing.assert_allclose(trace(layer, x).write_weights.sum((2, 3)), 1)
-    whole, state = layer(x), stream.first(layer, batch=2)
+    whole, state = layer(x), layer.first_state(batch=2)
     for t in range(5):
-        y, state = stream.step(layer, x[:, t], state)
+        y, state = layer.step(x[:, t], state)
         np.testing.assert_allclose(y, whole[:, t], atol=1e-5)
 
 

@@ -16,7 +16,6 @@ from santm_tf import (
     SparseMemory,
     load_model,
 )
-from santm_tf.export import stream
 from santm_tf.keras import keras
 from tests.helpers import randomise
 
@@ -101,9 +100,9 @@ def test_any_keras_cell_may_be_the_controller(cell, boundaries, tmp_path):
     model.fit(x, x[:, -1, :1], epochs=1, verbose=0)
     moved = [np.any(w.numpy() != b) for w, b in zip(layer.bottom.trainable_weights, before, strict=True)]
     assert all(moved) if boundaries == "learned" else any(moved)
-    whole, state = layer(x), stream.first(layer, 3)
+    whole, state = layer(x), layer.first_state(3)
     for t in range(STEPS):
-        y, state = stream.step(layer, x[:, t], state)
+        y, state = layer.step(x[:, t], state)
     np.testing.assert_allclose(y, whole, atol=1e-5)
     model.save(tmp_path / "model.keras")
     np.testing.assert_allclose(load_model(tmp_path / "model.keras")(x), model(x), atol=1e-6)

@@ -5,14 +5,12 @@ import pytest
 import tensorflow as tf
 from test_santm import ON, STEPS, VARIANTS, built, random
 
-from santm_tf.export import stream
-
 
 def streamed(layer, x, mask=None):
     """y at every step, `[B, T, units]`."""
-    state, outputs = stream.first(layer, len(x)), []
+    state, outputs = layer.first_state(len(x)), []
     for t in range(x.shape[1]):
-        y, state = stream.step(layer, x[:, t], state, None if mask is None else mask[:, t])
+        y, state = layer.step(x[:, t], state, None if mask is None else mask[:, t])
         outputs.append(y)
     return tf.stack(outputs, 1)
 
@@ -46,12 +44,12 @@ def test_a_masked_step_holds_everything(memory):
 
 def test_rows_may_be_at_different_steps():
     layer, x = built(), tf.constant(random(2, STEPS, 2))
-    state = stream.first(layer, 1)
+    state = layer.first_state(1)
     for t in range(7):
-        y, state = stream.step(layer, x[:1, t], state)
-    both = {name: tf.concat([v, stream.first(layer, 1)[name]], 0) for name, v in state.items()}
+        y, state = layer.step(x[:1, t], state)
+    both = {name: tf.concat([v, layer.first_state(1)[name]], 0) for name, v in state.items()}
     for t in range(5):
-        y, both = stream.step(layer, tf.stack([x[0, 7 + t], x[1, t]]), both)
+        y, both = layer.step(tf.stack([x[0, 7 + t], x[1, t]]), both)
     np.testing.assert_allclose(y[0], layer(x[:1])[0], atol=1e-9)
     np.testing.assert_allclose(y[1], layer(x[1:, :5])[0], atol=1e-9)
     assert both["t"].numpy().tolist() == [12, 5]
@@ -59,11 +57,11 @@ def test_rows_may_be_at_different_steps():
 
 def test_the_recall_is_evaluated_where_a_row_accesses_the_memory_only():
     layer, x = built(), tf.constant(random(2, STEPS, 2))
-    state = stream.first(layer, 2)
+    state = layer.first_state(2)
     layer.recall.theta.assign(np.nan * layer.recall.theta)
     seen = []
     for t in range(len(ON)):
-        y, _ = stream.step(layer, x[:, t], {**state, "t": tf.constant([t, 1])})  # 1 is shut
+        y, _ = layer.step(x[:, t], {**state, "t": tf.constant([t, 1])})  # 1 is shut
         seen.append(bool(np.all(np.isfinite(y))))
     assert seen == [not on for on in ON]
 

@@ -136,7 +136,6 @@ def test_resuming_goes_on_where_the_run_stopped(tmp_path, capsys):
     (["--max_length=5"], "--max_length"),
     (["--flagfile=no/such/file.cfg"], "no/such/file.cfg"),
     (["stray"], "stray"),
-    (["--model=lstm", "--export_dir=out"], "--export_dir"),
     (["--profile_steps=80000,80001"], "--profile_steps"),
     (["--patience=0"], "--patience"),
     (["--checkpoint_minutes=-1"], "--checkpoint_minutes"),

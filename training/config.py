@@ -122,7 +122,7 @@ class Session:
       dry_run: Print the model, its weights, FLOPs and memory; train nothing.
       plots: Also write figures, and a page of them, into workdir; evaluate.py: of several workdirs, separated
         by commas, a comparison.
-      export_dir: Export the trained santm to this folder, as a SavedModel.
+      export_dir: Export the trained model to this folder, as a SavedModel.
       tflite: Export for TensorFlow Lite, too.
       export_xla: What is exported compiles with XLA: long sequences are faster, the first call of a size
         takes seconds.
@@ -296,8 +296,6 @@ def _check(config):
     if access and access.access_rate != "auto" and access.access_rate > access.initial_access_rate:
         raise UsageError(f"--access_rate={access.access_rate}: must be at most "
                          f"--initial_access_rate={access.initial_access_rate}")
-    if session.export_dir and config.model != "santm":
-        raise UsageError(f"--export_dir: --model={config.model} cannot be exported; use --model=santm")
     first, last = config.profiled or (1, 1)
     if not 1 <= first <= last:
         raise UsageError(f"--profile_steps={session.profile_steps}: give the first and the last step, as in "

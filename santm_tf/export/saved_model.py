@@ -1,4 +1,4 @@
-"""A trained SANTM as a SavedModel, which TensorFlow alone can serve: whole sequences, streams, scores."""
+"""A trained model as a SavedModel, which TensorFlow alone can serve: whole sequences, streams, scores."""
 
 import json
 import os
@@ -8,20 +8,22 @@ import tempfile
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from santm_tf.answers import Answer
 from santm_tf.errors import ArgumentError
 from santm_tf.export.serving_model import ServingModel
-from santm_tf.export.signatures import lite_signatures, signatures
+from santm_tf.export.signatures import inputs_of, lite_signatures, signatures, state_of, step_inputs_of
 from santm_tf.keras import keras
 from santm_tf.paths import literal
+from santm_tf.santm import SANTM
 
-FORMAT = 1  # of santm.json
+FORMAT = 2  # of santm.json
 FACTS, LITE = "santm.json", "model.tflite"
 PARTS = re.compile(rf"saved_model\.pb|assets|variables(/variables\.(index|data-\d+-of-\d+))?|{FACTS}|{LITE}")
 
 
 def export(model: keras.Model, folder: str | os.PathLike, jit_compile: bool = False,
-           tflite: bool = False) -> dict:
-    """Writes a Keras model with a SANTM as a SavedModel, and `santm.json`, which describes it.
+           tflite: bool = False, front: tf.Module | None = None, answer: Answer | None = None) -> dict:
+    """Writes a Keras model of sequences as a SavedModel, and `santm.json`, which describes it.
 
     `santm_tf.export.signatures` says what can be called: `serving_default` for whole sequences,
     `initial_state` and `step` for streams, `score` for losses.
@@ -30,22 +32,30 @@ def export(model: keras.Model, folder: str | os.PathLike, jit_compile: bool = Fa
     `tf.errors.InvalidArgumentError` that says what was wrong.
 
     Args:
-      model: `tf.keras.Sequential` of a `SANTM`; before it may be `Masking`, `Embedding` and `Dropout`, behind
-        it `GlobalAveragePooling1D` and then `Dense`, `Activation` and `Dropout`.
+      model: any built Keras model from sequences `[B, T, d]` or tokens `[B, T]` to an output at each step or
+        one a sequence: sequential, functional, subclassed. It has streams if each layer computes a step by
+        itself, as `Dense` and `Normalization`, or has a state that goes on, as `SANTM`, `Recurrent`, Keras'
+        `LSTM` and the layers of `baselines`. `santm.json` says why another has none. Where a layer mixes
+        steps and does not support masking, as `Conv1D`, sequences are computed one after the other.
       folder: where to, a path without * ? [ and \\, which TensorFlow reads as a pattern. An
         export that is there is replaced; a link to one stays a link.
       jit_compile: compile whole sequences with XLA: faster, but for each power of two that a batch size or
         length comes under, the first call takes seconds.
       tflite: write `model.tflite`, too: `serving_default(inputs)`, `initial_state()` and `step` for one
-        sequence or stream, in built-in operations of TensorFlow Lite, nothing checked. Dense memory only.
+        sequence or stream, in built-in operations of TensorFlow Lite, nothing checked, without front and
+        answer. Dense memory only.
+      front: what makes the model's inputs of raw ones, as the tasks have it (`tasks.task.Task`).
+      answer: what makes names, probabilities or numbers of the model's outputs.
 
     Returns:
-      What `santm.json` holds, a dict: the `format`'s version; `features`, d, or `vocabulary`; `outputs`;
-      `return_sequences`; the `state`'s names, shapes and dtypes; the model's `fingerprint`; `mask_period`;
-      `access_rate`.
+      What `santm.json` holds, a dict: the `format`'s version; `inputs` and `step_inputs`, the shape and dtype
+      of each by name; what the `front` says of itself; `features`, d, or `vocabulary` of the model itself;
+      `outputs`, their `kind` (logits, class, labels, numbers), `width` and names; `return_sequences`;
+      `streams`, yes or why not; the `state`'s names, shapes and dtypes; the model's `fingerprint`; of a SANTM
+      `mask_period` and `access_rate`.
 
     Raises:
-      ValueError: a model that cannot be served, or a folder that holds something else.
+      ArgumentError: a model that cannot be served, or a folder that holds something else.
 
     >>> import tempfile
     >>> from santm_tf import SANTM
@@ -60,24 +70,27 @@ def export(model: keras.Model, folder: str | os.PathLike, jit_compile: bool = Fa
     """
     check(folder)
     serving = ServingModel(model, jit_compile)
-    if tflite and not serving.layer.top.lite:
+    if answer:
+        answer.check(serving.outputs)
+    if tflite and not serving.lite:
         raise ArgumentError("export: TensorFlow Lite has no operations for memory='sparse'; leave out tflite")
     parent = os.path.dirname(os.path.realpath(folder))
     os.makedirs(parent, exist_ok=True)
     with (tempfile.TemporaryDirectory(prefix=".export-", dir=parent) as scratch,
           tempfile.TemporaryDirectory() as lite):
         new = os.path.join(scratch, "new")
-        _save(serving, new, signatures(serving))
+        _save(serving, new, signatures(serving, front, answer), front)
         if tflite:
             single = ServingModel(model)  # what was traced for any batch does not fit
             _save(single, lite, lite_signatures(single))
             with open(os.path.join(new, LITE), "wb") as file:
-                file.write(tf.lite.TFLiteConverter.from_saved_model(lite).convert())
+                file.write(_converted(lite))
+        facts = _facts(serving, front, answer)
         with open(os.path.join(new, FACTS), "w", encoding="utf-8") as file:
-            json.dump(_facts(serving), file, indent=1)
+            json.dump(facts, file, indent=1)
         check(folder)  # again: someone may have put a file there meanwhile
         _replace(os.path.realpath(folder), new, os.path.join(scratch, "old"))
-    return _facts(serving)
+    return facts
 
 
 def check(folder):
@@ -116,9 +129,19 @@ def _replace(folder, new, old):
         raise
 
 
-def _save(serving, folder, functions):
+def _converted(folder):
+    """A SavedModel as a file of TensorFlow Lite."""
+    try:
+        return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+    except Exception as error:  # of the converter's own kinds
+        reason, *_ = [line for line in str(error).splitlines() if line.strip()]
+        raise ArgumentError(f"export: TensorFlow Lite cannot run this model ({reason.strip()[:200]}); leave "
+                            "out tflite") from error
+
+
+def _save(serving, folder, functions, front=None):
     module = tf.Module()  # not the layers themselves: with those, what Keras makes of them would be saved
-    module.weights = serving.weights
+    module.weights, module.front = serving.weights, front
     tf.saved_model.save(module, folder, functions,
                         tf.saved_model.SaveOptions(experimental_custom_gradients=False))
     # The gradients are left out, but not their names, for each of which TensorFlow would warn who loads this.
@@ -133,11 +156,22 @@ def _save(serving, folder, functions):
     os.remove(os.path.join(folder, "fingerprint.pb"))  # of the file before
 
 
-def _facts(serving):
-    access = serving.layer.access
+def _facts(serving, front, answer):
     kind = {"vocabulary": serving.vocabulary} if serving.vocabulary else {"features": serving.features}
-    return {"format": FORMAT, **kind, "outputs": serving.outputs, "return_sequences": serving.sequences,
-            "state": {name: {"shape": spec.shape.as_list(), "dtype": spec.dtype.name}
-                      for name, spec in serving.state.items()},
-            "fingerprint": serving.fingerprint, "mask_period": access.period,
-            "access_rate": float(access.rate)}
+    facts = {"format": FORMAT, "inputs": _described(inputs_of(serving, front)), **kind,
+             "outputs": {"width": serving.outputs, **(answer.facts if answer else {"kind": "logits"})},
+             "return_sequences": serving.sequences, "streams": "yes"}
+    if front:
+        facts["front"] = front.facts
+    if serving.streams is None:
+        facts |= {"step_inputs": _described(step_inputs_of(serving, front)),
+                  "state": _described(state_of(serving, front))}
+    else:
+        facts["streams"] = f"no: {serving.streams}"
+    access = [{"mask_period": layer.access.period, "access_rate": float(layer.access.rate)}
+              for layer in serving.layers if isinstance(layer, SANTM)]
+    return {**facts, "fingerprint": serving.fingerprint, **(access[0] if access else {})}
+
+
+def _described(specs):
+    return {name: {"shape": spec.shape.as_list(), "dtype": spec.dtype.name} for name, spec in specs.items()}

@@ -6,84 +6,144 @@ import json
 import tensorflow as tf
 
 from santm_tf.errors import ArgumentError
-from santm_tf.export import stream
-from santm_tf.keras import keras, variable_of
+from santm_tf.export.copies import copied, nameless
+from santm_tf.export.parts import part_of
+from santm_tf.keras import keras, layers_of, variable_of
+from santm_tf.keras_graph import calls_of, input_of, output_shape
 from santm_tf.santm import SANTM
 
-_layers, _losses = keras.layers, keras.losses
-_BEFORE = (_layers.Masking, _layers.Embedding, _layers.Dropout)
-_AFTER = (_layers.Dense, _layers.Activation, _layers.Dropout)
-_PARTS = ("access", "bottom", "middle", "top", "recall", "readout")  # of a SANTM: all that have weights
+_losses = keras.losses
 
 
 class ServingModel:
-    """A model's layers, copied with their weights to float32. Arguments and errors as in `export`."""
+    """A model's layers, copied with their weights to float32. Arguments and errors as in `export`.
+
+    Attributes:
+      features, vocabulary: d of inputs `[B, T, d]`, or how many tokens there are in `[B, T]`. One is None.
+      outputs: K. sequences: whether there is an output at every step, `[B, T, K]`.
+      streams: None, or why the model has none, in one line.
+      state: what a stream keeps, a `tf.TensorSpec` by name.
+      lite: whether TensorFlow Lite has all operations.
+    """
 
     def __init__(self, model, jit_compile=False):
-        layers = model.layers if isinstance(model, keras.Sequential) and model.built else []
-        places = [i for i, layer in enumerate(layers) if isinstance(layer, SANTM)]
-        if len(places) != 1:
-            raise ArgumentError("export: takes a built keras.Sequential with one SANTM; use model=santm")
-        before, after = layers[:places[0]], layers[places[0] + 1:]
-        self.pooled = bool(after) and isinstance(after[0], _layers.GlobalAveragePooling1D)
-        self.before, self.after = _copied(before, _BEFORE), _copied(after[self.pooled:], _AFTER)
-        self.layer = layer = _frozen(layers[places[0]])
-        parts = *self.before, layer, *self.after
-        self.weights = [variable_of(w) for part in parts for w in part.weights]
-        self.sequences = layer.return_sequences and not self.pooled
-        self.outputs = model.output_shape[-1]
-        tokens = [v.input_dim for v in self.before if isinstance(v, _layers.Embedding)]
-        self.vocabulary = tokens[0] if tokens else None
-        self.features = None if tokens else layer.input_width
+        if not isinstance(model, keras.Model) or not model.built:
+            raise ArgumentError("export: takes a built Keras model; give its input's shape, or call it on a "
+                                "batch")
+        (_, _, *row), tokens = shape, _ = input_of(model)
+        if len(row) != (not tokens) or row and row[0] is None:
+            raise ArgumentError(f"export: the input's shape is {shape}; it must be sequences [B, T, d], d "
+                                "being known, or tokens [B, T], whole numbers")
+        self._calls, self._output = calls_of(model)
+        self._copy(row, jit_compile)
+        self.features = None if tokens else row[0]
+        tables = [layer.input_dim for layer in self.layers if isinstance(layer, keras.layers.Embedding)]
+        self.vocabulary = min(tables, default=2**31 - 1) if tokens else None
         self.loss = _losses.get(model.loss) if getattr(model, "loss", None) else None
         self.classes = (isinstance(self.loss, _losses.SparseCategoricalCrossentropy)
                         or self.loss is _losses.sparse_categorical_crossentropy)
-        # A function of its own, which outputs and losses share.
-        run = tf.function(layer.features, autograph=False, jit_compile=jit_compile or None)
-        self._run = _in_powers_of_two(run) if jit_compile else run
         self.fingerprint = self._fingerprint()
-        self.state = {name: tf.TensorSpec([None, *v.shape[1:]], v.dtype, name)
-                      for name, v in self.first(1).items()}
+        self._name_states()
+
+    def _copy(self, row, jit_compile):
+        """Makes the parts, in the order of the calls; a layer that is called twice is one part."""
+        shapes, parts, made = [(None, None, *row)], [], {}
+        for layer, places, _ in self._calls:
+            given = [shapes[place] for place in places]
+            if id(layer) not in made:
+                made[id(layer)] = part_of(copied(layer, *given), len(given[0]), jit_compile)
+            parts.append(made[id(layer)])
+            shapes.append(output_shape(parts[-1].layer, *given))
+            parts[-1].width = shapes[-1][-1]
+        *steps, self.outputs = shapes[self._output][1:]
+        self.sequences, self._parts = bool(steps), parts
+        # Whether each value has steps; a first value of tokens has, too.
+        self._timed = [True, *(len(shape) > 2 for shape in shapes[1:])]
+        self.layers = layers_of(*(part.layer for part in parts))
+        self.weights = list({id(v): v for v in (
+            variable_of(w) for part in parts for w in part.layer.weights)}.values())
+        self.lite = all(layer.top.lite for layer in self.layers if isinstance(layer, SANTM))
 
     def _fingerprint(self):
         """Of all that a stream's state depends on: an int64."""
         digest = hashlib.sha256()
-        for layer in (*self.before, self.layer, *self.after):
-            config = {name: value for name, value in layer.get_config().items() if name != "name"}
-            digest.update(json.dumps([type(layer).__name__, self.pooled, config], sort_keys=True,
-                                     default=str).encode())
-            for w in layer.get_weights():
+        for part, call in zip(self._parts, self._calls, strict=True):
+            kind, config = type(part.layer).__name__, nameless(part.layer.get_config())
+            digest.update(json.dumps([kind, call.places, config], sort_keys=True, default=str).encode())
+            for w in part.layer.get_weights():
                 digest.update(w.tobytes())
         return int.from_bytes(digest.digest()[:8], "little", signed=True)
 
+    def _name_states(self):
+        """Names each part's state: as the part does, from the second of a name on with its number."""
+        self._names, self.streams, self.state, counts = [], None, {}, {}
+        try:
+            for part in self._parts:
+                own = {}
+                for name in _of(part, part.first_state, 1):
+                    counts[name] = counts.get(name, 0) + 1
+                    own[name] = name if counts[name] == 1 else f"{name}_{counts[name]}"
+                self._names.append(own)
+        except ArgumentError as error:
+            self.streams = str(error)
+        else:
+            self.state = {name: tf.TensorSpec([None, *v.shape[1:]], v.dtype, name)
+                          for name, v in self.first(1).items()}
+
     def whole(self, inputs, valid):
         """`(outputs, valid)` of sequences, valid being bool `[B, T]`: which steps count."""
-        x, mask = self._prepared(inputs)
-        valid = valid if mask is None else valid & mask
-        features, *_ = self._run(x, valid)
-        y = self.layer.readout(features)
-        if self.pooled:
-            counted = tf.expand_dims(tf.cast(valid, y.dtype), -1)
-            y = tf.math.divide_no_nan(tf.reduce_sum(counted * y, 1), tf.reduce_sum(counted, 1))
-        return self._answered(y), valid
+        if all(part.masked for part in self._parts):
+            y, mask = self._run(inputs, valid)
+            return y, valid if mask is None else valid & mask
+        # Each sequence alone: what a layer makes of padding would change what counts.
+        steps = tf.shape(valid)[1]
+
+        def alone(row):
+            x, valid = row
+            y, _ = self._run(tf.boolean_mask(x, valid)[None])
+            if not self.sequences:
+                return y[0]
+            at = tf.cast(tf.where(valid), tf.int32)
+            return tf.scatter_nd(at, y[0], [steps, self.outputs])
+
+        return tf.map_fn(alone, (inputs, valid), fn_output_signature=tf.TensorSpec(
+            [None, self.outputs] if self.sequences else [self.outputs])), valid
+
+    def _run(self, inputs, valid=None):
+        """The outputs, and the mask that the layers made for them, or None."""
+        values, masks = [inputs], [None]
+        for call, part in zip(self._calls, self._parts, strict=True):
+            x, mask = self._taken(call, values), self._taken(call, masks)
+            used = [_both(m, valid) for m in tf.nest.flatten(mask)] if self._timed[call.places[0]] else [None]
+            values.append(part.whole(x, used if call.several else used[0]))
+            masks.append(self._masked(part.layer, x, mask) if self._timed[len(masks)] else None)
+        return values[self._output], masks[self._output]
+
+    def _masked(self, layer, x, mask):
+        return layer.compute_mask(x, mask) if layer.supports_masking else None
+
+    def _taken(self, call, values):
+        taken = [values[place] for place in call.places]
+        return taken if call.several else taken[0]
 
     def first(self, batch):
-        """The state of streams before their first step: `stream.first`, what is pooled, the fingerprint."""
-        state = stream.first(self.layer, batch)
-        if self.pooled:
-            state["pooled"], state["counted"] = tf.zeros([batch, self.layer.units]), tf.zeros([batch, 1])
+        """The state of streams before their first step: of each part, and the fingerprint."""
+        state = {names[own]: v for part, names in zip(self._parts, self._names, strict=True)
+                 for own, v in part.first_state(batch).items()}
         return {**state, "model": tf.fill([batch], tf.constant(self.fingerprint, tf.int64))}
 
     def step(self, inputs, state):
         """`(outputs, state)` of one step of streams."""
-        x, mask = self._prepared(inputs[:, None])
-        valid = None if mask is None else mask[:, 0]
-        y, new = stream.step(self.layer, x[:, 0], state, valid)
-        if self.pooled:
-            count = tf.ones_like(y[:, :1]) if valid is None else tf.cast(valid, y.dtype)[:, None]
-            new["pooled"], new["counted"] = state["pooled"] + count * y, state["counted"] + count
-            y = tf.math.divide_no_nan(new["pooled"], new["counted"])
-        return self._answered(y), {**state, **new}
+        values, masks, after = [inputs], [None], dict(state)
+        for call, part, names in zip(self._calls, self._parts, self._names, strict=True):
+            x, mask = self._taken(call, values), self._taken(call, masks)
+            y, new = part.step(x, {own: state[name] for own, name in names.items()}, tf.nest.flatten(mask)[0])
+            after.update({names[own]: v for own, v in new.items()})
+            values.append(y)
+            x, mask = tf.nest.map_structure(lambda v: None if v is None else v[:, None], (x, mask))
+            mask = self._masked(part.layer, x, mask) if self._timed[len(masks)] else None
+            masks.append(None if mask is None else mask[:, 0])
+        return values[self._output], after
 
     def score(self, inputs, valid, targets, weights=None):
         """Each sequence's loss, `[B]`."""
@@ -101,60 +161,14 @@ class ServingModel:
         count = weights if reduction == "mean_with_sample_weight" else tf.ones_like(weights)
         return tf.math.divide_no_nan(total, tf.reduce_sum(tf.where(valid, count, 0), 1))
 
-    def _prepared(self, inputs):
-        """What the SANTM reads, and the mask that the layers before it make, or None."""
-        mask = None
-        for layer in self.before:
-            mask = layer.compute_mask(inputs, mask)
-            inputs = layer(inputs)
-        return inputs, mask
 
-    def _answered(self, y):
-        for layer in self.after:
-            y = layer(y)
-        return y
+def _both(mask, valid):
+    return valid if mask is None else mask if valid is None else valid & mask
 
 
-def _copied(layers, kinds):
-    """Copies of layers; dropout is left out."""
-    copies = []
-    for layer in layers:
-        if not isinstance(layer, kinds):
-            raise ArgumentError(f"export: a {type(layer).__name__} ({layer.name}) cannot be served there; "
-                                f"use {', '.join(kind.__name__ for kind in kinds)}")
-        if not isinstance(layer, _layers.Dropout):
-            copies.append(type(layer).from_config({**layer.get_config(), "dtype": "float32"}))
-            copies[-1].build(layer.input.shape)
-            copies[-1].set_weights(layer.get_weights())
-    return copies
-
-
-def _frozen(layer):
-    """A copy of a SANTM for any batch and length, whose access plan holds the accessed steps alone."""
-    if layer.go_backwards:
-        raise ArgumentError("export: go_backwards=True begins at a sequence's end, which a stream has not")
-    if not layer.top.goes_on:
-        raise ArgumentError("export: search='lsh' cannot go on from a stream's state; use search='auto'")
-    copy = SANTM.from_config({**layer.get_config(), "dtype": "float32", "stateful": False,
-                              "return_state": False, "jit_compile": False})
-    copy.build([None, None, layer.input_width])
-    for part in _PARTS:
-        if getattr(layer, part) is not None:
-            getattr(copy, part).set_weights(getattr(layer, part).get_weights())
-    if copy.recall is not None:
-        copy.recall.sparse = False  # TensorFlow Lite has no tf.sparse products, nor XLA, by which some serve
-    copy.access.fit_plan()
-    return copy
-
-
-def _in_powers_of_two(run):
-    """`run(x, valid)` on both axes filled up to powers of two: XLA compiles anew for each shape."""
-    def filled(x, valid):
-        sizes, powers = tf.shape(valid), 2 ** tf.range(31)
-        rows, steps = tf.unstack(tf.gather(powers, tf.searchsorted(powers, sizes)) - sizes)
-        features, *rest = run(tf.pad(x, [[0, rows], [0, steps], [0, 0]]),
-                              tf.pad(valid, [[0, rows], [0, steps]]))
-        batch, length = tf.unstack(sizes)
-        return (features[:batch, :length] if features.shape.rank == 3 else features[:batch], *rest)
-
-    return filled
+def _of(part, first_state, batch):
+    """The first state of a part; an `ArgumentError` that names the layer where there is none."""
+    try:
+        return first_state(batch)
+    except ArgumentError as error:
+        raise ArgumentError(f"{part.layer.name} ({type(part.layer).__name__}) {error}") from error

@@ -3,50 +3,88 @@
 import tensorflow as tf
 
 
-def signatures(model):
+def signatures(model, front=None, answer=None):
     """What `santm_tf.export` writes of a `ServingModel`, as functions by name.
 
     `serving_default(inputs, lengths) -> {"outputs"}`: what the Keras model gives, for any number of sequences
       of any lengths. Inputs are float32 `[B, T, d]`, or int32 tokens `[B, T]`; lengths int32 `[B]`. What is
-      beyond a sequence's length is ignored.
+      beyond a sequence's length is ignored. A front takes other inputs, those of its `signature`; an answer
+      gives other outputs (`santm_tf.answers`). So they do in what follows.
     `initial_state(batch) -> state`, `step(inputs, **state) -> {"outputs", **state}`: streams, one step
       `[B, d]` or `[B]` at a time. The outputs `[B, outputs]` are those of the sequence up to there. Rows may
-      be at different steps. A state is of one model: another refuses it.
+      be at different steps. A state is of one model: another refuses it. A front without a `step` of its own
+      leaves these inputs as they are. A model that cannot go on from a state has neither.
     `score(inputs, lengths, targets) -> {"loss"}`, of a compiled model: each sequence's own loss `[B]`, what
       Keras gives for that sequence alone without what layers add. Of a model with an output at every step
       that is the mean over the sequence's steps, and there is a last argument, `weights` `[B, T]`, 1 for a
       step that counts; as in Keras they scale the sum and not the count of steps.
     """
-    # Widths are left to the checks: TensorFlow refuses an array of another, but not a tensor.
-    row, dtype = ([], tf.int32) if model.vocabulary else ([None], tf.float32)
-    sequences = tf.TensorSpec([None, None, *row], dtype, "inputs"), tf.TensorSpec([None], tf.int32, "lengths")
-    steps = [None] * model.sequences
-    target = ([], tf.int32) if model.classes else ([None], tf.float32)
+    answered = answer or (lambda y: {"outputs": y})
+    raw, steps = inputs_of(model, front), step_inputs_of(model, front)
+    stepped = getattr(front, "step", None)
 
-    def serving_default(inputs, lengths):
-        return {"outputs": model.whole(*_sequences(model, inputs, lengths))[0]}
+    def prepared(given):
+        return _prepared(model, *front(**given)) if front else _sequences(model, **given)
+
+    def serving_default(given):
+        return answered(model.whole(*prepared(given))[0])
 
     def initial_state(batch):
-        return model.first(_required(batch, (batch > 0, "batch: must be at least 1", batch)))
+        batch = _required(batch, (batch > 0, "batch: must be at least 1", batch))
+        return {**(front.first(batch) if stepped else {}), **model.first(batch)}
 
-    def step(inputs, state):
-        outputs, state = model.step(*_streams(model, inputs, state))
-        return {"outputs": outputs, **state}
+    def step(given, state):
+        own, before = {name: state[name] for name in model.state}, {}
+        if stepped:
+            before = {name: v for name, v in state.items() if name not in own}
+            inputs, before = stepped(before, **given)
+        else:
+            inputs = given["inputs"]
+        y, own = model.step(*_streams(model, inputs, own))
+        return {**answered(y), **before, **own}
 
-    def score(inputs, lengths, targets, weights=None):
-        inputs, valid = _sequences(model, inputs, lengths)
+    def score(given, targets, weights=None):
+        inputs, valid = prepared(given)
         return {"loss": model.score(inputs, valid, *_targets(model, valid, targets, weights))}
 
-    found = {serving_default: sequences, initial_state: [tf.TensorSpec([], tf.int32, "batch")],
-             step: [tf.TensorSpec([None, *row], dtype, "inputs"), model.state]}
+    found = {serving_default: [raw]}
+    if model.streams is None:
+        found |= {initial_state: [tf.TensorSpec([], tf.int32, "batch")],
+                  step: [steps, state_of(model, front)]}
     if model.loss is not None:
-        found[score] = [*sequences, tf.TensorSpec([None, *steps, *target[0]], target[1], "targets"),
+        row = [None] * model.sequences
+        target = ([], tf.int32) if model.classes else ([None], tf.float32)
+        found[score] = [raw, tf.TensorSpec([None, *row, *target[0]], target[1], "targets"),
                         *[tf.TensorSpec([None, None], tf.float32, "weights")] * model.sequences]
     return _functions(found)
 
 
+def inputs_of(model, front=None):
+    """What `serving_default` takes, a `tf.TensorSpec` by name."""
+    if front:
+        return _named(front.signature)
+    # Widths are left to the checks: TensorFlow refuses an array of another, but not a tensor.
+    return _named({"inputs": tf.TensorSpec([None, None, *_row(model)], _dtype(model)),
+                   "lengths": tf.TensorSpec([None], tf.int32)})
+
+
+def step_inputs_of(model, front=None):
+    """What `step` takes beside the state."""
+    if getattr(front, "step", None):
+        return _named(front.step_signature)
+    return _named({"inputs": tf.TensorSpec([None, *_row(model)], _dtype(model))})
+
+
+def state_of(model, front=None):
+    """What a stream keeps, `{}` where the model has none."""
+    if model.streams is not None or not getattr(front, "step", None):
+        return model.state
+    own = {name: tf.TensorSpec([None, *v.shape[1:]], v.dtype, name) for name, v in front.first(1).items()}
+    return {**own, **model.state}
+
+
 def lite_signatures(model):
-    """The same for TensorFlow Lite: one sequence or stream at a time, no scores, nothing checked."""
+    """The same for TensorFlow Lite: one sequence or stream at a time, bare inputs and outputs, unchecked."""
     row, dtype = ([], tf.int32) if model.vocabulary else ([model.features], tf.float32)
     state = {name: tf.TensorSpec([1, *spec.shape[1:]], spec.dtype, name)
              for name, spec in model.state.items() if name != "model"}
@@ -61,8 +99,22 @@ def lite_signatures(model):
         outputs, state = model.step(inputs, state)
         return {"outputs": outputs, **state}
 
-    return _functions({serving_default: [tf.TensorSpec([1, None, *row], dtype, "inputs")], initial_state: [],
-                       step: [tf.TensorSpec([1, *row], dtype, "inputs"), state]})
+    found = {serving_default: [tf.TensorSpec([1, None, *row], dtype, "inputs")]}
+    if model.streams is None:
+        found |= {initial_state: [], step: [tf.TensorSpec([1, *row], dtype, "inputs"), state]}
+    return _functions(found)
+
+
+def _row(model):
+    return [] if model.vocabulary else [None]
+
+
+def _dtype(model):
+    return tf.int32 if model.vocabulary else tf.float32
+
+
+def _named(specs):
+    return {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()}
 
 
 def _functions(specs):
@@ -70,13 +122,18 @@ def _functions(specs):
 
 
 def _sequences(model, inputs, lengths):
-    """The inputs, zero where they do not count, and where they do, bool `[B, T]`."""
+    """The inputs, checked, zero where they do not count, and where they do, bool `[B, T]`."""
     inputs = _shaped("inputs", inputs, batch=None, steps=None, **_width(model))
     batch, steps = tf.unstack(tf.shape(inputs)[:2])
     lengths = _shaped("lengths", lengths, batch=batch)
     lengths = _required(lengths, ((lengths >= 1) & (lengths <= steps),
                                   "lengths: must be from 1 to the steps of inputs", lengths))
     valid = tf.sequence_mask(lengths, steps)
+    return _prepared(model, inputs, valid)
+
+
+def _prepared(model, inputs, valid):
+    """The inputs, zero where they do not count, and where they do."""
     inputs = _where(valid, inputs)
     return _required(inputs, _sound(model, inputs)), valid
 
