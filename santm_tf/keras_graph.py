@@ -32,11 +32,9 @@ def calls_of(model: keras.Model) -> tuple[list[Call], int]:
     >>> [(type(call.layer).__name__, call.places) for call in calls], output
     ([('Dense', (0,)), ('Add', (0, 1))], 2)
     """
-    if not _is(model, "Sequential") and not _is(model, "Functional"):
-        model = _functional(model) or model
-    calls = []
+    calls, plain = [], _is(model, "Sequential") or _is(model, "Functional")
     try:
-        return calls, _append(calls, model, (0,), False)
+        return calls, _append(calls, model if plain else _functional(model) or model, (0,), False)
     except NotImplementedError:
         return [Call(model, (0,))], 1
 
@@ -107,7 +105,7 @@ def _nodes(model):
 
 
 def _symbolic(value):
-    return isinstance(value, keras.KerasTensor) if VERSION == 3 else keras.backend.is_keras_tensor(value)
+    return hasattr(value, "_keras_history")
 
 
 def _functional(model):

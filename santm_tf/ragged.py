@@ -1,5 +1,7 @@
 """Sequences of different lengths, as TensorFlow has them."""
 
+import inspect
+
 import tensorflow as tf
 
 from santm_tf.errors import ArgumentError
@@ -29,5 +31,7 @@ def takes_ragged(layer):
         return several(y, *state) if self.return_state else y
 
     # Made so that Keras 2, which asks for the method's arguments, finds those behind the wrapping.
-    setattr(layer, RAGGED_COMES_TO, tf.__internal__.decorator.make_decorator(method, run))
+    spec = inspect.getfullargspec(inspect.unwrap(method))
+    setattr(layer, RAGGED_COMES_TO, tf.__internal__.decorator.make_decorator(
+        method, run, decorator_argspec=spec))
     return layer

@@ -65,6 +65,52 @@ def random_groups(classes, utterances, key):
     return tf.random.experimental.stateless_shuffle(tf.gather(order, groups), among)
 
 
+class SoundFront(tf.Module):
+    """From wav files to the frames that a model takes.
+
+    Args:
+      rate: that of the files, in samples a second. steps: frames at most; what is beyond is cut off.
+      mean, deviation: of the training frames' mels, `[40]`.
+
+    >>> front = SoundFront(8000, steps=100, mean=np.zeros(MELS, "f"), deviation=np.ones(MELS, "f"))
+    >>> x, valid = front(wav=[tf.audio.encode_wav(tf.zeros([800, 1]), 8000)])
+    >>> x.shape, valid.numpy().sum()
+    (TensorShape([1, 8, 40]), np.int64(8))
+    """
+
+    step = None  # streams take frames
+
+    def __init__(self, rate, steps, mean, deviation):
+        super().__init__()
+        self.rate, self.steps = rate, steps
+        self.mean, self.deviation = tf.constant(mean), tf.constant(deviation)
+
+    @property
+    def signature(self):
+        return {"wav": tf.TensorSpec([None], tf.string, "wav")}
+
+    @property
+    def facts(self):
+        takes = f"wav files of 16-bit PCM at {self.rate} Hz"
+        return {"takes": takes, "rate": self.rate, "max_steps": self.steps}
+
+    def __call__(self, wav):
+        frames = tf.map_fn(self._frames, tf.convert_to_tensor(wav), fn_output_signature=tf.RaggedTensorSpec(
+            [None, MELS], tf.float32, ragged_rank=0))
+        return frames.to_tensor(PADDING), tf.sequence_mask(frames.row_lengths())
+
+    def _frames(self, wav):
+        head = tf.strings.substr(tf.strings.join([wav, b"." * 12]), 0, 4)
+        with tf.control_dependencies(_required(head == b"RIFF", "wav: no wav file")):
+            audio, rate = tf.audio.decode_wav(wav)
+        told = tf.strings.format(f"wav: {{}} Hz; the model takes {self.rate} Hz, resample it", rate)
+        long = tf.shape(audio)[0] >= round(WINDOW * self.rate)
+        with tf.control_dependencies([*_required(rate == self.rate, told),
+                                      *_required(long, f"wav: shorter than {WINDOW} s")]):
+            frames = log_mel(tf.reduce_mean(audio, 1), self.rate)[:self.steps]
+        return tf.clip_by_value((frames - self.mean) / self.deviation, -LIMIT, LIMIT)
+
+
 def load(batch_size, seed, data_dir: str | None = None, utterances: int = 1, max_length: int | None = None):
     """The class of a recording, from its log-mel frames; or of several recordings of one class in a row.
 
@@ -93,16 +139,24 @@ def load(batch_size, seed, data_dir: str | None = None, utterances: int = 1, max
     if data_dir is None:
         raise TaskError("--data_dir: --task=sounds needs a folder or zip of wav files, for instance the "
                         f"free spoken digit dataset, {URL}")
-    classes, y, parts, frames = _split(Archive(data_dir), utterances)
+    classes, y, parts, frames, rate = _split(Archive(data_dir), utterances)
     lengths = np.array([len(frame) for frame in frames])
     steps = max(_longest(lengths[chosen], utterances) for chosen in
                 ((parts == part) & (y == n) for part in range(3) for n in range(len(classes))))
     steps = min(steps, max_length or steps)
-    flat = _normalised(np.concatenate(frames), np.repeat(parts == TRAIN, lengths))
+    flat = np.concatenate(frames)
+    mean, deviation = _statistics(flat[np.repeat(parts == TRAIN, lengths)])
+    _normalise(flat, mean, deviation)
     tested = np.bincount(y[parts == TEST]) // utterances
     return Task(name="sounds", **_sequences(flat, lengths, y, parts, steps, utterances, batch_size, seed),
                 features=MELS, padding=PADDING, classes=classes.tolist(),
+                front=SoundFront(rate, steps, mean, deviation),
                 **classification(len(classes), chance=float(tested.max() / tested.sum())))
+
+
+def _required(holds, message):
+    check = tf.debugging.Assert(holds, [message])
+    return [] if check is None else [check]
 
 
 def _sequences(flat, lengths, y, parts, steps, utterances, batch_size, seed):
@@ -132,9 +186,9 @@ def _sequences(flat, lengths, y, parts, steps, utterances, batch_size, seed):
 
 
 def _split(archive, utterances):
-    """The classes' names; of each recording its class, in ascending order, its split and its frames."""
+    """The classes' names; of each recording its class, in order, its split and its frames; their rate."""
     names, kinds = _named(archive)
-    names, kinds, frames, digests = _recordings(archive, names, kinds)
+    names, kinds, frames, digests, rate = _recordings(archive, names, kinds)
     classes, y = np.unique(kinds, return_inverse=True)
     if len(classes) < 2:
         raise TaskError(f"--data_dir={archive.path}: all recordings are of {classes[0]}; two classes are "
@@ -147,16 +201,20 @@ def _split(archive, utterances):
             if count < utterances:
                 raise TaskError(f"--utterances={utterances}: {classes[n]} has {count} recordings for "
                                 f"{title}; give at most so many")
-    return classes, y, parts, frames
+    return classes, y, parts, frames, rate
 
 
-def _normalised(flat, training):
-    """Normalises frames in place, by the mean and deviation of those in training."""
-    seen = flat[training]
-    flat -= seen.mean(0, np.float64).astype(np.float32)
-    flat /= np.maximum(seen.std(0, dtype=np.float64), 1e-3).astype(np.float32)
-    np.clip(flat, -LIMIT, LIMIT, out=flat)
-    return flat
+def _statistics(frames):
+    """The mean and the deviation of each mel."""
+    return (frames.mean(0, np.float64).astype(np.float32),
+            np.maximum(frames.std(0, dtype=np.float64), 1e-3).astype(np.float32))
+
+
+def _normalise(frames, mean, deviation):
+    """Normalises frames in place."""
+    frames -= mean
+    frames /= deviation
+    np.clip(frames, -LIMIT, LIMIT, out=frames)
 
 
 def _named(archive):
@@ -178,7 +236,7 @@ def _named(archive):
 
 
 def _recordings(archive, names, kinds):
-    """Names, classes, frames and digests of the recordings that can be used."""
+    """Names, classes, frames and digests of the recordings that can be used; their one rate."""
     found, damaged, rates = [], [], {}
     for name, kind in zip(names, kinds, strict=True):
         content = archive.read(name)
@@ -207,7 +265,7 @@ def _recordings(archive, names, kinds):
     if lost := sorted(set(kinds) - {kind for _, kind, *_ in found}):
         raise TaskError(f"{archive.path}: no recording of {lost[0]} can be used, the first is {damaged[0]}")
     report(damaged, len(names), "recordings", "cannot be used and are left out")
-    return zip(*found, strict=True)
+    return *zip(*found, strict=True), usual
 
 
 @functools.cache

@@ -45,6 +45,13 @@ class Task:
       vocabulary: how many tokens there are, where x is int32 `[B, T]`, token 0 being padding; else None.
       stateful: row i of a batch goes on where row i of the batch before it ended.
       classes: the classes' names in their order, or None.
+      front: a `tf.Module` that stands before the model where it is served, or None. `front(**raw)`, raw
+        being tensors as its `signature` says, `{name: tf.TensorSpec}`, gives x as in a batch,
+        `[B, T, features]` or tokens, and valid, bool `[B, T]`, which steps count. `facts`, for JSON, says
+        what it takes. Of streams it has `first(batch) -> state` and `step(state, **raw) -> (x, state)`, raw
+        as `step_signature` says; where `step` is None, a stream takes what the model does.
+      answer: the `santm_tf.answers.Answer` that stands behind it, or None: of classes it follows from their
+        names.
       lexicon: function that gives the `vocabulary.Lexicon` of tokens that are parts of a text, or None.
       side: of the square image whose pixels are the steps, row by row; else None.
       scales: in what the test sequences may be longer than those in training.
@@ -75,6 +82,8 @@ class Task:
     vocabulary: int | None = None
     stateful: bool = False
     classes: list[str] | None = None
+    front: tf.Module | None = None
+    answer: Answer | None = None
     lexicon: Callable | None = None
     side: int | None = None
     scales: tuple[Scale, ...] = ()

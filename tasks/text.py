@@ -3,7 +3,6 @@
 import collections
 import os
 import pickle
-import re
 import socket
 import zipfile
 from typing import Annotated, Literal, NamedTuple
@@ -17,10 +16,10 @@ from santm_tf.tasks import stored, vocabulary
 from santm_tf.tasks.archive import TEST, TRAIN, Archive, digest, report, split
 from santm_tf.tasks.reading import encoding
 from santm_tf.tasks.task import Task, TaskError, classification
+from santm_tf.tasks.tokens import TextFront, tokens
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/imdb.npz"
 SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
-WORD = re.compile(r"\w+(?:'\w+)*")
 LABEL = "label"  # a header's usual name of it
 
 
@@ -38,8 +37,8 @@ def load(batch_size, seed, data_dir: str | None = None, level: Literal["word", "
     """The class of a document, from its first `max_length` tokens.
 
     x is int32 `[B, T]`, T being `max_length` or the longest document if that is shorter, and y int32
-    `[B]`, the class's place in the order of the classes' names. Words are runs of letters, digits and
-    inner apostrophes, in small letters. Characters stay as they are. Ids come from the training split:
+    `[B]`, the class's place in the order of the classes' names. `tokens.tokens` says what a word is.
+    Characters stay as they are. Ids come from the training split:
     0 is padding, 1 an unknown token, the rest are the most frequent ones.
 
     `archive.split` gives a tenth of each class to validation and a tenth to the test. Where the source has
@@ -68,9 +67,9 @@ def load(batch_size, seed, data_dir: str | None = None, level: Literal["word", "
     >>> task.train.element_spec[0], task.outputs
     (TensorSpec(shape=(4, 2), dtype=tf.int32, name=None), 2)
     """
-    found, tokens, numbers = _tokenised(_documents(data_dir), level, max_length)
+    found, rows, numbers = _tokenised(_documents(data_dir), level, max_length)
     classes, y, parts = _labelled(found, data_dir)
-    lengths, flat = np.array(list(map(len, tokens))), np.concatenate(tokens)
+    lengths, flat = np.array(list(map(len, rows))), np.concatenate(rows)
     counts = np.bincount(flat[np.repeat(parts, lengths) == TRAIN], minlength=flat.max() + 1)
     table, steps = vocabulary.ids(counts, vocabulary_size), int(lengths.max())
     with tf.device("CPU:0"):  # where tf.data runs
@@ -82,7 +81,7 @@ def load(batch_size, seed, data_dir: str | None = None, level: Literal["word", "
 
     def lexicon():
         return vocabulary.lexicon(
-            lambda text: _tokens(encoding.decoded(text, "the text")[0], level)[:max_length], numbers, table)
+            lambda text: tokens(encoding.decoded(text, "the text")[0], level)[:max_length], numbers, table)
 
     tested = np.bincount(y[parts == TEST])
     data = stored.splits("text", lambda key: batch, *(np.flatnonzero(parts == part) for part in range(3)),
@@ -90,7 +89,13 @@ def load(batch_size, seed, data_dir: str | None = None, level: Literal["word", "
     guess = float(tested.max() / tested.sum())
     return Task(name="text", **data, padding=vocabulary.PADDING, vocabulary=vocabulary.width(table),
                 classes=classes, lexicon=lexicon if numbers else None,
+                front=_front(numbers, table, level, max_length) if numbers else None,
                 **classification(len(classes), chance=guess, monitor="val_accuracy"))
+
+
+def _front(numbers, table, level, max_length):
+    known = {token: int(table[n]) for token, n in numbers.items() if table[n] != vocabulary.UNKNOWN}
+    return TextFront(known, level, max_length)
 
 
 def _labelled(found, data_dir):
@@ -114,14 +119,14 @@ def _tokenised(documents, level, max_length):
 
     Third comes `{token: number}`, empty where the source has numbers alone.
     """
-    numbers, found, tokens, mended, empty, labels = vocabulary.numbering(), [], [], [], [], []
+    numbers, found, rows, mended, empty, labels = vocabulary.numbering(), [], [], [], [], []
     for where, label, content, test in documents:
         labels.append(label)
         if isinstance(content, bytes):
             text, exact = encoding.decoded(content, where)
             if not exact:
                 mended.append(where)
-            row = vocabulary.numbered(_tokens(text, level)[:max_length], numbers)
+            row = vocabulary.numbered(tokens(text, level)[:max_length], numbers)
         elif level == "char":
             raise TaskError("--level=char: imdb.npz holds words only, use --level=word")
         else:
@@ -130,18 +135,14 @@ def _tokenised(documents, level, max_length):
             empty.append(where)
             continue
         found.append((where, label, digest(content), test))
-        tokens.append(row)
+        rows.append(row)
     report(mended, len(labels), "documents", "have bytes that are not UTF-8 (read as U+FFFD)")
     report(empty, len(labels), "documents", "have no token and are left out")
     if not labels:
         raise TaskError("--data_dir: there is no document in it")
     if lost := sorted(set(labels) - {label for _, label, *_ in found}):
         raise TaskError(f"--data_dir: class {lost[0]} has no example with a token")
-    return found, tokens, numbers
-
-
-def _tokens(text, level):
-    return text if level == "char" else WORD.findall(text.lower())
+    return found, rows, numbers
 
 
 def _documents(data_dir):

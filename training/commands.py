@@ -72,7 +72,8 @@ def export(argv):
         raise UsageError("--export_dir: give a folder for the SavedModel")
     from santm_tf.training.run import exported, load
 
-    print(json.dumps(exported(config, load(config).model)))
+    trained = load(config)
+    print(json.dumps(exported(config, trained.task, trained.model)))
 
 
 @command

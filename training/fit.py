@@ -58,7 +58,7 @@ def train(config):
 
         write_result(workdir, int(model.optimizer.iterations), result)
     if session.export_dir:
-        exported(config, model)
+        exported(config, task, model)
     scores.tell(config, workdir, task, model, record.epochs, result)
 
 

@@ -4,6 +4,7 @@ import contextlib
 from typing import NamedTuple
 
 from santm_tf import export, tasks
+from santm_tf.answers import Answer
 from santm_tf.errors import ArgumentError, extra
 from santm_tf.keras import keras
 from santm_tf.tasks.task import Task
@@ -59,11 +60,23 @@ def load_folder(path, *more):
     return load(flags.parse(["run", f"--workdir={path}", *more], saved=True))
 
 
-def exported(config, model):
-    """Exports a model as the configuration says; returns what its `santm.json` holds."""
+def exported(config, task, model):
+    """Exports a model of a task as the configuration says; returns what its `santm.json` holds."""
     session = config.session
     with _of_export_dir(config):
-        return export.export(model, session.export_dir, session.export_xla, session.tflite)
+        return export.export(model, session.export_dir, session.export_xla, session.tflite, task.front,
+                             answer_of(task))
+
+
+def answer_of(task):
+    """What a model of a task answers, an `Answer`: the task's own, or the names of its classes."""
+    if task.answer or not isinstance(task.loss, keras.losses.SparseCategoricalCrossentropy):
+        return task.answer
+    names = task.classes or range(task.outputs)
+    if task.return_sequences and task.lexicon:
+        tokens = task.lexicon().tokens
+        names = [tokens.get(n, "") for n in range(task.outputs)]
+    return Answer("class", list(map(str, names)))
 
 
 def check_export(config):

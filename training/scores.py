@@ -20,7 +20,7 @@ def evaluate(config):
     epochs = workdir.read_metrics()["epochs"]
     result = results(config, task, model, epochs)
     if config.session.export_dir:
-        exported(config, model)
+        exported(config, task, model)
     tell(config, workdir, task, model, epochs, result)
 
 

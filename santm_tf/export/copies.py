@@ -52,7 +52,7 @@ def _nothing(*_, **__):
 def _served(config):
     """A configuration with every float type float32, and nothing stateful, returned beside or compiled."""
     if isinstance(config, list | tuple):
-        return type(config)(map(_served, config))
+        return (tuple if isinstance(config, tuple) else list)(map(_served, config))
     if not isinstance(config, dict):
         return config
     if config.get("class_name") in ("Policy", "DTypePolicy"):
