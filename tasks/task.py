@@ -56,8 +56,6 @@ class Task:
       side: of the square image whose pixels are the steps, row by row; else None.
       scales: in what the test sequences may be longer than those in training.
       categories: of each of the last channels of x that are codes, how many codes there are.
-      front: `tf.Module` from raw input to x, which stands before the model when it is served, or None.
-      answer: `Answer` that makes of logits what a user reads, or None.
       kept: what a trained run keeps of its data, as JSON, to read others as those it was trained on.
       about: the data as they were understood, in lines to print.
     """
@@ -88,8 +86,6 @@ class Task:
     side: int | None = None
     scales: tuple[Scale, ...] = ()
     categories: tuple[int, ...] = ()
-    front: tf.Module | None = None
-    answer: Answer | None = None
     kept: dict | None = None
     about: tuple[str, ...] = ()
 
