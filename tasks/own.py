@@ -13,14 +13,12 @@ from santm_tf.tasks.description import described
 from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.task import Task, classification, regression
 
-PER_STEP = "_per_step"
 USUAL = 32  # sequences of a batch
 SHORTEST = 24  # steps that a forecast reads, where the series allow it
 
 
-def make(sequences, batch_size, seed, target: Literal["auto", "class", "labels", "number", "class_per_step",
-                                                      "number_per_step"] = "auto",
-         horizon: int | None = None, window: int | None = None,
+def make(sequences, batch_size, seed, target: Literal["auto", "class", "labels", "number"] = "auto",
+         per_step: bool | None = None, horizon: int | None = None, window: int | None = None,
          normalise: Literal["standard", "robust", "none"] = "standard",
          missing: Literal["mask", "carry", "refuse"] = "mask", differences: bool = False,
          bend: Annotated[float, "[0, 1]"] = 0.0, class_weight: Literal["none", "balanced"] = "none",
@@ -33,8 +31,8 @@ def make(sequences, batch_size, seed, target: Literal["auto", "class", "labels",
     sequence's end. y is a class `[B]`, labels or normalised numbers `[B, K]`, or the same at each step.
 
     Args:
-      target: What is predicted: a class, several labels, numbers, or one of them at every step (auto: from
-        the data).
+      target: What is predicted: a class, several labels, or numbers (auto: from the data).
+      per_step: Whether that is predicted at every step (default: where it changes within a sequence).
       horizon: Steps to forecast of each series.
       window: Steps that a forecast reads (default: four horizons, at least 24, if the series allow it).
       normalise: Numbers by mean and deviation of the training split, by median and quartiles, or not.
@@ -85,7 +83,7 @@ def _whole(sequences, target, split, validation_share, test_share, kept):
     if sequences.target is None:
         raise TaskError("--label: there is no column to predict; name one, or give --horizon for a forecast")
     per_step, note = sequences.per_step, ()
-    kind = kept["target"]["kind"] if kept else target.removesuffix(PER_STEP)
+    kind = kept["target"]["kind"] if kept else target
     if kind == "auto":
         kind, why = sequences.kind, "as the file says"
         if not kind:

@@ -76,9 +76,8 @@ def from_arrays(x, y=None, *, batch_size=None, seed=0, lengths=None, groups=None
             raise TaskError(f"from_arrays: there is no {name}; it takes {', '.join(known)}")
         if need := known[name].need(value):
             raise TaskError(f"{name}={value}: must be {need}")
-    per_step = _reading_choices(choices)["per_step"]
     sequences = reading.of_arrays(x, y, lengths=lengths, groups=groups, parts=parts, channels=channels,
-                                  categories=categories, per_step=per_step)
+                                  categories=categories, per_step=choices.get("per_step"))
     return own.make(sequences, batch_size, seed, kept=kept, **choices)
 
 
@@ -94,9 +93,7 @@ def advice(**data):
 
 
 def _reading_choices(choices):
-    target = choices.get("target") or "auto"
-    per_step = None if target == "auto" else target.endswith(own.PER_STEP)
-    return {"per_step": per_step, "forecast": bool(choices.get("horizon"))}
+    return {"per_step": choices.get("per_step"), "forecast": bool(choices.get("horizon"))}
 
 
 @functools.lru_cache(maxsize=1)

@@ -56,8 +56,8 @@ def refused(path, **flags):
     (LONG, {"label": "x", "group": "x"}, "--group=x: is --label, too; a column is one of them"),
     (LONG, {"categories": "label", "label": "label"}, "--categories=label: is no channel; the channels are "
      "x"),
-    (LONG, {"label": "label", "forecast": True}, "--label=label: a forecast is of the series itself; leave "
-     "one of --label and --horizon out"),
+    (LONG, {"label": "label", "forecast": True}, "--label=label: is no channel of numbers to forecast; "
+     "those are x"),
     ("id,when,x,label\na,2020-01-01,1,u\na,2020-01-02,1,u\n", {"channels": "x,when"}, "--channels=when: "
      "holds times; a channel holds numbers or categories"),
     (LONG.replace("x", "id"), {}, "PATH, line 1: two columns are called id; each needs a name of its own"),

@@ -221,7 +221,7 @@ def test_what_is_predicted_is_guessed(cells, kind):
     (1e9 + RNG.normal(size=[20, 5, 1]), list("ab") * 10, {}, "float32 cannot hold; subtract a constant"),
     (RNG.normal(size=[20, 5, 1]), RNG.normal(size=20), {"class_weight": "balanced"}, "is of classes"),
     (RNG.normal(size=[20, 5, 1]), list("ab") * 10, {"horizn": 3},
-     "there is no horizn; it takes target, horizon"),
+     "there is no horizn; it takes target, per_step"),
     (RNG.normal(size=[20, 5, 1]), list("ab") * 10, {"bend": 7.0}, "bend=7.0: must be in"),
 ])
 def test_one_line_says_what_is_wrong(x, y, options, message):
@@ -244,3 +244,16 @@ def test_the_flags_are_those_of_the_readers_and_of_the_task():
     known = tasks.options("sequences")
     assert {"data_dir", "label", "horizon", "normalise", "missing", "class_weight"} <= set(known)
     assert next(iter(tasks.NAMES)) == "sequences"
+
+
+def test_a_forecast_is_of_the_channels_that_are_named(tmp_path):
+    frame = pd.DataFrame({"day": pd.date_range("2020-01-01", periods=300), "sold": np.arange(300.0),
+                          "rain": RNG.normal(size=300)})
+    frame.to_csv(tmp_path / "shop.csv", index=False)
+    task = tasks.load("sequences", batch_size=8, seed=0, data_dir=str(tmp_path / "shop.csv"), horizon=2,
+                      label="sold", window=5)
+    assert task.answer.names == ("sold",) and task.outputs == 2 and task.features == 2
+    x, y = rows(task.test)[0]
+    number = task.kept["channels"]["numbers"][0]
+    assert y[0] * task.answer.scale[0] + task.answer.mean[0] == pytest.approx(
+        x[-1, 0] * number["scale"] + number["mean"] + 1, abs=1e-3)

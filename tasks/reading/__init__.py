@@ -23,10 +23,10 @@ def read(data_dir, *, validation_data=None, test_data=None, id=None, time=None, 
       id, time, group: names of columns. Rows of one `id` are a sequence, in order of `time`.
       label, channels, categories, ignore: names of columns, separated by commas.
       per_step: whether the label is of each step. None: where it changes within a sequence.
-      forecast: the target is the series itself, so no label is looked for.
+      forecast: what is predicted is the series itself, of which `label` names channels (default: all).
 
     Returns:
-      `Sequences`, with a target unless `forecast`.
+      `Sequences`, with a target; or for a `forecast` without, `targets` naming the channels of `label`.
 
     Raises:
       TaskError: what cannot be read, in one line that names the file and the line, or the flag.
@@ -42,9 +42,7 @@ def read(data_dir, *, validation_data=None, test_data=None, id=None, time=None, 
     flags = {"id": id, "time": time, "label": label, "channels": channels, "categories": categories,
              "group": group, "ignore": ignore}
     given = roles.Given(**{flag: _names(flag, text) for flag, text in flags.items()})
-    if forecast and given.label:
-        raise TaskError(f"--label={label}: a forecast is of the series itself; leave one of --label "
-                        "and --horizon out")
+    aims, given = (given.label, given._replace(label=())) if forecast else ((), given)
     found, notes = files.find(data_dir, validation_data, test_data)
     kinds = {_kind(each.path): each.path for each in found}
     if len(kinds) > 1:
@@ -56,7 +54,11 @@ def read(data_dir, *, validation_data=None, test_data=None, id=None, time=None, 
     else:
         sequences = _of_records(kind, found, given, per_step)
     if forecast:
-        sequences = dataclasses.replace(sequences, target=None, targets=(), per_step=False, kind=None)
+        sequences = dataclasses.replace(sequences, target=None, targets=aims, per_step=False, kind=None)
+        names = [channel.name for channel in sequences.channels if channel.categories is None]
+        if odd := [name for name in aims if name not in names]:
+            raise TaskError(f"--label={','.join(odd)}: is no channel of numbers to forecast; those are "
+                            f"{','.join(names[:20])}")
     elif sequences.target is None:
         instead = {"table": "name its column by --label, or ", "arrays": "add y, or "}.get(kind, "")
         raise TaskError(f"--data_dir={data_dir}: has no label; {instead}ask for a forecast by --horizon")
