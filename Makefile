@@ -1,4 +1,4 @@
-# make setup | train | test | lint | board | clean.  PYTHON=... picks the Python, ARGS="..." goes to train.py or pytest.
+# make setup | train | test | lint | docs | board | clean.  PYTHON=... picks the Python, ARGS="..." goes to train.py or pytest.
 
 ifndef PYTHON
 PYTHON := $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
@@ -10,7 +10,7 @@ SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13)
 UNDER_KERAS_2 := $(addprefix tests/test_,$(addsuffix .py,conformance drop_in golden graph \
 	lstm_baselines optimizers recurrent shapes sparsemax))
 
-.PHONY: setup train test lint board clean
+.PHONY: setup train test lint docs board clean
 
 setup: $(STAMP)
 
@@ -40,6 +40,10 @@ lint: setup
 	@$(BIN)/python -c "import setuptools; setuptools.setup()" -q build_py --build-lib=$(LINTED)
 	@cp pyproject.toml $(LINTED)
 	cd $(LINTED) && ../../$(BIN)/lint-imports --no-cache
+
+# Pages in build/site; to search them: .venv/bin/python -m http.server -d build/site
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 board: setup
 	$(BIN)/tensorboard --logdir runs

@@ -121,7 +121,8 @@ class UniformWritingNTM(ntm.NTM):
     Args:
       write_interval: L, in steps (default: `optimal_interval` of the length of the sequences, which must
         then be known; a built layer keeps it).
-      The others: see `NTM`.
+
+    The others: see `NTM`.
 
     Input and output: see `SequenceLayer`. T need not be a multiple of L.
 

@@ -84,7 +84,7 @@ def write(rows):
 
 
 def draw(rows):
-    """`results/capacity.png`: I as a line, recall as points with the deviation over seeds."""
+    """`docs/pictures/capacity.png`: I as a line, recall as points with the deviation over seeds."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -108,7 +108,7 @@ def draw(rows):
         axis.set_xscale("log", base=2)
     axes[0, 0].legend()
     figure.supxlabel("access rate")
-    figure.savefig(os.path.join(table.FOLDER, "capacity.png"), dpi=120)
+    figure.savefig(os.path.join(table.PICTURES, "capacity.png"), dpi=120)
 
 
 def main():

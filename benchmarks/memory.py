@@ -213,7 +213,7 @@ def ratio(a, b):
 
 
 def draw(rows):
-    """`results/memory.png`: seconds and MiB over N; hollow, what was foreseen and not run."""
+    """`docs/pictures/memory.png`: seconds and MiB over N; hollow, what was foreseen and not run."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -240,7 +240,7 @@ def draw(rows):
                 axis.set_ylabel(unit)
     axes[0, 0].legend()
     figure.supxlabel("memory slots N")
-    figure.savefig(os.path.join(table.FOLDER, "memory.png"), dpi=120)
+    figure.savefig(os.path.join(table.PICTURES, "memory.png"), dpi=120)
 
 
 def main():

@@ -4,6 +4,7 @@ import json
 import os
 
 FOLDER = os.path.join(os.path.dirname(__file__), "results")
+PICTURES = os.path.join(os.path.dirname(__file__), "..", "docs", "pictures")  # which pages show
 
 
 def write(name, title, first, rows, columns, shown=str):

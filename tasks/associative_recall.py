@@ -83,7 +83,8 @@ def load(batch_size, seed, min_items: Annotated[int, "[2, inf)"] = 2,
       item_vectors: vectors of an item.
       curriculum: whether the most items in training rise, see `generated.Lengths`.
       curriculum_epochs: epochs until they are `max_items`.
-      The others are those of `copy.load`.
+
+    The others are those of `copy.load`.
 
     Raises:
       TaskError: `max_items` is below `min_items`.

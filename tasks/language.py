@@ -93,7 +93,8 @@ def load_chars(batch_size, seed, data_dir: str | None = None, window: int = 128)
     Args:
       data_dir: a text file, or a folder of three whose names have train, valid and test in them. A
         single file is cut into 90, 5 and 5 %, as is usual for enwik8 and text8.
-      The others are those of `load_words`, and so is the error.
+
+    The others are those of `load_words`, and so is the error.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile() as file:

@@ -62,7 +62,8 @@ def load(batch_size, seed, min_length: int | None = None, max_length: int = 20,
     Args:
       min_length: fewest vectors in a sequence; by default `max_length`, and 1 with a curriculum.
       sorted: how many vectors to give back; all of them where there are fewer.
-      The others are those of `copy.load`, and so is the error.
+
+    The others are those of `copy.load`, and so is the error.
 
     >>> task = load(batch_size=4, seed=0, test_length=40)
     >>> [part.element_spec[0].shape for part in (task.train, task.test)]

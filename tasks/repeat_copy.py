@@ -72,7 +72,8 @@ def load(batch_size, seed, min_length: int = 1, max_length: int = 10, test_lengt
         where the normalised count is larger than any in training.
       curriculum: whether the longest length and the most repeats in training rise, see `generated.Lengths`.
       curriculum_epochs: epochs until they are `max_length` and `max_repeats`.
-      The others are those of `copy.load`, and so is the error.
+
+    The others are those of `copy.load`, and so is the error.
 
     >>> task = load(batch_size=4, seed=0, test_repeats=20)
     >>> [part.element_spec[0].shape for part in (task.train, task.test)]

@@ -1,4 +1,4 @@
-"""docs/api.md lists the public names. `python -m tests.test_api` writes the texts beside them anew."""
+"""docs/api/index.md lists the public names. `python -m tests.test_api` writes the texts beside them anew."""
 
 import importlib
 import inspect
@@ -13,7 +13,7 @@ from santm_tf import baselines, tasks
 from santm_tf.lstm import ChronoBias
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "api.md"
+PAGE = ROOT / "docs" / "api" / "index.md"
 ROW = re.compile(r"^\| `([\w.-]+)` \| (.*) \|$", re.MULTILINE)
 SCRIPTS = dict(re.findall(r'^(santm-\w+) = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
 
