@@ -4,7 +4,7 @@
 prints; `...` stands for anything.
 
 Trainings are cut short, by `SHORT` and by `one_batch`; what a page prints after one is compared but for its
-numbers. Benchmarks are looked up, and asked for `--help`. `pip install` is checked against the project's
+numbers. Of `make` it is the training that runs. Benchmarks are looked up, and asked for `--help`. `pip install` is checked against the project's
 extras. A server gets a free port, and ends with its page.
 """
 
@@ -116,7 +116,8 @@ class Page:
             elif words[:2] == ["pip", "install"]:
                 installs(words[2:])
             elif words[0] == "make":
-                bash(f"make --dry-run --directory={ROOT} {shlex.join(words[1:])}")
+                recipe = bash(f"make --dry-run --directory={ROOT} {shlex.join(words[1:])}")
+                self.shell("\n".join(re.findall(r"python train\.py .*", recipe)))
             else:
                 print(bash(command), end="")
 
