@@ -4,8 +4,8 @@
 prints; `...` stands for anything.
 
 Trainings are cut short, by `SHORT` and by `one_batch`; what a page prints after one is compared but for its
-numbers. Of `make` it is the training that runs. Benchmarks are looked up, and asked for `--help`. `pip install` is checked against the project's
-extras. A server gets a free port, and ends with its page.
+numbers. Of `make` it is the training that runs. Benchmarks are looked up, and asked for `--help`. `pip install`
+is checked against the project's extras. A server gets a free port, and ends with its page.
 """
 
 import contextlib
@@ -57,11 +57,13 @@ def one_batch(name, **given):
 class Page:
     """One page, and what it has started and printed so far."""
 
-    def __init__(self, path):
-        shell = CodeBlockParser("sh", lambda example: self.shell(example.parsed))
-        text = CodeBlockParser("text", lambda example: self.compare(example.parsed))
-        document = Sybil([PythonCodeBlockParser(), SkipParser(), shell, text]).parse(path)
-        self.examples, self.printed, self.short, self.servers = list(document), "", False, []
+    def __init__(self, path, languages=("python", "sh", "text")):
+        parsers = {"python": PythonCodeBlockParser(),
+                   "sh": CodeBlockParser("sh", lambda example: self.shell(example.parsed)),
+                   "text": CodeBlockParser("text", lambda example: self.compare(example.parsed))}
+        parsers = [SkipParser(), *(parsers[language] for language in languages)]
+        self.examples = list(Sybil(parsers).parse(path))
+        self.printed, self.short, self.servers = "", False, []
         with socket.socket() as free:
             free.bind(("localhost", 0))
             self.port = free.getsockname()[1]

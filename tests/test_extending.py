@@ -21,9 +21,11 @@ from santm_tf.training import config, flags, models
 from santm_tf.training.errors import UsageError
 from santm_tf.training.resolve import resolve
 from santm_tf.training.run import load_task
+from tests.pages import Page
 
 ROOT = pathlib.Path(__file__).parents[1]
-BLOCKS = dict(re.findall(r"(?ms)^```python\n# (\S+)\n(.*?)^```", (ROOT / "docs/extending.md").read_text()))
+PAGE = ROOT / "docs/extending.md"
+BLOCKS = dict(re.findall(r"(?ms)^```python\n# (\S+)\n(.*?)^```", PAGE.read_text()))
 MODULES = {path: re.sub(r"^(tasks|baselines)\.", r"santm_tf.\1.", path.removesuffix(".py").replace("/", "."))
            for path in BLOCKS}
 ADDED = {path for path in BLOCKS if (ROOT / path).exists()}  # to a file that is there
@@ -69,6 +71,13 @@ def test_the_pages_own_tests_pass(path, page):
     for test in (tests := [v for k, v in runpy.run_path(page / path).items() if k.startswith("test_")]):
         test()
     assert tests
+
+
+def test_the_pages_commands_run(page, tmp_path, monkeypatch, no_views):
+    commands = Page(PAGE, languages=["sh"])
+    monkeypatch.chdir(tmp_path)
+    commands.run()
+    assert commands.short
 
 
 def test_a_memory_trains_is_traced_and_streams_what_the_whole_gives():
