@@ -4,8 +4,8 @@
 prints; `...` stands for anything.
 
 Trainings are cut short, by `SHORT` and by `one_batch`; what a page prints after one is compared but for its
-numbers. Of `make` it is the training that runs. Benchmarks are looked up, and asked for `--help`. `pip install`
-is checked against the project's extras. A server gets a free port, and ends with its page.
+numbers. Of `make` it is the training that runs. Benchmarks are looked up, and asked for `--help`. What
+`pip install` names is checked against the extras. A server gets a free port, and ends with its page.
 """
 
 import contextlib
