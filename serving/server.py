@@ -1,4 +1,4 @@
-"""Serves an exported SANTM over HTTP: whole sequences, and streams whose steps come one after another.
+"""Serves an exported model over HTTP: whole sequences, and streams whose steps come one after another.
 
     pip install tensorflow fastapi uvicorn
     python server.py --model=FOLDER --port=8500
@@ -25,6 +25,7 @@ import signal
 import sys
 import textwrap
 import time
+import typing
 from typing import Annotated
 
 try:
@@ -41,56 +42,124 @@ except ModuleNotFoundError as error:
           "santm-tf[serving]", file=sys.stderr)
     sys.exit(2)
 
-FORMAT = 1  # of santm.json
+FORMAT = 2  # of santm.json
+BYTES = "wav"  # the input whose strings are bytes, in JSON base64
 
 
 class ExportError(Exception):
     """The folder holds no export that can be served. One line."""
 
 
+class Input(typing.NamedTuple):
+    """What a request says of one step, or of one text or sound: its type in JSON, and one as good as any."""
+
+    dtype: type | np.dtype
+    type: object
+    blank: object
+
+
 class Model:
-    """An exported SANTM.
+    """An exported model.
 
     Raises:
-      ExportError: the folder holds none, a damaged one, or one of a newer format.
+      ExportError: the folder holds none, a damaged one, or one of another format.
     """
 
     def __init__(self, folder):
         self.facts = _facts(folder)
         import tensorflow as tf  # which is slow and says much: a wrong folder is named before
 
-        # A step is a vector, or a token.
-        self._zero = np.zeros(self.facts["features"], np.float32) if "features" in self.facts else np.int32(0)
         try:
+            self.stepwise = "lengths" in self.facts["inputs"]  # and not a text or a sound as a whole
+            self.inputs = _inputs(self.facts, "inputs", self.stepwise)
+            self.step_inputs = _inputs(self.facts, "step_inputs", True)
             self._loaded = tf.saved_model.load(folder)  # its signatures do not keep it alive
             signatures = self._loaded.signatures
-            self._predict, self._step = signatures["serving_default"], signatures["step"]
-            self.first_state = _arrays(signatures["initial_state"](batch=np.int32(1)))
+            self._predict = signatures["serving_default"]
             # The first call of a signature is slow: it is made before the server listens.
-            self.predict([[self._zero]])
-            self.step([self._zero], self.first_state)
+            refused = [] if self.stepwise else [tf.errors.InvalidArgumentError]  # one that is as good as none
+            with contextlib.suppress(*refused):
+                self.predict({name: [[one.blank] if self.stepwise else one.blank]
+                              for name, one in self.inputs.items()})
+            if self.step_inputs:
+                self._step = signatures["step"]
+                self.first_state = _arrays(signatures["initial_state"](batch=np.int32(1)))
+                self.step({name: [i.blank] for name, i in self.step_inputs.items()}, self.first_state)
         except (OSError, LookupError, TypeError, ValueError, RuntimeError, tf.errors.OpError) as error:
-            raise ExportError(f"--model={folder}: damaged, or no export of a SANTM "
+            raise ExportError(f"--model={folder}: damaged, or no export of this project "
                               f"({type(error).__name__}: {_first_line(error)})") from error
 
-    def predict(self, sequences):
-        """The outputs of sequences of any lengths: an array each, `[T, .]` or of the last step `[.]`."""
-        lengths = [len(sequence) for sequence in sequences]
-        inputs = np.zeros([len(sequences), max(lengths), *self._zero.shape], self._zero.dtype)
-        for row, sequence in zip(inputs, sequences, strict=True):
-            row[:len(sequence)] = sequence
-        found = self._predict(inputs=inputs, lengths=np.array(lengths, np.int32))["outputs"].numpy()
-        each = self.facts["return_sequences"]
-        return [row[:length] if each else row for row, length in zip(found, lengths, strict=True)]
+    def predict(self, given):
+        """Outputs by name, `{input: [one a sequence]}` being of any lengths: a dict of arrays for each.
 
-    def step(self, inputs, state):
-        """One step of B streams: `(outputs [B, .], state)`, the state being `{name: [B, ...]}`."""
-        found = _arrays(self._step(inputs=np.asarray(inputs, self._zero.dtype), **state))
-        return found.pop("outputs"), found
+        They are of the last step or of each step of the sequence.
+        """
+        if not self.stepwise:
+            found = self._call(self._predict, self.inputs, given)
+            return [dict(zip(found, rows, strict=True)) for rows in zip(*found.values(), strict=True)]
+        lengths = [len(sequence) for sequence in next(iter(given.values()))]
+        filled = {name: [[*sequence, *[self.inputs[name].blank] * (max(lengths) - len(sequence))]
+                         for sequence in sequences] for name, sequences in given.items()}
+        found = self._call(self._predict, self.inputs, filled, lengths=np.array(lengths, np.int32))
+        each = self.facts["return_sequences"]
+        return [{name: rows[i, :length] if each else rows[i] for name, rows in found.items()}
+                for i, length in enumerate(lengths)]
+
+    def step(self, given, state):
+        """One step of B streams, `{input: [one each]}`: `(outputs, state)`, dicts of arrays `[B, ...]`."""
+        found = self._call(self._step, self.step_inputs, given, **state)
+        return found, {name: found.pop(name) for name in state}
+
+    def _call(self, signature, inputs, given, **arrays):
+        arrays |= {name: np.array(values, inputs[name].dtype) for name, values in given.items()}
+        return _arrays(signature(**arrays))
+
+    def answer(self, found, each=False):
+        """Outputs as JSON has them: of one step, or of each."""
+        if each:
+            return [self.answer(dict(zip(found, step, strict=True)))
+                    for step in zip(*found.values(), strict=True)]
+        if "outputs" in found:
+            return found["outputs"].tolist()
+        names = self.facts["outputs"]["names"]
+        return {name: value.decode() if isinstance(value, bytes) else _named(value, names)
+                for name, value in found.items()}
 
 
 def _arrays(tensors):
     return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def _named(array, names):
+    """The numbers of an array's last axis by their names, where they have some."""
+    if array.ndim > 1:
+        return [_named(row, names) for row in array]
+    return dict(zip(names, array.tolist(), strict=True)) if names else array.tolist()
+
+
+def _inputs(facts, which, stepwise):
+    """The `Input`s, by name, that santm.json says; no step's without streams."""
+    specs = facts.get(which, {})
+    return {name: _input(facts, name, spec["dtype"], spec["shape"][1 + ("lengths" in specs):], stepwise)
+            for name, spec in specs.items() if name != "lengths"}
+
+
+def _input(facts, name, dtype, row, stepwise):
+    if not stepwise:
+        return Input(object, pydantic.Base64Bytes if name == BYTES else str, "a")
+    if dtype == "string":
+        one, blank, dtype = str, "", object
+    elif not row:
+        one, blank = Annotated[int, pydantic.Field(strict=True, ge=0, lt=facts["vocabulary"])], 0
+    else:
+        largest = float(np.finfo(np.float32).max)
+        one = Annotated[float, pydantic.Field(strict=True, allow_inf_nan=False, ge=-largest, le=largest)]
+        one, blank = one | None if facts.get("front", {}).get("missing") else one, 0.0
+    if not row:
+        return Input(dtype, one, blank)
+    width = row[0] if row[0] is not None else facts["features"]
+    row = Annotated[list[one], pydantic.Field(min_length=width, max_length=width, fail_fast=True)]
+    return Input(dtype, row, [blank] * width)
 
 
 def _facts(folder):
@@ -104,11 +173,12 @@ def _facts(folder):
     try:
         with open(path, encoding="utf-8") as file:
             facts = json.load(file)
-        version = facts["format"]
-        if version > FORMAT:
-            raise ExportError(f"{path}: format {version}; this server reads up to {FORMAT}: take a newer one")
+        if facts["format"] != FORMAT:
+            raise ExportError(f"{path}: format {facts['format']}; this server reads {FORMAT}: export again, "
+                              "or take the server of the version that exported")
         size = facts["features" if "features" in facts else "vocabulary"]
-        if not (isinstance(size, int) and size > 0 and isinstance(facts["return_sequences"], bool)):
+        if not (isinstance(size, int) and size > 0 and isinstance(facts["return_sequences"], bool)
+                and facts["inputs"] and facts["outputs"]["kind"] and isinstance(facts["streams"], str)):
             raise ValueError("a value of the wrong kind")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ExportError(f"{path}: damaged ({type(error).__name__}: {_first_line(error)})") from error
@@ -185,7 +255,7 @@ class Steps:
         self._waiting, self._running = [], None
 
     async def __call__(self, inputs, state):
-        """One step of one stream: `(outputs, state)`."""
+        """One step of one stream, `{input: value}`: `(outputs, state)`, dicts of arrays."""
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((inputs, state, done))
         if self._running is None:
@@ -205,14 +275,15 @@ class Steps:
         """A result, or the exception, for each."""
         inputs, states = zip(*batch, strict=True)
         try:
-            outputs, after = self._model.step(inputs, {name: np.concatenate([state[name] for state in states])
-                                                       for name in states[0]})
+            outputs, after = self._model.step(
+                {name: [step[name] for step in inputs] for name in inputs[0]},
+                {name: np.concatenate([state[name] for state in states]) for name in states[0]})
         except Exception as error:
             # What is wrong with one stream is no other one's matter.
             return [error] if len(batch) == 1 else [self._together([one])[0] for one in batch]
         # Copies: a view would keep the whole batch alive.
-        return [(outputs[i], {name: rows[i:i + 1].copy() for name, rows in after.items()})
-                for i in range(len(batch))]
+        return [({name: rows[i] for name, rows in outputs.items()},
+                 {name: rows[i:i + 1].copy() for name, rows in after.items()}) for i in range(len(batch))]
 
 
 def create_app(model, sessions, max_steps=32768, max_batch=64, max_body_mib=4.0, threads=1):
@@ -222,10 +293,13 @@ def create_app(model, sessions, max_steps=32768, max_batch=64, max_body_mib=4.0,
     app = fastapi.FastAPI(title="SANTM")
     app.add_middleware(BodyLimit, most=round(max_body_mib * 2**20))
     step, predicting = Steps(model, max_batch), asyncio.Semaphore(threads)
-    sequence = Annotated[list[_step_type(model.facts)],
-                         pydantic.Field(min_length=1, max_length=max_steps, fail_fast=True)]
-    sequences = Annotated[list[sequence], pydantic.Field(min_length=1, fail_fast=True)]
-    NextSteps, Sequences = _body("NextSteps", inputs=sequence), _body("Sequences", inputs=sequences)
+
+    def several(kind, most=max_steps):
+        return Annotated[list[kind], pydantic.Field(min_length=1, max_length=most, fail_fast=True)]
+
+    NextSteps = _body("NextSteps", **{name: several(i.type) for name, i in model.step_inputs.items()})
+    Sequences = _body("Sequences", **{name: several(several(i.type) if model.stepwise else i.type, None)
+                                      for name, i in model.inputs.items()})
     State = _body("State", state=dict[str, pydantic.Base64Bytes])
 
     @app.exception_handler(RequestValidationError)
@@ -244,36 +318,47 @@ def create_app(model, sessions, max_steps=32768, max_batch=64, max_body_mib=4.0,
     @app.get("/model")
     async def info():
         """What the export says of itself, and how many streams are open."""
-        return {**model.facts, "streams": len(sessions), "max_streams": sessions.most, "max_steps": max_steps}
+        return {**model.facts, "open_streams": len(sessions), "max_streams": sessions.most,
+                "max_steps": max_steps}
 
     @app.post("/predict")
     async def predict(body: Sequences):
         """The outputs of sequences of any lengths."""
-        longest = max(map(len, body.inputs))
-        if len(body.inputs) * longest > max_steps:
-            raise fastapi.HTTPException(413, f"inputs: {len(body.inputs)} sequences times {longest} steps, "
-                                        f"the longest's, are over {max_steps} (--max_steps)")
+        given = vars(body)
+        _check_same_lengths(given)
+        if model.stepwise:
+            rows, longest = len(body.inputs), max(map(len, body.inputs))
+            if rows * longest > max_steps:
+                raise fastapi.HTTPException(413, f"inputs: {rows} sequences times {longest} steps, the "
+                                            f"longest's, are over {max_steps} (--max_steps)")
+            for sequences in zip(*given.values(), strict=True):
+                _check_same_lengths(dict(zip(given, sequences, strict=True)))
         async with predicting:
-            outputs = await asyncio.to_thread(model.predict, body.inputs)
-        _check_finite("the outputs for these inputs", outputs)
-        return JSONResponse({"outputs": [found.tolist() for found in outputs]})
+            outputs = await asyncio.to_thread(model.predict, given)
+        _check_finite("the outputs for these inputs", *outputs)
+        each = model.facts["return_sequences"]
+        return JSONResponse({"outputs": [model.answer(found, each) for found in outputs]})
 
     @app.post("/streams", status_code=201)
     async def open_stream():
         """A new stream, before its first step."""
+        if not model.step_inputs:
+            why = model.facts["streams"].removeprefix("no: ")
+            raise fastapi.HTTPException(501, f"this model has no streams: {why}; use /predict")
         return {"id": sessions.open(model.first_state)}
 
     @app.post("/streams/{id}")
     async def run_steps(id: str, body: NextSteps):
         """The outputs of a stream's next steps; if one fails, none was made."""
         async with sessions.use(id) as session:
-            state, outputs = session.state, []
-            for inputs in body.inputs:
-                found, state = await step(inputs, state)
+            state, outputs, given = session.state, [], vars(body)
+            _check_same_lengths(given)
+            for inputs in zip(*given.values(), strict=True):
+                found, state = await step(dict(zip(given, inputs, strict=True)), state)
                 outputs.append(found)
-            _check_finite("the outputs for these inputs", [*outputs, *state.values()])
+            _check_finite("the outputs for these inputs", *outputs, state)
             session.state = state
-        return JSONResponse({"outputs": [found.tolist() for found in outputs]})
+        return JSONResponse({"outputs": [model.answer(found) for found in outputs]})
 
     @app.delete("/streams/{id}", status_code=204)
     async def close_stream(id: str):
@@ -321,15 +406,6 @@ def _body(name, **fields):
                                  **{field: (kind, ...) for field, kind in fields.items()})
 
 
-def _step_type(facts):
-    """What a step is in JSON: the numbers of a vector, or a token."""
-    if "vocabulary" in facts:
-        return Annotated[int, pydantic.Field(strict=True, ge=0, lt=facts["vocabulary"])]
-    width, largest = facts["features"], float(np.finfo(np.float32).max)
-    number = Annotated[float, pydantic.Field(strict=True, allow_inf_nan=False, ge=-largest, le=largest)]
-    return Annotated[list[number], pydantic.Field(min_length=width, max_length=width, fail_fast=True)]
-
-
 def _decoded(state, like):
     """A state from the bytes of its tensors; HTTP 409 and 422 if it is none of this model's."""
     if set(state) != set(like):
@@ -340,12 +416,20 @@ def _decoded(state, like):
         if len(state[name]) != v.nbytes:
             raise fastapi.HTTPException(422, f"state: {name} has {len(state[name])} bytes, not {v.nbytes}")
     found = {name: np.frombuffer(state[name], v.dtype).reshape(v.shape) for name, v in like.items()}
-    _check_finite("state: its numbers", found.values())
+    _check_finite("state: its numbers", found)
     return found
 
 
-def _check_finite(what, arrays):
-    if not all(np.isfinite(array).all() for array in arrays):
+def _check_same_lengths(given):
+    (name, count), *others = [(name, len(values)) for name, values in given.items()]
+    for other, of_other in others:
+        if of_other != count:
+            raise fastapi.HTTPException(422, f"{other}: {of_other} of them, and {count} {name}; give as many")
+
+
+def _check_finite(what, *arrays):
+    numbers = [v for some in arrays for v in map(np.asarray, some.values()) if v.dtype.kind == "f"]
+    if not all(np.isfinite(v).all() for v in numbers):
         raise fastapi.HTTPException(422, f"{what} are not all finite; nothing was changed")
 
 
@@ -378,7 +462,7 @@ def _positive(kind):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description="Serves an exported SANTM over HTTP.")
+    parser = argparse.ArgumentParser(description="Serves an exported model over HTTP.")
     parser.add_argument("--model", required=True, help="folder that python -m santm_tf.export wrote")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
     parser.add_argument("--port", type=int, default=8500, help="port, or 0 for a free one (%(default)s)")

@@ -510,6 +510,7 @@ def test_the_program_exports_the_best_weights_of_a_run(tmp_path, capsys, monkeyp
     assert code_of(commands.export, workdir, folder, "--tflite") == 0
     assert json.loads(capsys.readouterr().out) == {"outputs": 10}
     exported, *rest = given[0]
-    assert rest == [str(tmp_path / "export"), False, True]
+    assert rest[:4] == [str(tmp_path / "export"), False, True, None]
+    assert rest[4].kind == "class" and rest[4].names == [str(n) for n in range(10)]
     for ours, theirs in zip(exported.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -123,7 +123,7 @@ np.savez(folder + ".npz", **found)
     ("text", "texts", {"level": "word", "max_length": 5}),
     ("text", "texts", {"level": "char"}),
     ("sounds", "wav", {"max_length": 20})], ids=["words", "characters", "sounds"])
-def test_raw_files_get_the_answers_of_the_pipeline_from_tensorflow_alone(name, kind, option, request, tmp_path):
+def test_raw_files_get_the_pipelines_answers_from_tensorflow_alone(name, kind, option, request, tmp_path):
     data = request.getfixturevalue("texts" if name == "text" else "sounds")
     task = tasks.load(name, batch_size=2, seed=0, data_dir=data, **option)
     model, folder = model_of(task), str(tmp_path / "export")
@@ -143,8 +143,8 @@ def test_raw_files_get_the_answers_of_the_pipeline_from_tensorflow_alone(name, k
     expected = tf.nn.softmax(model(x)).numpy()
     distance = np.abs(found["probabilities"][:, None] - expected).max(-1)
     assert distance.min(0).max() < 1e-5 and len(expected) > len(files) // 2
-    np.testing.assert_array_equal(found["class"].astype(str),
-                                  np.array(task.classes)[found["probabilities"].argmax(-1)])
+    names = np.array(task.classes)[found["probabilities"].argmax(-1)]
+    np.testing.assert_array_equal(found["class"].astype(str), names)
 
 
 def test_a_sound_has_the_frames_of_the_pipeline(sounds):

@@ -67,10 +67,19 @@ def save_stand_in(folder, vocabulary=None, return_sequences=True, fingerprint=FI
     model = StandIn()
     tf.saved_model.save(model, folder, {name: getattr(model, name) for name in
                                         ("initial_state", "step", "serving_default")})
-    size = {"vocabulary": vocabulary} if vocabulary else {"features": 2}
     with open(os.path.join(folder, "santm.json"), "w") as file:
-        json.dump({"format": server.FORMAT, **size, "return_sequences": return_sequences}, file)
+        json.dump(facts(vocabulary, return_sequences), file)
     return folder
+
+
+def facts(vocabulary=None, return_sequences=True, features=2):
+    row, dtype = ([], "int32") if vocabulary else ([None], "float32")
+    return {"format": server.FORMAT, "return_sequences": return_sequences, "streams": "yes",
+            **({"vocabulary": vocabulary} if vocabulary else {"features": features}),
+            "outputs": {"kind": "logits", "width": 3}, "inputs": {
+                "inputs": {"shape": [None, None, *row], "dtype": dtype},
+                "lengths": {"shape": [None], "dtype": "int32"}},
+            "step_inputs": {"inputs": {"shape": [None, *row], "dtype": dtype}}}
 
 
 def reference(inputs):
@@ -222,11 +231,12 @@ def test_a_request_that_waits_for_a_stream_while_it_is_closed(model):
 
 def test_steps_that_wait_together_run_as_one_batch(model, monkeypatch):
     sizes, step = [], model.step
-    monkeypatch.setattr(model, "step", lambda inputs, state: sizes.append(len(inputs)) or step(inputs, state))
+    monkeypatch.setattr(model, "step",
+                        lambda given, state: sizes.append(len(given["inputs"])) or step(given, state))
 
     async def main():
         steps = server.Steps(model, most=8)
-        await asyncio.gather(*[steps([0.0, 0.0], model.first_state) for _ in range(20)])
+        await asyncio.gather(*[steps({"inputs": [0.0, 0.0]}, model.first_state) for _ in range(20)])
 
     asyncio.run(main())
     assert sizes == [8, 8, 4]
@@ -246,7 +256,7 @@ def test_there_are_so_many_streams_and_no_more(serve):
     client.clock.now = 60.0  # the first was unused for 60 seconds
     opened(client)
     refused(client.post(streams[0], json={"inputs": [[0, 0]]}), 404, "unused for 60 seconds and expired")
-    assert client.get("/model").json()["streams"] == 2
+    assert client.get("/model").json()["open_streams"] == 2
 
 
 def test_a_stream_in_use_lives_on(serve):
@@ -348,13 +358,13 @@ def test_what_else_cannot_be_predicted(serve):
 def test_the_server_answers_during_long_predictions_which_are_so_many_at_once(model, serve, monkeypatch):
     go, entered, running, most = threading.Event(), threading.Semaphore(0), [], []
 
-    def predict(sequences):
+    def predict(given):
         running.append(None)
         most.append(len(running))
         entered.release()
         assert go.wait(60)
         running.pop()
-        return [np.zeros(1)]
+        return [{"outputs": np.zeros([1, 1])}]
 
     monkeypatch.setattr(model, "predict", predict)
     client = serve(threads=2)
@@ -386,14 +396,14 @@ def without(folder, tmp_path, **changes):
     ({"santm": b"{"}, "damaged (JSONDecodeError"),
     ({"santm": b"\xff"}, "damaged (UnicodeDecodeError"),
     ({"santm": b"[]"}, "damaged (TypeError"),
-    ({"santm": b'{"format": 1}'}, "damaged (KeyError: 'vocabulary'"),
-    ({"santm": b'{"format": 1, "features": "2", "return_sequences": true}'}, "a value of the wrong kind"),
-    ({"santm": b'{"format": 1, "features": 3, "return_sequences": true}'}, "damaged"),
-    ({"santm": b'{"format": 2}'}, "format 2; this server reads up to 1"),
-    ({"saved_model": None}, "damaged, or no export of a SANTM"),
-    ({"saved_model": b"no protocol buffer"}, "damaged, or no export of a SANTM"),
-    ({"variables": None}, "damaged, or no export of a SANTM"),
-    ({"variables": b"short"}, "damaged, or no export of a SANTM"),
+    ({"santm": b'{"format": 2}'}, "damaged (KeyError: 'vocabulary'"),
+    ({"santm": json.dumps(facts(features="2")).encode()}, "a value of the wrong kind"),
+    ({"santm": json.dumps(facts(features=3)).encode()}, "damaged"),
+    ({"santm": b'{"format": 1}'}, "format 1; this server reads 2"),
+    ({"saved_model": None}, "damaged, or no export of this project"),
+    ({"saved_model": b"no protocol buffer"}, "damaged, or no export of this project"),
+    ({"variables": None}, "damaged, or no export of this project"),
+    ({"variables": b"short"}, "damaged, or no export of this project"),
 ], ids=str)
 def test_what_is_no_export_is_refused(folder, tmp_path, capsys, changes, words):
     with pytest.raises(SystemExit) as ended:
@@ -405,10 +415,10 @@ def test_what_is_no_export_is_refused(folder, tmp_path, capsys, changes, words):
 
 def test_another_saved_model_is_refused(tmp_path, capsys):
     tf.saved_model.save(tf.Module(), str(tmp_path))
-    (tmp_path / "santm.json").write_text('{"format": 1, "features": 2, "return_sequences": true}')
+    (tmp_path / "santm.json").write_text(json.dumps(facts()))
     with pytest.raises(SystemExit) as ended:
         server.main([f"--model={tmp_path}"])
-    assert ended.value.code == 2 and "no export of a SANTM (KeyError" in capsys.readouterr().err
+    assert ended.value.code == 2 and "no export of this project (KeyError" in capsys.readouterr().err
 
 
 def test_a_folder_that_tensorflow_takes_for_a_pattern_is_refused(folder, tmp_path, capsys):
