@@ -6,7 +6,7 @@ import numpy as np
 
 from santm_tf.tasks.archive import TRAIN
 
-FEW = 1000  # training examples; of fewer, classes gain from bent ones
+FEW, MANY = 1000, 5000  # training examples; of fewer, what is learned is held back, or the sizes are smaller
 UPDATES, LONG = 2000, 250  # steps of training wanted; of sequences that are longer, fewer
 SEGMENTS, ACCESSES = 32, 24  # wanted of a sequence
 EPOCH = 40  # updates of an epoch of few examples
@@ -33,14 +33,17 @@ def advice_for(sequences, choices):
         "batch_size": (batch, f"a quarter of {count:,} training examples, 4 to 64"),
         "passes": (passes, f"a pass has {in_pass:,} updates; an epoch has about {EPOCH}, or one pass"),
         "epochs": (epochs, f"about {_updates(steps):,} updates, at least 15 epochs"),
-        "learning_rate": (3e-3, "falls to 0 along a cosine"),
-        "units": (32 if count < 5 * FEW else 64, "32 for fewer than 5,000 examples"),
+        "units": (32 if count < MANY else 64, f"32 for fewer than {MANY:,} examples"),
         "mask_period": (steps, "the longest sequence" if not forecast else "the window that is read"),
         "memory_slots": (32, f"room for the {min(steps, ACCESSES)} accesses of a sequence"),
         "segment_length": (float(segment), f"about {SEGMENTS} segments of 1 to 8 steps each"),
-        "boundaries": ("fixed", "learned ones need more examples"),
+        "boundaries": ("fixed", "learned ones scored no higher where they were measured"),
         "access_rate": (rate, f"about {min(steps, ACCESSES)} accesses of {steps:,} steps"),
-        "initial_access_rate": (min(1.0, 2 * rate), "twice the access rate, which it falls to")}
+        "initial_access_rate": (rate if count < MANY else min(1.0, 2 * rate), "where the access rate begins"),
+        "mask": ("uniform" if count < MANY else "learned", f"a mask is learned from {MANY:,} examples on")}
+    if count < FEW:
+        found["dropout"] = 0.2, f"{count:,} training examples are few"
+        found["weight_decay"] = 0.02, found["dropout"][1]
     if not (forecast or per_step):
         found["pooling"] = "mean", "a sequence's class or number is in all of its steps"
         if _classes(sequences, choices):

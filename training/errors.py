@@ -16,7 +16,12 @@ class Stopped(Exception):
         self.code = code
 
 
+def say(text):
+    """Says something on standard error."""
+    print(f"note: {text}", file=sys.stderr)
+
+
 @functools.cache
 def note(text):
     """Says something on standard error, once."""
-    print(f"note: {text}", file=sys.stderr)
+    say(text)

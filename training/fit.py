@@ -12,7 +12,7 @@ from santm_tf.training.chance import AtChance, tries
 from santm_tf.training.checkpoints import Checkpoints, restore, saved
 from santm_tf.training.config import MODEL, TASK
 from santm_tf.training.dry_run import description
-from santm_tf.training.errors import note
+from santm_tf.training.errors import note, say
 from santm_tf.training.models import compiled
 from santm_tf.training.resolve import falling_epochs, resolve
 from santm_tf.training.run import advised, check_export, exported, load_task
@@ -36,7 +36,7 @@ def train(config):
         print(description(config, model, task))
         return
     for line in task.about:
-        note(line)
+        say(line)
     steps = task.steps_per_epoch * config.run.epochs
     steps = min(steps, config.run.max_steps or steps)
     boards = tensorboard(config, workdir, task, steps)

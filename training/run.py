@@ -11,7 +11,7 @@ from santm_tf.tasks.task import Task
 from santm_tf.training import flags
 from santm_tf.training.checkpoints import best_weights, restore
 from santm_tf.training.config import MODEL, Config, configured
-from santm_tf.training.errors import UsageError, note
+from santm_tf.training.errors import UsageError, say
 from santm_tf.training.models import compiled, with_flags_named
 from santm_tf.training.resolve import resolve
 from santm_tf.training.workdir import Workdir
@@ -30,10 +30,10 @@ def advised(config):
     """The configuration with what the task's data advise in the place of defaults; says each, and why."""
     with _of_task():
         advice = tasks.advice(config.task, **config.data)
-    taken = {option.name for option in config.values()}
-    chosen = {name: value for name, (value, _) in advice.items() if name in taken - config.asked.keys()}
+    taken = {option.name: option for option in config.values() if option.name not in config.asked}
+    chosen = {name: value for name, (value, _) in advice.items() if name in taken}
     for name, value in chosen.items():
-        note(f"--{name}={value}: {advice[name][1]}")
+        say(f"{taken[name].text(value)}: {advice[name][1]}")
     return configured({**config.asked, **chosen})
 
 
