@@ -148,3 +148,21 @@ def test_one_line_says_what_is_wrong(digits, capsys, tmp_path):
     assert "'uints'" in refused(capsys, f"--workdir={folder}", f"--input={path}", "--uints=3")
     baseline, *_ = made_run.make(tmp_path / "run", "--model=lstm")
     assert "no SANTM layer" in refused(capsys, f"--workdir={baseline}", f"--input={path}")
+
+
+def test_own_data_are_read_in_their_unit(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    x, y = 1000 + 50 * rng.normal(size=[40, 12, 2]), np.repeat(["low", "high"], 20)
+    x[3, 2, 0] = np.nan
+    np.savez(tmp_path / "own.npz", x=x, y=y)
+    folder = str(tmp_path / "run")
+    programs.run(commands.train, "--task=sequences", f"--data_dir={tmp_path}/own.npz", f"--workdir={folder}",
+                 "--max_steps=1", "--nojit_compile", "--units=4", "--slot_width=4", "--memory_slots=4",
+                 "--batch_size=4")
+    capsys.readouterr()
+    np.save(tmp_path / "x.npy", x[3])
+    lines = output(capsys, f"--workdir={folder}", f"--input={tmp_path}/x.npy")
+    assert "12 steps" in lines[0] and any("high" in line for line in lines)
+    np.save(tmp_path / "inf.npy", np.where(np.isnan(x[3]), np.inf, x[3]))
+    assert "inputs: must be finite numbers" in refused(capsys, f"--workdir={folder}",
+                                                       f"--input={tmp_path}/inf.npy")

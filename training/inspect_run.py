@@ -1,6 +1,9 @@
 """What a trained SANTM did with one sequence: what `santm-inspect` does once its flags are read."""
 
+import re
+
 import numpy as np
+import tensorflow as tf
 
 from santm_tf.analysis.describe import answer, recalled, segments, written
 from santm_tf.analysis.trace import inputs_of, layer_of, outputs_of, trace
@@ -12,8 +15,9 @@ def read_input(path, task):
     """One sequence, as a batch of one.
 
     Args:
-      path: a .npy file of `[T, d]`, of `[T]` where d = 1, or of tokens, ints `[T]`; or, for a task with a
-        lexicon, a text. task: `tasks.Task`.
+      path: a .npy file of `[T, d]`, of `[T]` where d = 1, or of tokens, ints `[T]`; of own data in their
+        unit, NaN where a value is missing. Or a text, or a wav file, where the task is of those.
+      task: `tasks.Task`.
 
     Raises:
       ValueError: it is not what the model reads.
@@ -23,7 +27,10 @@ def read_input(path, task):
             content = file.read()
     except OSError as error:
         raise ArgumentError(f"--input={path}: {error.strerror}") from error
+    raw = task.front.signature if task.front else {}
     if not content.startswith(b"\x93NUMPY"):
+        if "wav" in raw:
+            return _served(path, task.front, wav=[content])
         if task.lexicon is None:
             raise ArgumentError(f"--input={path}: not a .npy file, as numpy.save writes")
         x = task.lexicon().encode(content)
@@ -34,7 +41,27 @@ def read_input(path, task):
             raise ArgumentError(f"--input={path}: damaged ({' '.join(str(error).split())})") from error
     if not x.size:
         raise ArgumentError(f"--input={path}: is empty")
+    if "categories" in raw:
+        raise ArgumentError(f"--input={path}: the model reads texts beside numbers, which a .npy file has not")
+    if "inputs" in raw:
+        x = _numbers(path, x, raw["inputs"].shape[-1])
+        return _served(path, task.front, inputs=x[None].astype(np.float32), lengths=[len(x)])
     return (_tokens if task.vocabulary is not None else _features)(path, x, task)[None]
+
+
+def _served(path, front, **raw):
+    """What the model reads of one raw input."""
+    try:
+        x, valid = front(**{name: tf.constant(value) for name, value in raw.items()})
+    except tf.errors.InvalidArgumentError as error:
+        raise ArgumentError(f"--input={path}: {_said(error)}") from error
+    return x.numpy()[:, :int(valid.numpy().sum())]
+
+
+def _said(error):
+    """What an assertion of TensorFlow's says."""
+    found = re.search(r"assertion failed: \[([^]]*)|Summarized data: b'([^']*)", error.message)
+    return (found[1] or found[2]) if found else error.message.splitlines()[0]
 
 
 def _tokens(path, x, task):
@@ -48,15 +75,19 @@ def _tokens(path, x, task):
 
 
 def _features(path, x, task):
-    if x.ndim == 1 and task.features == 1:
-        x = x[:, None]
-    if x.ndim != 2 or x.shape[1] != task.features or x.dtype.kind not in "iufb":
-        raise ArgumentError(f"--input={path}: {_shape(x)}; the model reads numbers of shape "
-                            f"[T, {task.features}]")
+    x = _numbers(path, x, task.features)
     with np.errstate(over="ignore"):
         x = x.astype(np.float32)
     if not np.isfinite(x).all():
         raise ArgumentError(f"--input={path}: step {np.isfinite(x).all(1).argmin()} has NaN or infinity")
+    return x
+
+
+def _numbers(path, x, width):
+    if x.ndim == 1 and width == 1:
+        x = x[:, None]
+    if x.ndim != 2 or x.shape[1] != width or x.dtype.kind not in "iufb":
+        raise ArgumentError(f"--input={path}: {_shape(x)}; the model reads numbers of shape [T, {width}]")
     return x
 
 
