@@ -42,7 +42,7 @@ def read_input(path, task):
     if not x.size:
         raise ArgumentError(f"--input={path}: is empty")
     if "categories" in raw:
-        raise ArgumentError(f"--input={path}: the model reads texts beside numbers, which a .npy file has not")
+        raise ArgumentError(f"--input={path}: the model reads texts, too, which a .npy file has not")
     if "inputs" in raw:
         x = _numbers(path, x, raw["inputs"].shape[-1])
         return _served(path, task.front, inputs=x[None].astype(np.float32), lengths=[len(x)])
