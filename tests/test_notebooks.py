@@ -38,6 +38,8 @@ def test_it_runs_at_small_sizes(path, tmp_path, monkeypatch):
     notebook = read(path)
     assert path.stat().st_size < MOST
     assert any(cell.get("outputs") for cell in notebook.cells)
+    assert sum(len(SIZE.findall(cell.source)) for cell in notebook.cells) == sum(
+        cell.source.count("# here:") for cell in notebook.cells) > 0
     for cell in notebook.cells:
         cell.source = SIZE.sub(r"\1\2", cell.source)
     executed(notebook, tmp_path)
