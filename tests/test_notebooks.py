@@ -1,6 +1,6 @@
 """The notebooks run. `python -m tests.test_notebooks NAME ...` runs them in full, and keeps what they give.
 
-A line `name = value  # here: other` is a size that is smaller here.
+A line `name = value  # in tests: other` is a size that is another one in tests.
 """
 
 import pathlib
@@ -12,7 +12,7 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = pathlib.Path(__file__).parents[1] / "notebooks"
-SIZE = re.compile(r"^(\w+ = ).*  # here: (.+)$", re.MULTILINE)
+SIZE = re.compile(r"^(\w+ = ).*  # in tests: (.+)$", re.MULTILINE)
 MOST = 300_000  # bytes of a notebook with its outputs
 
 
@@ -39,7 +39,7 @@ def test_it_runs_at_small_sizes(path, tmp_path, monkeypatch):
     assert path.stat().st_size < MOST
     assert any(cell.get("outputs") for cell in notebook.cells)
     assert sum(len(SIZE.findall(cell.source)) for cell in notebook.cells) == sum(
-        cell.source.count("# here:") for cell in notebook.cells) > 0
+        cell.source.count("# in tests:") for cell in notebook.cells) > 0
     for cell in notebook.cells:
         cell.source = SIZE.sub(r"\1\2", cell.source)
     executed(notebook, tmp_path)
