@@ -22,6 +22,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import time
 import unittest
 import urllib.request
 
@@ -87,9 +88,12 @@ class Page:
     def printing(self):
         """Keeps what a block prints, for the one after it."""
         out = io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-            yield
-        self.printed = out.getvalue()
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+                yield
+        finally:
+            self.printed = out.getvalue()
+            print(self.printed)  # which pytest shows where a page fails
 
     def compare(self, wanted):
         """A block of text is what was printed."""
@@ -142,6 +146,7 @@ class Page:
         while self.servers[-1].poll() is None:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://localhost:{self.port}/health"):
                 return
+            time.sleep(0.2)
         raise AssertionError(self.servers[-1].stderr.read())
 
 
