@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from santm_tf.access import AccessMask
     from santm_tf.attention import ChebAttention
     from santm_tf.cells import CascadeLSTMCell, SegmentCell, SegmentLSTMCell
+    from santm_tf.embed import EmbedCategories
     from santm_tf.hard_concrete import HardConcreteMask
     from santm_tf.memories import DenseMemory, SparseMemory
     from santm_tf.memory import MemoryCell, NTMCell
@@ -24,11 +25,12 @@ __version__ = "0.1.0"
 
 _FROM = {"SANTM": "santm", "Recurrent": "recurrent", "ChebAttention": "attention", "AccessMask": "access",
          "HardConcreteMask": "hard_concrete", "SegmentLSTMCell": "cells", "SegmentCell": "cells",
-         "CascadeLSTMCell": "cells", "DenseMemory": "memories", "SparseMemory": "memories",
-         "MemoryCell": "memory", "NTMCell": "memory", "L0Projection": "projection", "load_model": "saving"}
+         "CascadeLSTMCell": "cells", "EmbedCategories": "embed", "DenseMemory": "memories",
+         "SparseMemory": "memories", "MemoryCell": "memory", "NTMCell": "memory",
+         "L0Projection": "projection", "load_model": "saving"}
 __all__ = ["SANTM", "Recurrent", "ChebAttention", "AccessMask", "HardConcreteMask", "SegmentLSTMCell",
-           "SegmentCell", "CascadeLSTMCell", "DenseMemory", "SparseMemory", "MemoryCell", "NTMCell",
-           "L0Projection", "capacity", "load_model"]
+           "SegmentCell", "CascadeLSTMCell", "EmbedCategories", "DenseMemory", "SparseMemory", "MemoryCell",
+           "NTMCell", "L0Projection", "capacity", "load_model"]
 
 
 def __getattr__(name):

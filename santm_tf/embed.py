@@ -1,5 +1,7 @@
 """Channels of categories among channels of numbers, embedded."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from santm_tf.errors import ArgumentError
@@ -24,7 +26,7 @@ class EmbedCategories(Layer):
     TensorShape([1, 1, 9])
     """
 
-    def __init__(self, sizes, width=None, **kwargs):
+    def __init__(self, sizes: Sequence[int], width: int | None = None, **kwargs):
         super().__init__(**kwargs)
         if not sizes or min(sizes) < 1:
             raise ArgumentError(f"EmbedCategories: sizes={list(sizes)}; each must be at least 1")
@@ -32,7 +34,7 @@ class EmbedCategories(Layer):
         self.widths = [width or min(32, -(-int(160 * size ** 0.56) // 100)) for size in self.sizes]
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         if input_shape[-1] < len(self.sizes):
             raise ArgumentError(f"EmbedCategories: the input has {input_shape[-1]} channels; it must have at "
                                 f"least {len(self.sizes)}")
@@ -40,18 +42,18 @@ class EmbedCategories(Layer):
                        for i, (size, width) in enumerate(zip(self.sizes, self.widths, strict=True))]
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         count = inputs.shape[-1] - len(self.sizes)
         codes = tf.cast(inputs[..., count:], tf.int32)
         parts = [tf.gather(table, tf.clip_by_value(codes[..., i], 0, size - 1))
                  for i, (table, size) in enumerate(zip(self.tables, self.sizes, strict=True))]
         return tf.concat([inputs[..., :count], *(tf.cast(part, inputs.dtype) for part in parts)], -1)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor | None:
         return mask
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return shape_of(*input_shape[:-1], input_shape[-1] - len(self.sizes) + sum(self.widths))
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "sizes": list(self.sizes), "width": self.width}

@@ -1,10 +1,15 @@
 """Your own sequences: classified, labelled, measured or forecast, from a file or from arrays."""
 
 import functools
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import ArrayLike
 
 from santm_tf.tasks import own, reading
 from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.sizes import advice_for
+from santm_tf.tasks.task import Task
 
 ROLES = "validation_data", "test_data", "id", "time", "label", "channels", "categories", "group", "ignore"
 
@@ -40,9 +45,11 @@ def load(batch_size, seed, data_dir: str | None = None, validation_data: str | N
     return own.make(_read(**given, **_reading_choices(choices)), batch_size, seed, kept=kept, **choices)
 
 
-def from_arrays(x, y=None, *, batch_size=None, seed=0, lengths=None, groups=None, parts=None, channels=None,
-                categories=None, kept=None, **choices):
-    """The same task from arrays.
+def from_arrays(x: ArrayLike, y: ArrayLike | None = None, *, batch_size: int | None = None, seed: int = 0,
+                lengths: ArrayLike | None = None, groups: ArrayLike | None = None,
+                parts: ArrayLike | None = None, channels: Sequence[str] | None = None,
+                categories: Sequence[str] | None = None, kept: dict | None = None, **choices: Any) -> Task:
+    """A task of own sequences from arrays.
 
     Args:
       x: `[N, T, d]` or `[N, T]`; or a list of `[T_i, d]` or `[T_i]`, or a `tf.RaggedTensor`. NaN is missing.
