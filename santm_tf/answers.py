@@ -22,8 +22,8 @@ class Answer:
       shape: of numbers, that of one answer (default: a row of them).
 
     >>> found = Answer("class", ["ham", "spam"])(tf.constant([[0.0, 2.0]]))
-    >>> found["class"].numpy().tolist(), found["probabilities"].numpy().round(2).tolist()
-    ([b'spam'], [[0.12, 0.88]])
+    >>> found["class"].numpy().tolist(), round(float(found["probabilities"][0, 1]), 2)
+    ([b'spam'], 0.88)
     """
 
     kind: Literal["class", "labels", "numbers"]

@@ -80,28 +80,33 @@ def _append(calls, layer, places, several):
     if _is(layer, "Functional") and len(layer.inputs) == len(places) and len(layer.outputs) == 1:
         found = dict(zip(map(id, layer.inputs), places, strict=True))
         for inner, taken, listed, output in _nodes(layer):
-            given = tuple(found[id(x)] for x in taken)
-            found[id(output)] = _append(calls, inner, given, listed)
+            if any(id(x) not in found for x in taken):
+                raise NotImplementedError(inner.name)
+            found[id(output)] = _append(calls, inner, tuple(found[id(x)] for x in taken), listed)
         return found[id(layer.outputs[0])]
     calls.append(Call(layer, places, several))
     return len(calls)
 
 
 def _nodes(model):
-    """`(layer, inputs, whether they are a list, output)` of each call in a functional model, in order."""
+    """`(layer, inputs, whether they are a list, output)` of each call in a functional model, in order.
+
+    Keras 3 has calls of operations, too: the masks that layers make are of such.
+    """
     for depth in sorted(model._nodes_by_depth, reverse=True):
         for node in model._nodes_by_depth[depth]:
-            if node.is_input:
-                continue
             args, kwargs, layer = (
                 (node.call_args, node.call_kwargs, node.layer) if VERSION == 2 else
                 (node.arguments.args, node.arguments.kwargs, node.operation))
-            outputs = tf.nest.flatten(node.outputs)
-            others = tf.nest.flatten([*args[1:], *kwargs.values()])
-            one = isinstance(layer, keras.layers.Layer) and len(outputs) == 1 and args
-            if not one or any(map(_symbolic, others)):
+            if node.is_input or not isinstance(layer, keras.layers.Layer):
+                continue
+            outputs, taken = tf.nest.flatten(node.outputs), tf.nest.flatten(args[:1])
+            made = [getattr(x, "_keras_mask", None) for x in taken]  # which Keras hands on by itself
+            others = [v for v in tf.nest.flatten([*args[1:], *kwargs.values()])
+                      if _symbolic(v) and not any(v is mask for mask in made)]
+            if others or len(outputs) != 1:
                 raise NotImplementedError(layer.name)
-            yield layer, tf.nest.flatten(args[0]), isinstance(args[0], list | tuple), outputs[0]
+            yield layer, taken, isinstance(args[0], list | tuple), outputs[0]
 
 
 def _symbolic(value):

@@ -35,10 +35,23 @@ def residual():
     return keras.Model(x, layers.Dense(2)(layers.BatchNormalization()(y)))
 
 
+def masked():
+    """A functional model whose layers hand a mask on."""
+    x = keras.Input([None, FEATURES])
+    y = santm(return_sequences=True)(layers.Masking(9.0)(x))
+    return keras.Model(x, layers.Dense(2)(layers.LSTM(3, return_sequences=True)(layers.Add()([y, y]))))
+
+
 def shared():
     """A layer that is called twice keeps a state for each."""
     x, again = keras.Input([None, FEATURES]), layers.LSTM(FEATURES, return_sequences=True)
     return keras.Model(x, layers.Dense(2)(again(again(x))))
+
+
+def attending():
+    x = keras.Input([None, FEATURES])
+    y = layers.LSTM(3, return_sequences=True)(layers.Masking(9.0)(x))
+    return keras.Model(x, layers.Dense(2)(layers.Attention()([y, y])))
 
 
 def stacked():
@@ -77,7 +90,7 @@ STREAMED = {
     "lstm": lambda: sequential(layers.LSTM(4), layers.Dense(2)),
     "gru": lambda: sequential(layers.GRU(4, return_sequences=True), layers.GlobalAveragePooling1D()),
     "rnn": lambda: sequential(layers.SimpleRNN(4, return_sequences=True), layers.ReLU(), layers.LSTM(2)),
-    "stacked": stacked, "residual": residual, "shared": shared, "subclassed": subclassed,
+    "stacked": stacked, "residual": residual, "masked": masked, "shared": shared, "subclassed": subclassed,
     "half": lambda: sequential(layers.LSTM(4, dtype="mixed_float16"), layers.Dense(2, dtype="float32")),
     "tokens": lambda: keras.Sequential(
         [keras.Input([None], dtype=tf.int32), layers.Embedding(TOKENS, FEATURES, mask_zero=True),
@@ -96,6 +109,7 @@ WHOLE = {
                 "GlobalMaxPooling1D. computes no step by itself"),
     "over time": (lambda: sequential(layers.Softmax(axis=1), layers.LSTM(4)),
                   "Softmax. computes no step by itself"),
+    "attention": (attending, "Attention. computes no step by itself"),
     "its own": (lambda: subclassed(doubled=True), "Subclassed. computes no step by itself"),
 }
 
@@ -144,6 +158,8 @@ def test_a_model_gives_what_it_gives_in_keras_whole_and_in_streams(name):
     each_is_as_alone(served, model, x, atol)
     if name == "tokens":
         x[:, 0] = 1  # what Keras makes of no valid step is its own
+    else:
+        x[0, 3] = 9.0  # is masked by some
     streams_are_the_sequence(served, model, x, atol)
 
 
@@ -161,6 +177,19 @@ def test_an_export_without_streams_says_so(tmp_path):
     facts = export(WHOLE["backwards"][0](), str(tmp_path))
     assert facts["streams"].startswith("no: lstm") and "state" not in facts and "mask_period" not in facts
     assert set(tf.saved_model.load(str(tmp_path)).signatures) == {"serving_default"}
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter")
+def test_tensorflow_lite_has_a_baseline_or_names_the_operation_that_it_lacks(tmp_path):
+    made = {name: sequential(baselines.make(name, {"units": 4}, steps=STEPS, jit_compile=False))
+            for name in ("lstm", "mamba")}
+    export(made["lstm"], str(tmp_path / "lstm"), tflite=True)
+    lite = tf.lite.Interpreter(str(tmp_path / "lstm" / "model.tflite"))
+    x = random_inputs(made["lstm"])[:1]
+    found = lite.get_signature_runner("serving_default")(inputs=x)["outputs"]
+    np.testing.assert_allclose(found, made["lstm"](x), atol=1e-5)
+    with pytest.raises(ArgumentError, match=r"cannot run this model \(TensorListReserve\); leave out tflite"):
+        export(made["mamba"], str(tmp_path / "mamba"), tflite=True)
 
 
 @pytest.mark.parametrize("each", [True, False], ids=["each step", "last step"])

@@ -147,6 +147,16 @@ def test_raw_files_get_the_pipelines_answers_from_tensorflow_alone(name, kind, o
     np.testing.assert_array_equal(found["class"].astype(str), names)
 
 
+def test_what_a_task_answers(tmp_path):
+    (tmp_path / "text.txt").write_text("to be or not to be " * 50)
+    chars = tasks.load("chars", batch_size=2, seed=0, data_dir=str(tmp_path / "text.txt"), window=8)
+    answer = answer_of(chars)
+    assert answer.kind == "class" and answer.names[0] == "" and {"t", "o", " "} <= set(answer.names)
+    assert len(answer.names) == chars.outputs
+    assert answer_of(tasks.load("digits", batch_size=32, seed=0)).names == [str(n) for n in range(10)]
+    assert answer_of(tasks.load("adding", batch_size=32, seed=0)) is None
+
+
 def test_a_sound_has_the_frames_of_the_pipeline(sounds):
     task = tasks.load("sounds", batch_size=2, seed=0, data_dir=sounds, max_length=15)
     files = [os.path.join(at, name) for at, _, names in os.walk(sounds) for name in names]

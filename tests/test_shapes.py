@@ -92,6 +92,13 @@ def test_bidirectional_gives_the_states_of_both(masked):
     assert count == {"LSTM": 4, "SANTM": 20}
 
 
+def test_bidirectional_hands_on_the_mask():
+    layer = keras.layers.Bidirectional(MADE["SANTM"](return_sequences=True, jit_compile=False))
+    x, lengths = data(), [2, *[STEPS] * (BATCH - 1)]
+    y = layer(x, mask=tf.sequence_mask(lengths, STEPS))
+    np.testing.assert_allclose(y[:1, :2], layer(x[:1, :2]), atol=1e-5)
+
+
 READ = """
 import sys
 import numpy as np, tensorflow as tf

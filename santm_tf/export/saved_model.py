@@ -134,9 +134,10 @@ def _converted(folder):
     try:
         return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
     except Exception as error:  # of the converter's own kinds
-        reason, *_ = [line for line in str(error).splitlines() if line.strip()]
-        raise ArgumentError(f"export: TensorFlow Lite cannot run this model ({reason.strip()[:200]}); leave "
-                            "out tflite") from error
+        named = re.search(r"'tf\.(\w+)' op|TF Select ops: (\w+)", str(error))
+        found = named[1] or named[2] if named else type(error).__name__
+        raise ArgumentError(f"export: TensorFlow Lite cannot run this model ({found}); leave out "
+                            "tflite") from error
 
 
 def _save(serving, folder, functions, front=None):
