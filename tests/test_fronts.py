@@ -120,9 +120,8 @@ np.savez(folder + ".npz", **found)
 
 
 @pytest.mark.parametrize("name, kind, option", [
-    ("text", "texts", {"level": "word", "max_length": 5}),
-    ("text", "texts", {"level": "char"}),
-    ("sounds", "wav", {"max_length": 20})], ids=["words", "characters", "sounds"])
+    ("text", "texts", {"level": "word", "max_length": 5}), ("sounds", "wav", {"max_length": 20})],
+    ids=["texts", "sounds"])
 def test_raw_files_get_the_pipelines_answers_from_tensorflow_alone(name, kind, option, request, tmp_path):
     data = request.getfixturevalue("texts" if name == "text" else "sounds")
     task = tasks.load(name, batch_size=2, seed=0, data_dir=data, **option)

@@ -26,7 +26,8 @@ STEPWISE = tuple(getattr(_layers, name) for name in _STEPWISE.split() if hasattr
 def part_of(layer, rank, jit_compile=False):
     """The part that a layer is, its input being of this rank, 3 where it has steps of vectors."""
     if isinstance(layer, STEPWISE):
-        return Stepwise(layer) if _of_the_last_axis(layer, rank) else Whole(layer, masked=False)
+        timed = rank > 2 or isinstance(layer, _layers.Embedding)
+        return Stepwise(layer, timed) if _of_the_last_axis(layer, rank) else Whole(layer, masked=False)
     if isinstance(layer, _layers.GlobalAveragePooling1D):
         return Mean(layer)
     if hasattr(layer, "first_state") or isinstance(layer, _layers.RNN):
@@ -43,12 +44,15 @@ def _of_the_last_axis(layer, rank):
 
 
 class Stepwise:
-    """A layer that computes each step by itself, or merges the same step of several values."""
+    """A layer that computes each step by itself, or merges the same step of several values.
+
+    What it takes has steps, or, behind one that gives the last step alone, has not.
+    """
 
     masked = True
 
-    def __init__(self, layer):
-        self.layer = layer
+    def __init__(self, layer, timed):
+        self.layer, self.timed = layer, timed
 
     def whole(self, x, mask=None):
         return self.layer(x, training=False) if "training" in _takes(self.layer) else self.layer(x)
@@ -57,8 +61,9 @@ class Stepwise:
         return {}
 
     def step(self, x, state, valid=None):
-        y = self.whole(tf.nest.map_structure(lambda v: v[:, None], x))
-        return y[:, 0], state
+        if not self.timed:
+            return self.whole(x), state
+        return self.whole(tf.nest.map_structure(lambda v: v[:, None], x))[:, 0], state
 
 
 class Mean:

@@ -80,7 +80,7 @@ class ServingModel:
         try:
             for part in self._parts:
                 own = {}
-                for name in _of(part, part.first_state, 1):
+                for name in _first_state(part):
                     counts[name] = counts.get(name, 0) + 1
                     own[name] = name if counts[name] == 1 else f"{name}_{counts[name]}"
                 self._names.append(own)
@@ -166,9 +166,9 @@ def _both(mask, valid):
     return valid if mask is None else mask if valid is None else valid & mask
 
 
-def _of(part, first_state, batch):
-    """The first state of a part; an `ArgumentError` that names the layer where there is none."""
+def _first_state(part):
+    """A part's state of one stream; an `ArgumentError` that names the layer where there is none."""
     try:
-        return first_state(batch)
+        return part.first_state(1)
     except ArgumentError as error:
         raise ArgumentError(f"{part.layer.name} ({type(part.layer).__name__}) {error}") from error
