@@ -26,6 +26,8 @@ class EmbedCategories(Layer):
     TensorShape([1, 1, 9])
     """
 
+    stepwise = True  # it computes each step by itself, so that streams pass
+
     def __init__(self, sizes: Sequence[int], width: int | None = None, **kwargs):
         super().__init__(**kwargs)
         if not sizes or min(sizes) < 1:

@@ -11,8 +11,10 @@ import tensorflow as tf
 from fastapi.testclient import TestClient
 
 from santm_tf.answers import Answer
+from santm_tf.embed import EmbedCategories
 from santm_tf.export import export
 from santm_tf.keras import keras
+from santm_tf.tasks.channels import Channels, fit
 from santm_tf.tasks.sounds import MELS, SoundFront
 from santm_tf.tasks.tokens import TextFront
 from serving import server
@@ -22,37 +24,14 @@ README = (pathlib.Path(server.__file__).parent / "README.md").read_text(encoding
 WAV = tf.audio.encode_wav(tf.sin(tf.range(1600.0))[:, None] / 2, 8000).numpy()
 
 
-class Mixed(tf.Module):
-    """Numbers, of which a missing one is the one before, and a category: on is 1, off is -1."""
-
-    facts = {"missing": True}
-
-    @property
-    def signature(self):
-        return {"inputs": tf.TensorSpec([None, None, 2], tf.float32),
-                "categories": tf.TensorSpec([None, None, 1], tf.string),
-                "lengths": tf.TensorSpec([None], tf.int32)}
-
-    @property
-    def step_signature(self):
-        return {"inputs": tf.TensorSpec([None, 2], tf.float32),
-                "categories": tf.TensorSpec([None, 1], tf.string)}
-
-    def __call__(self, inputs, categories, lengths):
-        _, x = tf.scan(lambda last, now: (tf.where(tf.math.is_nan(now), last[0], now),) * 2,
-                       tf.transpose(inputs, [1, 0, 2]), (tf.zeros_like(inputs[:, 0]),) * 2)
-        return self._joined(tf.transpose(x, [1, 0, 2]), categories), tf.sequence_mask(lengths)
-
-    def first(self, batch):
-        return {"last": tf.zeros([batch, 2])}
-
-    def step(self, state, inputs, categories):
-        last = tf.where(tf.math.is_nan(inputs), state["last"], inputs)
-        return self._joined(last, categories), {"last": last}
-
-    def _joined(self, x, categories):
-        on, off = (tf.cast(categories == name, tf.float32) for name in ("on", "off"))
-        return tf.concat([x, on - off], -1)
+def mixed():
+    """Numbers, of which a missing one is the one before, and a category."""
+    numbers = np.array([[1.0, 2.0], [3.0, np.nan], [2.0, 5.0]])
+    front = Channels(fit(numbers, ["wind", "sun"], {"lamp": ["off", "on"]}, missing="carry",
+                         differences=True))
+    model = sequential(keras.Input([None, front.width]), EmbedCategories(front.sizes, 2), layers.LSTM(4),
+                       layers.Dense(2))
+    return model, front, Answer("class", ["calm", "storm"])
 
 
 def sequential(inputs, *parts):
@@ -60,8 +39,7 @@ def sequential(inputs, *parts):
 
 
 MADE = {
-    "mixed": lambda: (sequential(keras.Input([None, 3]), layers.LSTM(4), layers.Dense(2)), Mixed(),
-                      Answer("class", ["calm", "storm"])),
+    "mixed": mixed,
     "texts": lambda: (
         sequential(keras.Input([None], dtype=tf.int32), layers.Embedding(4, 3, mask_zero=True),
                    layers.LSTM(4), layers.Dense(3)),
@@ -107,15 +85,21 @@ def test_numbers_with_gaps_and_categories_get_a_class_by_name(exported):
     model, _, client = exported("mixed")
     inputs = [[[1, 2], [None, 3], [0.5, None]], [[4, 4]]]
     categories = [[["on"], ["off"], ["new"]], [["on"]]]
-    rows = [[[1, 2, 1], [1, 3, -1], [0.5, 3, 0]], [[4, 4, 1]]]
+    _, front, _ = mixed()
+
+    def expected(row, steps):
+        x, _ = front(np.array([inputs[row][:steps]], np.float32), tf.constant([categories[row][:steps]]),
+                     lengths=[steps])
+        return model(x).numpy()[0]
+
     predicted = posted(client, "/predict", inputs=inputs, categories=categories)
-    for found, row in zip(predicted, rows, strict=True):
-        is_softmax(found, model(tf.constant([row], tf.float32)).numpy()[0], ["calm", "storm"])
+    for row, found in enumerate(predicted):
+        is_softmax(found, expected(row, len(inputs[row])), ["calm", "storm"])
     stream = f"/streams/{client.post('/streams').json()['id']}"
     found = posted(client, stream, inputs=inputs[0][:2], categories=categories[0][:2])
     found += posted(client, stream, inputs=inputs[0][2:], categories=categories[0][2:])
     for t, answer in enumerate(found):
-        is_softmax(answer, model(tf.constant([rows[0][:t + 1]], tf.float32)).numpy()[0], ["calm", "storm"])
+        is_softmax(answer, expected(0, t + 1), ["calm", "storm"])
 
 
 @pytest.mark.parametrize("body, words", [

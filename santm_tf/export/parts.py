@@ -15,7 +15,7 @@ from santm_tf.keras import keras
 
 _layers = keras.layers
 
-# What gives an output step from the input step alone, or would from their last axis alone.
+# Keras' layers that compute each step by itself, where they work along the last axis. Others say `stepwise`.
 _STEPWISE = ("Activation ActivityRegularization Add AlphaDropout Average BatchNormalization Concatenate "
              "Dense Dropout ELU Embedding GaussianDropout GaussianNoise Identity LayerNormalization "
              "LeakyReLU Masking Maximum Minimum Multiply Normalization PReLU RMSNormalization ReLU Rescaling "
@@ -25,7 +25,7 @@ STEPWISE = tuple(getattr(_layers, name) for name in _STEPWISE.split() if hasattr
 
 def part_of(layer, rank, jit_compile=False):
     """The part that a layer is, its input being of this rank, 3 where it has steps of vectors."""
-    if isinstance(layer, STEPWISE):
+    if isinstance(layer, STEPWISE) or getattr(layer, "stepwise", False):
         timed = rank > 2 or isinstance(layer, _layers.Embedding)
         return Stepwise(layer, timed) if _of_the_last_axis(layer, rank) else Whole(layer, masked=False)
     if isinstance(layer, _layers.GlobalAveragePooling1D):

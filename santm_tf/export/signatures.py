@@ -135,7 +135,8 @@ def _sequences(model, inputs, lengths):
 def _prepared(model, inputs, valid):
     """The inputs, zero where they do not count, and where they do."""
     inputs = _where(valid, inputs)
-    return _required(inputs, _sound(model, inputs)), valid
+    some = tf.reduce_any(valid, 1), "inputs: a sequence has no step that counts"
+    return _required(inputs, some, _sound(model, inputs)), valid
 
 
 def _streams(model, inputs, state):
