@@ -123,7 +123,7 @@ class Model:
             return found["outputs"].tolist()
         names = self.facts["outputs"]["names"]
         return {name: value.decode() if isinstance(value, bytes) else _named(value, names)
-                for name, value in found.items()}
+                for name, value in sorted(found.items())}
 
 
 def _arrays(tensors):
