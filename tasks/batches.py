@@ -1,5 +1,7 @@
 """Batches of own sequences, padded, with what is predicted of them."""
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
@@ -26,14 +28,11 @@ class Batches:
         self.steps = max(steps or 0, longest)
         self.padding = None if (found.lengths == self.steps).all() else PADDING
         self.per_step = sequences.per_step and len(aims.y) == len(sequences.steps)
-        kinds = [channel.categories is not None for channel in sequences.channels]
-        codes = _codes(sequences, front) if any(kinds) else None
+        numbers, codes = raw(sequences, front)
         with tf.device("CPU:0"):  # where tf.data runs
-            self._numbers = tf.constant(sequences.steps[:, ~np.array(kinds)], tf.float32)
-            self._codes = None if codes is None else tf.constant(codes)
+            self._numbers, self._codes = tf.constant(numbers), tf.constant(codes)
             self._starts, self._lengths = tf.constant(found.starts), tf.constant(found.lengths)
             self._y = tf.constant(aims.y)
-            self._known = tf.constant(aims.known)
 
     def targets_of(self, part):
         """The known targets of a part, of its examples or their steps."""
@@ -51,46 +50,81 @@ class Batches:
           key: int64 `[2]` for training, else None. amount: how much training sequences are bent.
           weights: of each class, or None.
         """
+        encoder = Encoder(self._front, self.steps, self.padding, self.per_step, amount, weights)
+
         def batch(index):
             lengths = tf.gather(self._lengths, index)
             steps = tf.range(self.steps, dtype=tf.int64)
-            valid = steps < lengths[:, None]
-            within = tf.where(valid, steps, 0)
-            start = tf.gather(self._starts, index)[:, None]
-            numbers = tf.gather(self._numbers, start + within)
-            if amount and key is not None:
-                bend, scale = tf.unstack(tf.random.split(tf.random.fold_in(key, index[0])))
-                place = bending.bent(lengths, self.steps, amount, bend)
-                numbers = bending.between(numbers, place)
-                numbers = bending.scaled(numbers, self._front.mean, self._front.scale, amount, scale)
-                within = tf.where(valid, tf.cast(tf.round(place), tf.int64), 0)
-            codes = None if self._codes is None else tf.gather(self._codes, start + within)
-            x = self._front.encoded(numbers, codes, valid)
-            if self.padding is not None:
-                x = tf.where(valid[..., None], x, self.padding)
-            x = tf.ensure_shape(x, [index.shape[0], self.steps, self._front.width])
-            return (x, *self._targets(index, start + within, valid, None if key is None else weights))
+            within = tf.where(steps < lengths[:, None], steps, 0)
+            place = tf.gather(self._starts, index)[:, None] + within
+            y = tf.gather(self._y, place if self.per_step else index)
+            return encoder(tf.gather(self._numbers, place), tf.gather(self._codes, place), lengths, y,
+                           None if key is None else tf.random.fold_in(key, index[0]))
 
         return batch
 
-    def _targets(self, index, place, valid, weights):
-        """`(y,)` or `(y, weight)`."""
-        y = tf.gather(self._y, place if self.per_step else index)
+
+class Encoder(NamedTuple):
+    """From padded raw values to a batch.
+
+    Attributes:
+      front: `Channels`. steps: T. padding: the value behind a sequence's end, or None for none.
+      per_step: whether there is a target at every step.
+      bend: how much training sequences are bent. weights: of each class, or None.
+    """
+
+    front: tf.Module
+    steps: int
+    padding: float | None
+    per_step: bool
+    bend: float = 0.0
+    weights: np.ndarray | None = None
+
+    def __call__(self, numbers, codes, lengths, y, key=None):
+        """`(x, y)` or `(x, y, weight)`.
+
+        Args:
+          numbers: `[B, T, n]`, NaN where they are missing. codes: int32 `[B, T, c]`. lengths: `[B]`.
+          y: targets `[B, ...]` or `[B, T, ...]`; what is not known is -1 or NaN.
+          key: of the random numbers in training, int64 `[2]`; else None.
+        """
+        valid = tf.sequence_mask(lengths, self.steps)
+        if self.bend and key is not None:
+            numbers, codes = self._bent(numbers, codes, lengths, key)
+        x = self.front.encoded(numbers, codes if self.front.sizes else None, valid)
+        if self.padding is not None:
+            x = tf.where(valid[..., None], x, self.padding)
+        x = tf.ensure_shape(x, [y.shape[0], self.steps, self.front.width])
+        return (x, *self._targets(y, valid, None if key is None else self.weights))
+
+    def _bent(self, numbers, codes, lengths, key):
+        bend, scale = tf.unstack(tf.random.split(key))
+        place = bending.bent(lengths, self.steps, self.bend, bend)
+        numbers = bending.between(numbers, place)
+        numbers = bending.scaled(numbers, self.front.mean, self.front.scale, self.bend, scale)
+        return numbers, tf.gather(codes, tf.cast(tf.round(place), tf.int32), axis=1, batch_dims=1)
+
+    def _targets(self, y, valid, weights):
         weight = None if weights is None else tf.gather(weights, tf.maximum(y, 0))
         if self.per_step:
-            known = valid & tf.gather(self._known, place)
-            y = tf.where(known if y.shape.rank == 2 else known[..., None], y, tf.zeros([], y.dtype))
+            whole = y.dtype.is_integer
+            known = valid & (y >= 0 if whole else tf.reduce_all(tf.math.is_finite(y), -1))
+            y = tf.where(known if whole else known[..., None], y, tf.zeros([], y.dtype))
             weight = tf.cast(known, tf.float32) * (1.0 if weight is None else weight)
         return (y,) if weight is None else (y, weight)
 
 
-def _codes(sequences, front):
-    """int32 `[S, c]`: each category's place among those that the front knows, from 1; 0 for another one."""
+def raw(sequences, front):
+    """What `Encoder` takes of all steps: numbers, float32 `[S, n]`, and codes, int32 `[S, c]`.
+
+    A code is a category's place among those that the front knows, from 1; 0 for another one.
+    """
     texts = [(i, channel) for i, channel in enumerate(sequences.channels) if channel.categories is not None]
-    columns = []
-    for (i, channel), known in zip(texts, front.facts["categories"], strict=True):
+    numbers = np.delete(sequences.steps, [i for i, _ in texts], 1).astype(np.float32)
+    codes = np.zeros([len(numbers), len(texts)], np.int32)
+    for place, ((i, channel), known) in enumerate(zip(texts, front.facts["categories"], strict=True)):
         number = {value: n + 1 for n, value in enumerate(known["values"])}
         table = np.array([number.get(value, 0) for value in channel.categories] + [0], np.int32)
         column = sequences.steps[:, i]
-        columns.append(table[np.where(np.isnan(column), len(channel.categories), column).astype(int)])
-    return np.stack(columns, 1)
+        codes[:, place] = table[np.where(np.isnan(column), len(channel.categories), column).astype(int)]
+    return numbers, codes

@@ -1,6 +1,6 @@
 """The channels of own sequences, from raw values to what a model reads, in training and when it is served."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -126,23 +126,44 @@ def fit(numbers, names, categories, *, normalise="standard", missing="mask", dif
     >>> fit(np.array([[1.0], [3.0]]), ["a"], {}, normalise="robust")["numbers"][0]["mean"]
     2.0
     """
-    found = []
-    for name, column in zip(names, np.asarray(numbers).T, strict=True):
+    return fitted([Statistic.of(column) for column in np.asarray(numbers).T], names, categories,
+                  normalise=normalise, missing=missing, differences=differences)
+
+
+class Statistic(NamedTuple):
+    """What `fitted` needs of the numbers of a channel in training; of no number, zeros and ones."""
+
+    mean: float
+    deviation: float
+    quartiles: tuple[float, float, float]
+    gaps: bool  # whether some are missing
+
+    @classmethod
+    def of(cls, column):
+        """Of a column of numbers, `[S]`, NaN where they are missing."""
         known = column[np.isfinite(column)]
-        mean, scale = _location(name, known, normalise)
-        found.append({"name": name, "mean": mean, "scale": scale, "gaps": len(known) < len(column)})
+        if not len(known):
+            return cls(0.0, 1.0, (0.0, 0.0, 0.0), len(column) > 0)
+        quartiles = tuple(np.percentile(known, [25, 50, 75]).tolist())
+        return cls(float(known.mean()), float(known.std()), quartiles, len(known) < len(column))
+
+
+def fitted(statistics, names, categories, *, normalise, missing, differences):
+    """The same as `fit` from the `Statistic` of each channel of numbers."""
+    found = []
+    for name, statistic in zip(names, statistics, strict=True):
+        mean, scale = _location(name, statistic, normalise)
+        found.append({"name": name, "mean": mean, "scale": scale, "gaps": statistic.gaps})
     return {"numbers": found, "missing": missing, "differences": differences,
             "categories": [{"name": name, "values": list(values)} for name, values in categories.items()]}
 
 
-def _location(name, known, normalise):
-    if normalise == "none" or not len(known):
+def _location(name, statistic, normalise):
+    if normalise == "none":
         return 0.0, 1.0
-    mean, scale = float(known.mean()), float(known.std())
-    if normalise == "robust":
-        low, middle, high = np.percentile(known, [25, 50, 75])
-        if high - low > TINY:  # else most values are equal, and the deviation says more
-            mean, scale = float(middle), float((high - low) / OF_NORMAL)
+    mean, scale, (low, middle, high), _ = statistic
+    if normalise == "robust" and high - low > TINY:  # else most values are equal, and the deviation says more
+        mean, scale = middle, (high - low) / OF_NORMAL
     if abs(mean) > 1e6 * scale > 0:
         raise TaskError(f"--data_dir: channel {name} changes by {scale:.3g} around {mean:.6g}, which float32 "
                         "cannot hold; subtract a constant from it first")

@@ -13,35 +13,47 @@ def described(sequences, found, aims, front):
     Args:
       sequences: `reading.Sequences`. found: `Examples`. aims: `Target`. front: `Channels`.
     """
-    counts = ", ".join(f"{(found.parts == part).sum():,} {noun}" for part, noun in
-                       ((TRAIN, "to train"), (VALIDATION, "to validate"), (TEST, "to test")))
     lengths = np.asarray(found.lengths)
-    spread = (f"{lengths.min():,}" if lengths.min() == lengths.max() else
-              f"{lengths.min():,} to {lengths.max():,}, median {int(np.median(lengths)):,}")
+    counts = [(found.parts == part).sum() for part in (TRAIN, VALIDATION, TEST)]
     return (*sequences.notes, *found.notes,
-            f"{len(found.parts):,} examples of {len(sequences.lengths):,} sequences: {counts}",
-            f"steps: {spread}",
+            *sizes(counts, len(sequences.lengths), lengths.min(), np.median(lengths), lengths.max()),
             *_channels(sequences, front), *_aims(found, aims))
 
 
+def sizes(counts, sequences, shortest, median, longest):
+    """The lines on examples, their `counts` being those to train, to validate and to test."""
+    said = ", ".join(f"{count:,} {noun}" for count, noun in
+                     zip(counts, ("to train", "to validate", "to test"), strict=True))
+    yield f"{sum(counts):,} examples of {sequences:,} sequences: {said}"
+    more = "" if shortest == longest else f" to {longest:,}, median {int(median):,}"
+    yield f"steps: {shortest:,}{more}"
+
+
+def channel(name, front, ends, gaps, total, unknown):
+    """The line on a channel.
+
+    Args:
+      front: `Channels`. ends: of its numbers, the least and the greatest, or None. gaps: values that are
+        missing, of the total. unknown: steps with categories that are not in training.
+    """
+    known = {one["name"]: one for one in front.facts["numbers"] + front.facts["categories"]}[name]
+    missing = f", {gaps:,} of {total:,} values missing ({_handled(front)})" if gaps else ""
+    if "values" in known:
+        rare = f", {unknown:,} steps with others" if unknown else ""
+        return f"channel {name}: {len(known['values'])} categories in training{rare}{missing}"
+    span = f"{ends[0]:.4g} to {ends[1]:.4g}" if ends else "nothing"
+    return (f"channel {name}: {span}, mean {known['mean']:.4g} and scale {known['scale']:.4g} in training"
+            f"{missing}")
+
+
 def _channels(sequences, front):
-    total = len(sequences.steps)
-    known = {one["name"]: one for one in front.facts["numbers"] + front.facts["categories"]}
-    for i, channel in list(enumerate(sequences.channels))[:MOST]:
+    known = {one["name"]: set(one["values"]) for one in front.facts["categories"]}
+    for i, each in list(enumerate(sequences.channels))[:MOST]:
         column = sequences.steps[:, i]
-        gaps = int(np.isnan(column).sum())
-        missing = f", {gaps:,} of {total:,} values missing ({_handled(front)})" if gaps else ""
-        if channel.categories is not None:
-            values = known[channel.name]["values"]
-            unknown = sum(int((column == n).sum()) for n, value in enumerate(channel.categories)
-                          if value not in set(values))
-            rare = f", {unknown:,} steps with others" if unknown else ""
-            yield f"channel {channel.name}: {len(values)} categories in training{rare}{missing}"
-            continue
         finite = column[np.isfinite(column)]
-        ends = f"{finite.min():.4g} to {finite.max():.4g}" if len(finite) else "nothing"
-        yield (f"channel {channel.name}: {ends}, mean {known[channel.name]['mean']:.4g} and scale "
-               f"{known[channel.name]['scale']:.4g} in training{missing}")
+        unknown = [n for n, value in enumerate(each.categories or ()) if value not in known[each.name]]
+        yield channel(each.name, front, (finite.min(), finite.max()) if len(finite) else None,
+                      int(np.isnan(column).sum()), len(column), int(np.isin(column, unknown).sum()))
     if len(sequences.channels) > MOST:
         yield f"and {len(sequences.channels) - MOST} more channels"
 
@@ -53,14 +65,28 @@ def _handled(front):
 def _aims(found, aims):
     if aims.kind == "class":
         train = aims.y[found.of(TRAIN)] if len(aims.y) == len(found.parts) else aims.y
-        counts = np.bincount(train[train >= 0], minlength=len(aims.names))
-        order = np.argsort(-counts, kind="stable")[:MOST]
-        some = ", ".join(f"{aims.names[n]} {counts[n]:,}" for n in order)
-        yield f"classes, with training examples: {some}{', ...' * (len(counts) > MOST)}"
+        yield classes(aims.names, np.bincount(train[train >= 0], minlength=len(aims.names)))
     elif aims.kind == "labels":
-        shares = zip(aims.names[:MOST], aims.y.mean(0), strict=False)
-        yield "labels, with their share: " + ", ".join(f"{name} {share:.2f}" for name, share in shares)
+        yield labels(aims.names, aims.y.mean(0))
     else:
-        figures = zip(aims.names[:MOST], aims.mean, aims.scale, strict=False)
-        yield "predicted: " + ", ".join(f"{name} (mean {mean:.4g}, deviation {scale:.4g})"
-                                        for name, mean, scale in figures)
+        yield numbers(aims)
+
+
+def classes(names, counts):
+    """The line on classes, and on their training examples."""
+    order = np.argsort(-counts, kind="stable")[:MOST]
+    some = ", ".join(f"{names[n]} {counts[n]:,}" for n in order)
+    return f"classes, with training examples: {some}{', ...' * (len(counts) > MOST)}"
+
+
+def labels(names, shares):
+    """The line on labels."""
+    shown = zip(names[:MOST], shares, strict=False)
+    return "labels, with their share: " + ", ".join(f"{name} {share:.2f}" for name, share in shown)
+
+
+def numbers(aims):
+    """The line on the numbers of a `Target`."""
+    figures = zip(aims.names[:MOST], aims.mean, aims.scale, strict=False)
+    return "predicted: " + ", ".join(f"{name} (mean {mean:.4g}, deviation {scale:.4g})"
+                                     for name, mean, scale in figures)

@@ -63,7 +63,7 @@ def make(sequences, batch_size, seed, target: Literal["auto", "class", "labels",
         found, aims = _whole(sequences, target, split, validation_share, test_share, kept)
     front = channels.Channels(kept.get("channels") or _fit(sequences, found, normalise, missing, differences))
     batches = Batches(sequences, found, aims, front, kept.get("steps"))
-    weights = _balanced(aims, batches) if class_weight == "balanced" else None
+    weights = balanced(_counts(aims, batches)) if class_weight == "balanced" else None
     train, validation, test = (found.of(part) for part in (TRAIN, VALIDATION, TEST))
     batch_size = batch_size or min(USUAL, len(train))
     data = stored.splits("sequences", lambda key: batches.show(key, bend, weights), train,
@@ -71,11 +71,10 @@ def make(sequences, batch_size, seed, target: Literal["auto", "class", "labels",
                          passes=passes)
     return Task(name="sequences", **data, features=front.width, padding=batches.padding,
                 length=None if batches.padding else batches.steps, return_sequences=batches.per_step,
-                categories=front.sizes, front=front, answer=_answer(aims, sequences, horizon),
-                classes=list(aims.names) if aims.kind == "class" else None,
+                categories=front.sizes, front=front,
                 kept={"channels": front.facts, "target": aims.facts, "steps": batches.steps},
                 about=described(sequences, found, aims, front),
-                **_learned(aims, batches, test, held_out=len(validation) > 0))
+                **predicted(aims, _chance(aims.kind, batches.targets_of(TEST)), len(validation) > 0, horizon))
 
 
 def _whole(sequences, target, split, validation_share, test_share, kept):
@@ -127,42 +126,64 @@ def _fit(sequences, found, normalise, missing, differences):
     np.add.at(read, found.starts[train] + found.lengths[train], -1)
     steps = sequences.steps[np.cumsum(read[:-1]) > 0]
     numbers = [i for i, channel in enumerate(sequences.channels) if channel.categories is None]
-    if missing == "refuse" and (gaps := np.argwhere(np.isnan(sequences.steps[:, numbers]))).size:
-        step, column = gaps[0]
-        owner = int(np.searchsorted(np.cumsum(sequences.lengths), step, "right"))
-        name = sequences.channels[numbers[column]].name
-        raise TaskError(f"{sequences.where(owner)}: channel {name} has a gap; --missing=mask or "
-                        "carry takes gaps")
+    if missing == "refuse":
+        refuse_gaps(sequences, numbers)
     texts = {channel.name: [channel.categories[int(code)] for code in np.unique(steps[:, i]) if code >= 0]
              for i, channel in enumerate(sequences.channels) if channel.categories is not None}
     return channels.fit(steps[:, numbers], [sequences.channels[i].name for i in numbers], texts,
                         normalise=normalise, missing=missing, differences=differences)
 
 
-def _balanced(aims, batches):
-    """The weight of each class: `n / (classes n_c)`, n_c being its training targets of n."""
-    if aims.kind != "class":
+def refuse_gaps(sequences, numbers):
+    """Refuses a missing value in the channels of these places."""
+    if (gaps := np.argwhere(np.isnan(sequences.steps[:, numbers]))).size:
+        step, column = gaps[0]
+        owner = int(np.searchsorted(np.cumsum(sequences.lengths), step, "right"))
+        name = sequences.channels[numbers[column]].name
+        raise TaskError(f"{sequences.where(owner)}: channel {name} has a gap; --missing=mask or "
+                        "carry takes gaps")
+
+
+def balanced(counts):
+    """The weight of each class: `n / (classes n_c)`, n_c being its training targets of n.
+
+    Args:
+      counts: n_c, ints `[classes]`; None where no class is predicted.
+    """
+    if counts is None:
         raise TaskError("--class_weight=balanced: is of classes; leave it out")
-    counts = np.bincount(batches.targets_of(TRAIN), minlength=len(aims.names))
     return (counts.sum() / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
 
 
-def _answer(aims, sequences, horizon):
-    if aims.kind != "number":
-        return Answer(aims.kind, aims.names)
-    shape = (horizon, len(aims.names)) if horizon else None
-    return Answer("numbers", aims.names, mean=aims.mean, scale=aims.scale, shape=shape)
+def _counts(aims, batches):
+    if aims.kind != "class":
+        return None
+    return np.bincount(batches.targets_of(TRAIN), minlength=len(aims.names))
 
 
-def _learned(aims, batches, test, held_out):
-    """The fields of a `Task` that are of what is predicted."""
-    y = batches.targets_of(TEST)
+def predicted(aims, chance, held_out, horizon=None):
+    """The fields of a `Task` that are of what is predicted.
+
+    Args:
+      aims: `Target`. chance: the accuracy of guessing, of numbers the error of the mean predictor.
+      held_out: whether the examples of the validation do not train.
+    """
+    if aims.kind == "number":
+        shape = (horizon, len(aims.names)) if horizon else None
+        answer = Answer("numbers", aims.names, mean=aims.mean, scale=aims.scale, shape=shape)
+        return {**regression(chance), "outputs": len(aims.mean), "answer": answer}
+    answer = Answer(aims.kind, aims.names)
     if aims.kind == "class":
         monitor = "val_accuracy" if held_out else "val_loss"
-        return classification(len(aims.names), np.bincount(y).max() / len(y), monitor)
-    if aims.kind == "number":
-        return {**regression(float(np.mean(y ** 2))), "outputs": y.shape[-1]}
-    share = y.mean(0)
+        return {**classification(len(aims.names), chance, monitor), "answer": answer,
+                "classes": list(aims.names)}
     return {"outputs": len(aims.names), "loss": keras.losses.BinaryCrossentropy(from_logits=True),
             "metrics": [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)], "monitor": "val_loss",
-            "chance": {"accuracy": float(np.maximum(share, 1 - share).mean())}}
+            "chance": {"accuracy": chance}, "answer": answer}
+
+
+def _chance(kind, y):
+    if kind == "class":
+        return np.bincount(y).max() / len(y)
+    share = y.mean(0)
+    return float(np.mean(y ** 2) if kind == "number" else np.maximum(share, 1 - share).mean())

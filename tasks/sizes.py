@@ -23,6 +23,17 @@ def advice_for(sequences, choices):
     """
     count, steps = _training(sequences, choices)
     forecast, per_step = bool(choices.get("horizon")), sequences.per_step
+    whole = not (forecast or per_step)
+    return advice_of(count, steps, forecast, whole, whole and _classes(sequences, choices))
+
+
+def advice_of(count, steps, forecast, whole, classes):
+    """The same from figures.
+
+    Args:
+      count: training examples. steps: of the longest one. forecast: whether they are windows.
+      whole: whether one thing is predicted of a whole sequence. classes: whether that is a class.
+    """
     batch = _power_of_two(count / 4, 4, 64)
     in_pass = max(1, count // batch)
     passes = max(1, EPOCH // in_pass)
@@ -44,9 +55,9 @@ def advice_for(sequences, choices):
     if count < FEW:
         found["dropout"] = 0.2, f"{count:,} training examples are few"
         found["weight_decay"] = 0.02, found["dropout"][1]
-    if not (forecast or per_step):
+    if whole:
         found["pooling"] = "mean", "a sequence's class or number is in all of its steps"
-        if _classes(sequences, choices):
+        if classes:
             found["differences"] = True, "the shape of a curve is in its changes"
             if count < FEW:
                 found["bend"] = 1.0, f"{count:,} training examples are few: bent ones are added"

@@ -79,12 +79,9 @@ def cleaned(sequences):
     Raises:
       TaskError: nothing is left.
     """
-    empty = sequences.lengths == 0
+    empty, no_target = unusable(sequences)
     notes = _counted(empty, sequences, "have no step and are left out")
-    no_target = np.zeros(len(empty), bool)
-    if sequences.target is not None and not sequences.per_step:
-        no_target = ~empty & [any(cell is None or cell != cell for cell in row) for row in sequences.target]
-        notes += _counted(no_target, sequences, f"have no {' or '.join(sequences.targets)} and are left out")
+    notes += _counted(no_target, sequences, f"have no {' or '.join(sequences.targets)} and are left out")
     if (empty | no_target).all():
         raise TaskError("; ".join(["--data_dir: no sequence is left", *notes]))
     sequences = chosen(sequences, ~(empty | no_target))
@@ -100,6 +97,15 @@ def cleaned(sequences):
     held = np.flatnonzero(~missing)
     return dataclasses.replace(sequences, notes=(*sequences.notes, *notes), steps=sequences.steps[:, held],
                                channels=tuple(sequences.channels[c] for c in held))
+
+
+def unusable(sequences):
+    """Which sequences have no step, and which of the others have no target, bool `[N]` each."""
+    empty = sequences.lengths == 0
+    if sequences.target is None or sequences.per_step:
+        return empty, np.zeros(len(empty), bool)
+    missing = [any(cell is None or cell != cell for cell in row) for row in sequences.target]
+    return empty, ~empty & np.array(missing, bool)
 
 
 def joined(pieces):
