@@ -63,13 +63,15 @@ def _handled(front):
 
 
 def _aims(found, aims):
-    if aims.kind == "class":
-        train = aims.y[found.of(TRAIN)] if len(aims.y) == len(found.parts) else aims.y
-        yield classes(aims.names, np.bincount(train[train >= 0], minlength=len(aims.names)))
-    elif aims.kind == "labels":
-        yield labels(aims.names, aims.y.mean(0))
-    else:
+    if aims.kind == "number":
         yield numbers(aims)
+        return
+    mine = found.parts == TRAIN
+    train = aims.y[mine if len(aims.y) == len(mine) else np.repeat(mine, found.lengths)]
+    if aims.kind == "class":
+        yield classes(aims.names, np.bincount(train[train >= 0], minlength=len(aims.names)))
+    else:
+        yield labels(aims.names, np.nanmean(train, 0))
 
 
 def classes(names, counts):
@@ -80,9 +82,10 @@ def classes(names, counts):
 
 
 def labels(names, shares):
-    """The line on labels."""
+    """The line on labels, and on their share of the training examples."""
     shown = zip(names[:MOST], shares, strict=False)
-    return "labels, with their share: " + ", ".join(f"{name} {share:.2f}" for name, share in shown)
+    said = ", ".join(f"{name} {share:.2f}" for name, share in shown)
+    return f"labels, with their share in training: {said}"
 
 
 def numbers(aims):

@@ -2,30 +2,42 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from numpy.typing import ArrayLike
 
-from santm_tf.tasks import own, reading
+from santm_tf.tasks import own, reading, streamed
 from santm_tf.tasks.errors import TaskError
+from santm_tf.tasks.reading.shards import Shards
 from santm_tf.tasks.sizes import advice_for
 from santm_tf.tasks.task import Task
 
-ROLES = "validation_data", "test_data", "id", "time", "label", "channels", "categories", "group", "ignore"
+GIVEN = "validation_data", "test_data", "id", "time", "label", "channels", "categories", "group", "ignore", \
+    "stream_above_mib"
 
 
 def load(batch_size, seed, data_dir: str | None = None, validation_data: str | None = None,
          test_data: str | None = None, id: str | None = None, time: str | None = None,
          label: str | None = None, channels: str | None = None, categories: str | None = None,
-         group: str | None = None, ignore: str | None = None, *, kept=None, **choices: own.make):
+         group: str | None = None, ignore: str | None = None,
+         stream_above_mib: Annotated[float, "[0, inf)"] | None = None, *, kept=None, **choices: own.make):
     """Sequences from files.
 
     `tasks.reading` reads them, `tasks.own.make` makes a task of them. What is not said by a flag is guessed
     and printed.
 
+    Files that are larger than memory are streamed (`tasks.streamed`): TFRecord always, Parquet above a size.
+    They are read once to count them and for what the channels need, then in each epoch; the memory that it
+    takes does not depend on their number. A sequence is in one file, and its rows are together. A Parquet
+    file has a row a step (`--id` tells sequences apart), or a row a sequence, with lists in its cells;
+    `tasks.reading.records` says what a TFRecord holds. Shards called test and validation are those splits;
+    else a sequence is of the split that the digest of its steps says. What takes all sequences at once is
+    refused: `horizon`, `group`, `split="time"`.
+
     Args:
-      data_dir: A file, or a folder of files: .npz, .npy, .csv, .tsv, .parquet, and .ts and .tsv of the UCR
-        and UEA archives. Files whose names say train, validation or test are those splits; one is split.
+      data_dir: A file, or a folder of files: .npz, .npy, .csv, .tsv, .parquet, .tfrecord, and .ts and .tsv
+        of the UCR and UEA archives. Files whose names say train, validation or test are those splits; one is
+        split.
       validation_data: A file to validate by.
       test_data: A file to test by.
       id: Of a table with a row for each step, the column that says which sequence it is of.
@@ -35,14 +47,17 @@ def load(batch_size, seed, data_dir: str | None = None, validation_data: str | N
       categories: Those of them whose numbers are codes; texts always are.
       group: The column whose equal values stay in one split, such as a person's.
       ignore: Columns to leave out.
+      stream_above_mib: Parquet files of more MiB than this are streamed (default: 1024).
 
     Raises:
       TaskError: data that are missing or wrong; it names the file and the line.
     """
     given = {"data_dir": data_dir, "validation_data": validation_data, "test_data": test_data, "id": id,
              "time": time, "label": label, "channels": channels, "categories": categories, "group": group,
-             "ignore": ignore}
-    return own.make(_read(**given, **_reading_choices(choices)), batch_size, seed, kept=kept, **choices)
+             "ignore": ignore, "stream_above_mib": stream_above_mib}
+    data = _read(**given, **_reading_choices(choices))
+    make = streamed.make if isinstance(data, Shards) else own.make
+    return make(data, batch_size, seed, kept=kept, **choices)
 
 
 def from_arrays(x: ArrayLike, y: ArrayLike | None = None, *, batch_size: int | None = None, seed: int = 0,
@@ -94,9 +109,10 @@ def advice(**data):
     Args:
       **data: the task's options, as `load` takes them.
     """
-    choices = {name: value for name, value in data.items() if name not in ("data_dir", *ROLES)}
-    roles = {name: data.get(name) for name in ("data_dir", *ROLES)}
-    return advice_for(_read(**roles, **_reading_choices(choices)), choices)
+    choices = {name: value for name, value in data.items() if name not in ("data_dir", *GIVEN)}
+    given = {name: data.get(name) for name in ("data_dir", *GIVEN)}
+    found = _read(**given, **_reading_choices(choices))
+    return streamed.advice(found, choices) if isinstance(found, Shards) else advice_for(found, choices)
 
 
 def _reading_choices(choices):
@@ -105,8 +121,10 @@ def _reading_choices(choices):
 
 @functools.lru_cache(maxsize=1)
 def _read(**given):
-    """What the files hold; read once for the advice and the task."""
+    """What the files hold, `Sequences` or `Shards`; read once for the advice and the task."""
     if given["data_dir"] is None:
         raise TaskError("--data_dir: --task=sequences needs a file or a folder of yours; docs/data.md shows "
                         "their forms")
+    if given["stream_above_mib"] is None:
+        given["stream_above_mib"] = reading.ABOVE
     return reading.read(**given)

@@ -23,7 +23,7 @@ class Target:
       kind: "class", "labels" or "number".
       names: of the classes, the labels or the numbers, in order.
       y: of each sequence or step: a class, int32 `[n]`; labels, float32 `[n, K]` of 0 and 1; numbers, float32
-        `[n, K]`, normalised. What is not known is -1 or NaN.
+        `[n, K]`, normalised. What is not known is -1 or NaN. None where they are streamed.
       mean, scale: of the numbers in their unit, `[K]`.
 
     >>> of(np.array([["ham"], ["spam"], ["ham"]], object), "class", [0, 1, 2]).y.tolist()
@@ -32,7 +32,7 @@ class Target:
 
     kind: str
     names: tuple[str, ...]
-    y: np.ndarray
+    y: np.ndarray | None
     mean: np.ndarray | None = None
     scale: np.ndarray | None = None
 
@@ -77,8 +77,17 @@ def of(cells, kind, train, names=(), where=None, facts=None):
     return Target("number", tuple(names), ((y - mean) / scale).astype(np.float32), mean, scale)
 
 
-def guessed(cells):
+def of_facts(facts):
+    """A `Target` of a trained model, without a y."""
+    mean, scale = (np.array(facts[name]) if name in facts else None for name in ("mean", "scale"))
+    return Target(facts["kind"], tuple(facts["names"]), None, mean, scale)
+
+
+def guessed(cells, count=None):
     """Which of `KINDS` cells seem to be, and why, as a text.
+
+    Args:
+      cells: object `[n, k]`. count: of how many cells these are the different ones, if they are.
 
     >>> guessed(np.array([[1.5], [2.5]], object))
     ('number', 'numbers')
@@ -97,8 +106,8 @@ def guessed(cells):
         if np.isin(known, (0, 1)).all():
             return "labels", "several columns of 0 and 1"
         return "number", "several columns of numbers"
-    different = len(np.unique(known))
-    if (known == np.round(known)).all() and different <= min(MOST_CLASSES, max(2, len(known) / SEVERAL)):
+    different, count = len(np.unique(known)), count or len(known)
+    if (known == np.round(known)).all() and different <= min(MOST_CLASSES, max(2, count / SEVERAL)):
         return "class", f"{different} different whole numbers; --target=number if they are amounts"
     return "number", "numbers"
 

@@ -150,8 +150,12 @@ def test_parquet_that_is_wrong(tmp_path):
     path = tmp_path / "t.parquet"
     path.write_text("PAR1")
     assert refused(path).startswith(f"{path}: cannot be read as Parquet (")
-    pandas.DataFrame({"id": ["a"], "x": [[1, 2]]}).to_parquet(path)
+    pandas.DataFrame({"id": ["a"], "x": [[[1, 2]]]}).to_parquet(path)
     assert refused(path).startswith(f"{path}: column x holds list<")
+    pandas.DataFrame({"x": [[1, 2], [3]], "z": [[1, 2], [3, 4]], "label": ["a", "b"]}).to_parquet(path)
+    assert refused(path) == f"{path}, row 2: z has 2 steps and x has 1; the lists of a row need as many"
+    pandas.DataFrame({"uid": [1, 2], "x": [[1, 2], [3]], "label": ["a", "b"]}).to_parquet(path)
+    assert refused(path, id="uid") == f"--id=uid: each row of {path} is a sequence; leave it out"
     pandas.DataFrame({"id": ["a", "a"], "x": [1, np.inf], "label": "up"}).to_parquet(path)
     assert refused(path) == f"{path}, row 2: x is inf; mend it, or leave it empty if it is missing"
 

@@ -4,15 +4,17 @@ import dataclasses
 import os
 
 from santm_tf.tasks.errors import TaskError
-from santm_tf.tasks.reading import arrays, files, forms, roles, tables, ucr
+from santm_tf.tasks.reading import arrays, files, forms, roles, shards, tables, ucr
 from santm_tf.tasks.reading.arrays import of_arrays
 from santm_tf.tasks.reading.sequences import Channel, Sequences, cleaned, joined
+
+ABOVE = 1024  # MiB of Parquet that are read into memory at most
 
 __all__ = ["Channel", "Sequences", "of_arrays", "read"]
 
 
 def read(data_dir, *, validation_data=None, test_data=None, id=None, time=None, label=None, channels=None,
-         categories=None, group=None, ignore=None, per_step=None, forecast=False):
+         categories=None, group=None, ignore=None, per_step=None, forecast=False, stream_above_mib=ABOVE):
     """The sequences of a user's files.
 
     Args:
@@ -24,9 +26,11 @@ def read(data_dir, *, validation_data=None, test_data=None, id=None, time=None, 
       label, channels, categories, ignore: names of columns, separated by commas.
       per_step: whether the label is of each step. None: where it changes within a sequence.
       forecast: what is predicted is the series itself, of which `label` names channels (default: all).
+      stream_above_mib: Parquet files of more MiB are streamed, and so is TFRecord.
 
     Returns:
-      `Sequences`, with a target; or for a `forecast` without, `targets` naming the channels of `label`.
+      `Sequences`, with a target; or for a `forecast` without, `targets` naming the channels of `label`. Of
+      what is to be streamed, `shards.Shards`.
 
     Raises:
       TaskError: what cannot be read, in one line that names the file and the line, or the flag.
@@ -44,6 +48,11 @@ def read(data_dir, *, validation_data=None, test_data=None, id=None, time=None, 
     given = roles.Given(**{flag: _names(flag, text) for flag, text in flags.items()})
     aims, given = (given.label, given._replace(label=())) if forecast else ((), given)
     found, notes = files.find(data_dir, validation_data, test_data)
+    if why := shards.streamed(found, stream_above_mib):
+        if forecast:
+            raise TaskError(f"--horizon: {data_dir} is streamed ({why}), and a forecast takes whole series; "
+                            "give them as CSV, .npz, or Parquet within --stream_above_mib")
+        return shards.opened(found, given, per_step, (*notes, f"{data_dir}: is streamed: {why}"))
     kinds = {_kind(each.path): each.path for each in found}
     if len(kinds) > 1:
         raise TaskError(f"--data_dir={data_dir}: {' and '.join(kinds.values())} are of different formats; "
@@ -69,6 +78,8 @@ def _of_table(found, given, per_step, forecast):
     paths, parts = zip(*found, strict=True)
     table = tables.read(paths, parts, as_text=(*given.id, *given.group, *given.categories))
     where = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    if table.lists:
+        given = roles.of_lists(given, table.lists, where)
     of = roles.of(table.frame, given, forecast, per_step, where)
     if of.long and not of.id and len(paths) > 1:
         names = table.each_row([os.path.splitext(os.path.basename(path))[0] for path in paths])

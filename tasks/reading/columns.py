@@ -86,13 +86,13 @@ def _numbers(table, name):
 def _categories(table, names, name):
     """A channel of categories in the order of their names, whole numbers in their own."""
     found = [coded(table.frame[column]) for column in names]
-    union = sorted({text for _, known in found for text in known} - set(MISSING), key=_sort_key)
+    union = sorted({text for _, known in found for text in known} - set(MISSING), key=order)
     rank = {text: float(place) for place, text in enumerate(union)}
     values = [np.array([rank.get(text, np.nan) for text in known])[places] for places, known in found]
     return np.stack(values, 1), Channel(name, tuple(union))
 
 
-def _sort_key(text):
+def order(text):
     """Whole numbers in their order, before texts."""
     return (0, int(text), text) if text.lstrip("-").isdecimal() else (1, 0, text)
 

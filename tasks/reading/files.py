@@ -7,10 +7,10 @@ from typing import NamedTuple
 from santm_tf.tasks.archive import TEST, TRAIN, VALIDATION
 from santm_tf.tasks.errors import TaskError
 
-READ = (".npz", ".ts", ".tsv", ".txt", ".csv", ".parquet", ".pq")  # of the same data, the first kind is taken
+TABLES = (".tsv", ".txt", ".csv", ".parquet", ".pq", ".tfrecord", ".tfrecords")
+READ = (".npz", ".ts", *TABLES)  # of the same data, the first kind is taken
 WORDS = {"train": TRAIN, "training": TRAIN, "validation": VALIDATION, "valid": VALIDATION, "val": VALIDATION,
          "dev": VALIDATION, "test": TEST, "testing": TEST}
-TABLES = (".tsv", ".txt", ".csv", ".parquet", ".pq")
 INSTEAD = {".arff": "give the .ts file of the same set", ".xlsx": "save it as CSV", ".xls": "save it as CSV",
            ".json": "save it as CSV", ".gz": "unpack it", ".zip": "unpack it", ".mat": "save it as .npz",
            ".pkl": "save it as .npz or Parquet", ".npy": "give the folder that has x.npy and y.npy"}
@@ -55,15 +55,15 @@ def _of_folder(folder):
     names = sorted(name for name in _below(folder) if not os.path.basename(name).startswith("."))
     if any(name.lower().endswith(".npy") for name in names):
         return [Found(folder, None)], []
-    known = [name for name in names if name.lower().endswith(READ)]
+    known = [name for name in names if ending(name) in READ]
     if not known:
-        odd = next((name for name in names if _ending(name) in INSTEAD), None)
-        hint = f"; {odd} is not read, {INSTEAD[_ending(odd)]}" if odd else ""
+        odd = next((name for name in names if ending(name) in INSTEAD), None)
+        hint = f"; {odd} is not read, {INSTEAD[ending(odd)]}" if odd else ""
         raise TaskError(f"--data_dir={folder}: has no file of {', '.join(READ)}{hint}")
     sets = {}
     for name in known:
         part, stem = _split(name)
-        sets.setdefault((stem, _ending(name), part is not None), []).append((name, part))
+        sets.setdefault((stem, ending(name), part is not None), []).append((name, part))
     split = {key: found for key, found in sets.items() if TRAIN in [part for _, part in found]}
     taken = _of_split(folder, split) if split else _unsplit(folder, sets)
     taken.sort(key=lambda each: each[1] or 0)
@@ -125,10 +125,10 @@ def _split(name):
 
 
 def _known(path, flag):
-    if not path.lower().endswith(READ):
-        ending = _ending(path) or "a file without an ending"
-        instead = INSTEAD.get(ending, f"give a file of {', '.join(READ)}")
-        raise TaskError(f"--{flag}={path}: {ending} is not read; {instead}")
+    if ending(path) not in READ:
+        odd = ending(path) or "a file without an ending"
+        instead = INSTEAD.get(odd, f"give a file of {', '.join(READ)}")
+        raise TaskError(f"--{flag}={path}: {odd} is not read; {instead}")
     return path
 
 
@@ -136,15 +136,20 @@ def _beside(path):
     """A note on the test file beside a training file that is named alone."""
     folder, name = os.path.split(path)
     part, stem = _split(name)
-    others = [other for other in sorted(os.listdir(folder or ".")) if _ending(other) == _ending(name)]
+    others = [other for other in sorted(os.listdir(folder or ".")) if ending(other) == ending(name)]
     others = [other for other in others if _split(other)[0] not in (None, part) and _split(other)[1] == stem]
     if part is None or not others:
         return []
     return [f"{path}: {_listed(others)} beside it is not read; name the folder to read both"]
 
 
-def _ending(name):
-    return os.path.splitext(name)[1].lower()
+def ending(name):
+    """A name's ending in small letters, less the number of a shard.
+
+    >>> ending("train.TFRecord-00000-of-00010")
+    '.tfrecord'
+    """
+    return os.path.splitext(re.sub(r"-\d+-of-\d+$", "", name))[1].lower()
 
 
 def _listed(names):

@@ -8,6 +8,7 @@ import numpy as np
 from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.reading import times
 from santm_tf.tasks.reading.columns import is_text, is_time
+from santm_tf.tasks.reading.lists import ROW
 
 IDS = ("id", "ids", "uid", "uuid", "series", "sequence", "seq", "case", "episode", "trial", "session",
        "recording", "unit", "machine", "engine", "device", "patient", "subject", "user", "customer", "key")
@@ -51,7 +52,12 @@ class Roles(NamedTuple):
     def described(self):
         """What was understood, in one line."""
         names = list(self.channels)
-        found = f"{self.listed()}, channels={','.join(names if len(names) < 9 else [*names[:8], '...'])}"
+        channels = f"channels={','.join(names if len(names) < 9 else [*names[:8], '...'])}"
+        if self.id == ROW:
+            label = ",".join(self.label) or "none"
+            return (f"read as a row a sequence, whose steps are in lists: label={label}, {channels}; "
+                    f"give --label or --channels if that is wrong")
+        found = f"{self.listed()}, {channels}"
         if self.long:
             return (f"read as long form, a row a step: {found}; give --id, --time, --label or --channels if "
                     "that is wrong")
@@ -91,6 +97,23 @@ def of(frame, given, forecast, per_step, where):
         raise TaskError(f"--categories={','.join(odd)}: is no channel; the channels are "
                         f"{','.join(list(roles.channels)[:20])}")
     return roles
+
+
+def of_lists(given, names, where):
+    """What the flags say, and that lists are channels unless they are something else.
+
+    Args:
+      names: of the columns that had lists. where: the files' names, for an error.
+
+    Raises:
+      TaskError: an id, which a row needs none of.
+    """
+    if given.id:
+        raise TaskError(f"--id={given.id[0]}: each row of {where} is a sequence; leave it out")
+    taken = {*given.label, *given.time, *given.group, *given.ignore}
+    channels = given.channels or tuple(
+        name for name in names if name not in taken and not _word(name, LABELS + TIMES))
+    return given._replace(id=(ROW,), channels=channels)
 
 
 def _check(frame, given, where):

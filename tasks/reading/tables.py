@@ -1,6 +1,7 @@
 """CSV and Parquet files as one pandas table that knows where each of its rows is from."""
 
 import collections
+import contextlib
 import functools
 import os
 import re
@@ -11,6 +12,7 @@ import numpy as np
 from santm_tf.errors import extra
 from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.reading import encoding
+from santm_tf.tasks.reading.lists import ROW, unrolled
 
 # Cells that stand for a missing value: in any column, and where the others are numbers.
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "?")
@@ -25,6 +27,8 @@ class Table(NamedTuple):
     firsts: np.ndarray  # the first row of each file
     parts: tuple  # of each file
     notes: tuple = ()
+    rows: np.ndarray | None = None  # of each row its number in the file, from 0; None: they are counted
+    lists: tuple = ()  # the columns whose cells were lists, of which each row here is a step
 
     def file(self, row):
         """The number of the file that a row is from."""
@@ -33,8 +37,9 @@ class Table(NamedTuple):
     def where(self, row):
         """Where a row is: `FILE, line 12`."""
         file = self.file(row)
-        path, own = self.paths[file], row - int(self.firsts[file])
-        if is_parquet(path):
+        own = row - int(self.firsts[file]) if self.rows is None else int(self.rows[row])
+        path = self.paths[file]
+        if self.rows is not None or is_parquet(path):
             return f"{path}, row {own + 1}"
         return f"{path}, line {_lines(path, os.stat(path).st_mtime)[own]}"
 
@@ -59,18 +64,30 @@ def read(paths, parts, as_text=()):
     """
     with extra("data"):
         import pandas
-    notes = []
-    frames = [_parquet(path, notes) if is_parquet(path) else _csv(path, as_text, notes) for path in paths]
+    notes, rows = [], None
+    frames, lists = zip(*(_parquet(path, notes) if is_parquet(path) else (_csv(path, as_text, notes), ())
+                          for path in paths), strict=True)
     for frame, path in zip(frames, paths, strict=True):
         if frame.empty:
             raise TaskError(f"{path}: has a header and no row")
-        odd = [name for name in frames[0] if name not in frame] + [c for c in frame if c not in frames[0]]
-        if odd:
-            has, lacks = (path, paths[0]) if odd[0] in frame else (paths[0], path)
-            raise TaskError(f"{lacks}: has no column {odd[0]}, which {has} has; all files need the same ones")
+        same_columns(frame, path, frames[0], paths[0])
     firsts = np.cumsum([0, *map(len, frames[:-1])])
     whole = frames[0] if len(frames) == 1 else pandas.concat(frames, ignore_index=True)
-    return Table(whole, tuple(paths), firsts, tuple(parts), tuple(notes))
+    if lists[0]:
+        rows = whole[ROW].to_numpy()
+        whole[ROW] = np.cumsum(np.append(0, np.diff(rows) != 0) | np.isin(np.arange(len(rows)), firsts[1:]))
+    return Table(whole, tuple(paths), firsts, tuple(parts), tuple(notes), rows, lists[0])
+
+
+def same_columns(names, path, others, other):
+    """Refuses a file with other columns than another one.
+
+    Raises:
+      TaskError: names the column and both files.
+    """
+    if odd := [name for name in others if name not in names] + [name for name in names if name not in others]:
+        has, lacks = (path, other) if odd[0] in names else (other, path)
+        raise TaskError(f"{lacks}: has no column {odd[0]}, which {has} has; all files need the same ones")
 
 
 def _csv(path, as_text, notes):
@@ -95,19 +112,38 @@ def _csv(path, as_text, notes):
     except ArrowInvalid as error:
         _check_rows(content, separator, len(names), path)
         raise TaskError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from error
-    return _frame(table, path, notes)
+    return as_frame(table, path, notes)
 
 
 def _parquet(path, notes):
+    """The rows of a file, and the columns that had lists."""
     with extra("data"):
-        from pyarrow import ArrowException, parquet
+        from pyarrow import parquet
+    with readable(path):
+        table = parquet.read_table(path)
+    count = len(table)
+    table, names, empty = unrolled(table, path)
+    if empty:
+        notes.append(f"{path}: {empty} of {count} sequences have no step and are left out")
+    return as_frame(table, path, notes), names
+
+
+@contextlib.contextmanager
+def readable(path):
+    """Where a Parquet file is read.
+
+    Raises:
+      TaskError: it is damaged.
+    """
+    with extra("data"):
+        from pyarrow import ArrowException
     try:
-        return _frame(parquet.read_table(path), path, notes)
+        yield
     except (ArrowException, OSError) as error:
         raise TaskError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error
 
 
-def _frame(table, path, notes):
+def as_frame(table, path, notes):
     """A pandas DataFrame of numbers, texts and times; unnamed columns that say nothing are left out."""
     with extra("data"):
         import pyarrow as pa
@@ -120,14 +156,14 @@ def _frame(table, path, notes):
               else pa.float64() if types.is_decimal(kind) or types.is_null(kind) else kind)
         if to != kind:
             table = table.set_column(n, field.name, table.column(n).cast(to))
-    frame = table.to_pandas(date_as_object=False, ignore_metadata=True)
-    unnamed = [name for name in frame if not name.strip() or name.startswith("__index_level_")]
-    empty = [name for name in unnamed if frame[name].isna().all()]
-    counting = [name for name in unnamed if frame[name].dtype.kind in "iu"
-                and frame[name].is_monotonic_increasing]
+    found = table.to_pandas(date_as_object=False, ignore_metadata=True)
+    unnamed = [name for name in found if not name.strip() or name.startswith("__index_level_")]
+    empty = [name for name in unnamed if found[name].isna().all()]
+    counting = [name for name in unnamed if found[name].dtype.kind in "iu"
+                and found[name].is_monotonic_increasing]
     if counting:
         notes.append(f"{path}: a column without a name counts the rows and is left out")
-    return frame.drop(columns=empty + counting).rename(
+    return found.drop(columns=empty + counting).rename(
         columns={name: f"unnamed{n or ''}" for n, name in enumerate(unnamed)})
 
 
