@@ -11,6 +11,7 @@ from santm_tf.errors import MissingExtra
 from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.reading import of_arrays, read
 
+READ = ".npz, .ts, .tsv, .txt, .csv, .parquet, .pq, .tfrecord, .tfrecords"
 LONG = "id,time,x,label\na,0,1.5,up\na,1,2.5,up\nb,0,3.5,no\nb,1,4.5,no\n"
 
 
@@ -115,8 +116,8 @@ def test_columns_that_are_no_channel_are_said(tmp_path):
 
 
 @pytest.mark.parametrize("names, flags, said", [
-    ({}, {}, "--data_dir=PATH: has no file of .npz, .ts, .tsv, .txt, .csv, .parquet, .pq"),
-    ({"a.arff": ""}, {}, "--data_dir=PATH: has no file of .npz, .ts, .tsv, .txt, .csv, .parquet, .pq; a.arff "
+    ({}, {}, f"--data_dir=PATH: has no file of {READ}"),
+    ({"a.arff": ""}, {}, f"--data_dir=PATH: has no file of {READ}; a.arff "
      "is not read, give the .ts file of the same set"),
     ({"a_TRAIN.csv": LONG, "b_TRAIN.csv": LONG}, {},
      "--data_dir=PATH: has several sets, a, b; put one in a folder of its own"),
@@ -129,7 +130,7 @@ def test_columns_that_are_no_channel_are_said(tmp_path):
      "PATH/train.csv: has no column more, which PATH/test.csv has; all files need the same ones"),
     ({"train.csv": LONG}, {"test_data": "none.csv"}, "--test_data=none.csv: no such file"),
     ({"train.csv": LONG}, {"test_data": __file__},
-     f"--test_data={__file__}: .py is not read; give a file of .npz, .ts, .tsv, .txt, .csv, .parquet, .pq")])
+     f"--test_data={__file__}: .py is not read; give a file of {READ}")])
 def test_folders_that_are_wrong(names, flags, said, tmp_path):
     for name, content in names.items():
         (tmp_path / name).write_text(content)
