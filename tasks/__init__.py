@@ -49,17 +49,19 @@ def options(name: str) -> dict[str, Option]:
     return read(TASKS[name])
 
 
-def advice(name: str, **data: Any) -> dict[str, tuple[Any, str]]:
+def advice(name: str, *, kept: dict | None = None, **data: Any) -> dict[str, tuple[Any, str]]:
     """What to train a task with, from its data: `{option: (value, reason)}`; nothing for most tasks.
 
     Args:
-      name: one of `NAMES`. **data: the task's options.
+      name: one of `NAMES`.
+      kept: what a trained run keeps of its data (`Task.kept`), or None.
+      **data: the task's options.
 
     >>> advice("adding")
     {}
     """
     module = importlib.import_module(TASKS[name].split(":")[0]) if name in ADVISED else None
-    return module.advice(**data) if module else {}
+    return module.advice(kept=kept, **data) if module else {}
 
 
 def load(name: str, *, batch_size: int, seed: int, kept: dict | None = None, **given: Any) -> "Task":

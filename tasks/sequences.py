@@ -103,16 +103,17 @@ def from_arrays(x: ArrayLike, y: ArrayLike | None = None, *, batch_size: int | N
     return own.make(sequences, batch_size, seed, kept=kept, **choices)
 
 
-def advice(**data):
+def advice(kept=None, **data):
     """What to train own sequences with, `{option: (value, reason)}`: see `tasks.sizes`.
 
     Args:
+      kept: what a trained run keeps of its data: `Task.kept`.
       **data: the task's options, as `load` takes them.
     """
     choices = {name: value for name, value in data.items() if name not in ("data_dir", *GIVEN)}
     given = {name: data.get(name) for name in ("data_dir", *GIVEN)}
     found = _read(**given, **_reading_choices(choices))
-    return streamed.advice(found, choices) if isinstance(found, Shards) else advice_for(found, choices)
+    return streamed.advice(found, choices, kept) if isinstance(found, Shards) else advice_for(found, choices)
 
 
 def _reading_choices(choices):

@@ -78,10 +78,11 @@ class Stream:
 
         return tf.data.Dataset.range(passes * number, passes * (number + 1)).flat_map(once)
 
-    def ordered(self, part, batch_size):
-        """The batches of a part in the order of the files."""
+    def ordered(self, part, batch_size, count):
+        """The batches of a part, of `count` sequences, always in the same order."""
         sequences = self._pieces(self._parting.files(self._shards, part), part).flat_map(self._sequences)
-        return self._batched(sequences, batch_size).map(self._encoder).prefetch(2)
+        found = self._batched(sequences, batch_size).map(self._encoder).prefetch(2)
+        return found.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
 
     def _pieces(self, files, part):
         """Pieces of files: numbers, codes, lengths and targets, one sequence after another."""

@@ -23,11 +23,9 @@ def make(shards, batch_size, seed, target="auto", per_step=None, horizon=None, w
 
     What is counted of the shards stays in `Task.kept`, so that a run that goes on does not count them again.
     """
-    kept = kept or {}
     _refuse(shards, window, split)
     parting = _parting(shards, validation_share, test_share)
-    if kept.get("stream", {}).get("shards") != shards.sizes:  # else they were counted when the run began
-        kept = counted(shards, parting, target, normalise, missing, differences, kept)
+    kept = _facts(shards, parting, target, normalise, missing, differences, kept)
     found, front = kept["stream"], channels.Channels(kept["channels"])
     aims = targets.of_facts(kept["target"])
     weights = None
@@ -41,24 +39,32 @@ def make(shards, batch_size, seed, target="auto", per_step=None, horizon=None, w
     batch_size = batch_size or min(own.USUAL, train)
     stored.enough("sequences", batch_size, train)
     epoch = functools.partial(stream.epoch, seed=seed, batch_size=batch_size, passes=passes)
+    held_out = VALIDATION if validation else TRAIN
     data = by_epoch(epoch, passes * (train // batch_size),
-                    stream.ordered(VALIDATION if validation else TRAIN, batch_size),
-                    stream.ordered(TEST, batch_size))
+                    stream.ordered(held_out, batch_size, validation or train),
+                    stream.ordered(TEST, batch_size, test))
     return Task(name="sequences", **data, features=front.width, padding=padding,
                 length=None if padding else kept["steps"], return_sequences=shards.per_step,
                 categories=front.sizes, front=front, kept=kept, about=tuple(found["about"]),
                 **own.predicted(aims, found["chance"], validation > 0))
 
 
-def advice(shards, choices):
+def advice(shards, choices, kept=None):
     """What to train with; see `sizes.advice_for`."""
     _refuse(shards, choices.get("window"), choices.get("split"))
     parting = _parting(shards, choices.get("validation_share"), choices.get("test_share") or TEST_SHARE)
-    found = counted(shards, parting, choices.get("target") or "auto", choices.get("normalise") or "standard",
-                    choices.get("missing") or "mask", bool(choices.get("differences")))
+    found = _facts(shards, parting, choices.get("target") or "auto", choices.get("normalise") or "standard",
+                   choices.get("missing") or "mask", bool(choices.get("differences")), kept)
     whole = not shards.per_step
     return advice_of(found["stream"]["counts"][TRAIN], found["steps"], False, whole,
                      whole and found["target"]["kind"] == "class")
+
+
+def _facts(shards, parting, target, normalise, missing, differences, kept):
+    """`Task.kept` of shards: as it is if these were counted when the run began."""
+    if kept and kept.get("stream", {}).get("shards") == shards.sizes:
+        return kept
+    return counted(shards, parting, target, normalise, missing, differences, kept)
 
 
 def _parting(shards, validation, test):

@@ -13,7 +13,7 @@ import tensorflow as tf
 from helpers import task_refused
 
 from santm_tf import tasks
-from santm_tf.tasks import census, stream
+from santm_tf.tasks import census, counted, stream
 from santm_tf.tasks.reading import records, shards
 
 NAMES = [f"train-0000{n}-of-00003.parquet" for n in range(3)] + ["validation.parquet", "test.parquet"]
@@ -124,7 +124,10 @@ def test_a_run_that_goes_on_counts_nothing_again(tmp_path, monkeypatch):
     write(tmp_path)
     task = load(tmp_path)
     kept = json.loads(json.dumps(task.kept))
+    advice = tasks.advice("sequences", data_dir=str(tmp_path), stream_above_mib=0.0)
+    counted._census.cache_clear()
     monkeypatch.setattr(census, "count", None)
+    assert tasks.advice("sequences", kept=kept, data_dir=str(tmp_path), stream_above_mib=0.0) == advice
     again = load(tmp_path, kept=kept)
     assert again.about == task.about and again.chance == task.chance
     assert examples(again.train) == examples(task.train)

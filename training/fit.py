@@ -28,8 +28,9 @@ def train(config):
         tf.config.experimental.enable_op_determinism()
     draw_from_saved_states()
     keras.utils.set_random_seed(config.run.seed)
-    config = advised(config)
-    task = load_task(config, workdir.read_kept() if session.resume else None)
+    kept = workdir.read_kept() if session.resume else None
+    config = advised(config, kept)
+    task = load_task(config, kept)
     config = resolve(config, task)
     model = compiled(config, task)
     if session.dry_run:

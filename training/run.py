@@ -26,10 +26,13 @@ class Trained(NamedTuple):
     model: keras.Model
 
 
-def advised(config):
-    """The configuration with what the task's data advise in the place of defaults; says each, and why."""
+def advised(config, kept=None):
+    """The configuration with what the task's data advise in the place of defaults; says each, and why.
+
+    `kept` is what a run that goes on keeps of its data.
+    """
     with _of_task():
-        advice = tasks.advice(config.task, **config.data)
+        advice = tasks.advice(config.task, kept=kept, **config.data)
     taken = {option.name: option for option in config.values() if option.name not in config.asked}
     chosen = {name: value for name, (value, _) in advice.items() if name in taken}
     for name, value in chosen.items():
