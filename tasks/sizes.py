@@ -37,13 +37,14 @@ def advice_of(count, steps, forecast, whole, classes):
     batch = _power_of_two(count / 4, 4, 64)
     in_pass = max(1, count // batch)
     passes = max(1, EPOCH // in_pass)
-    epochs = max(round(_updates(steps) / (passes * in_pass)), 15)
+    updates = _updates(steps, batch)
+    epochs = max(round(updates / (passes * in_pass)), 15)
     segment = _power_of_two(steps / SEGMENTS, 1, 8)
     rate = min(1.0, float(f"{ACCESSES / steps:.2g}"))
     found = {
         "batch_size": (batch, f"a quarter of {count:,} training examples, 4 to 64"),
         "passes": (passes, f"a pass has {in_pass:,} updates; an epoch has about {EPOCH}, or one pass"),
-        "epochs": (epochs, f"about {_updates(steps):,} updates, at least 15 epochs"),
+        "epochs": (epochs, f"about {updates:,} updates, at least 15 epochs"),
         "units": (32 if count < MANY else 64, f"32 for fewer than {MANY:,} examples"),
         "mask_period": (steps, "the longest sequence" if not forecast else "the window that is read"),
         "memory_slots": (32, f"room for the {min(steps, ACCESSES)} accesses of a sequence"),
@@ -73,8 +74,9 @@ def _classes(sequences, choices):
     return target == "class"
 
 
-def _updates(steps):
-    return round(max(UPDATES * min(1, LONG / steps), UPDATES / 4))
+def _updates(steps, batch):
+    """How many updates, about: fewer of long sequences, and of batches of over 16."""
+    return round(UPDATES * max(min(1, LONG / steps) * min(1, 4 / batch ** 0.5), 1 / 4))
 
 
 def _power_of_two(wanted, least, most):
