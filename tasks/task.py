@@ -89,6 +89,11 @@ class Task:
     kept: dict | None = None
     about: tuple[str, ...] = ()
 
+    @property
+    def steps(self):
+        """The steps of a training batch, None where batches differ."""
+        return self.train.element_spec[0].shape[1]
+
 
 def classification(classes, chance, monitor="val_loss"):
     """The fields of a `Task` that names one class a sequence: outputs, loss, metrics, what to monitor.

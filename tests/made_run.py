@@ -16,9 +16,11 @@ def make(folder, *argv):
     """Makes a work directory of a model that learned nothing; returns its path, its task and the model."""
     config = flags.parse(["run", f"--workdir={folder}", *TINY, *SMALL * ("--model=lstm" not in argv), *argv])
     task = load_task(config)
-    model = compiled(resolve(config, task), task)
+    config = resolve(config, task)
+    model = compiled(config, task)
     workdir = Workdir(str(folder))
     workdir.open(config)
+    workdir.keep(task)
     best_weights(workdir, model).save()
     epochs = [{"epoch": n, "seconds": 1.0, "loss": 1 / n, "val_loss": 2 / n} for n in (1, 2, 3)]
     workdir.write_metrics({"epochs": epochs})

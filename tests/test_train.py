@@ -53,7 +53,8 @@ def test_the_last_line_has_the_figures(trained):
 
 def test_the_work_directory_holds_the_run(trained):
     folder, line = trained
-    assert {"flags.cfg", "metrics.json", "checkpoints", "best", "logs"} <= set(os.listdir(folder))
+    assert {"flags.cfg", "metrics.json", "outline.json", "checkpoints", "best",
+            "logs"} <= set(os.listdir(folder))
     with open(os.path.join(folder, "metrics.json")) as file:
         record = json.load(file)
     assert record["result"] == line and len(record["epochs"]) == 2

@@ -169,8 +169,9 @@ def best_weights(workdir, model):
 
 
 def is_finite(model):
-    """Whether all numbers are finite from which the training of a compiled model goes on."""
-    held = map(tf.convert_to_tensor, [*model.variables, *model.optimizer.variables, *carried_states(model)])
+    """Whether all numbers are finite from which a model goes on, in training where it is compiled."""
+    kept = model.optimizer.variables if getattr(model, "optimizer", None) else []
+    held = map(tf.convert_to_tensor, [*model.variables, *kept, *carried_states(model)])
     return bool(tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in held
                                if value.dtype.is_floating]))
 

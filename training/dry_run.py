@@ -4,20 +4,20 @@ import inspect
 import math
 
 from santm_tf import baselines
-from santm_tf.training.models import parameters, steps_of
+from santm_tf.training.models import parameters
 
 
 def description(config, model, task):
     """The model layer by layer, its weights, the FLOPs of a sequence and the memory that training takes."""
     lines = list(task.about)
     model.summary(print_fn=lambda line, **_: lines.append(line))
-    steps = steps_of(task) or next(iter(task.train))[0].shape[1]
+    steps = task.steps or next(iter(task.train))[0].shape[1]
     weights = parameters(model)
     model.optimizer.build(model.trainable_variables)
     optimiser = sum(math.prod(variable.shape) for variable in model.optimizer.variables)
     lines += [
         f"weights: {weights:,}",
-        f"steps of a sequence: {steps:,}" + " (of the first batch)" * (steps_of(task) is None),
+        f"steps of a sequence: {steps:,}" + " (of the first batch)" * (task.steps is None),
         f"FLOPs of a sequence's forward pass: {_flops(config, model, task, steps)}",
         f"memory for weights, gradients and optimiser: {_mib(4 * (2 * weights + optimiser))}"]
     if external := sum(made.memory_needed(steps) for made in model.layers if hasattr(made, "memory_needed")):

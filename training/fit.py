@@ -42,7 +42,7 @@ def train(config):
     steps = min(steps, config.run.max_steps or steps)
     boards = tensorboard(config, workdir, task, steps)
     workdir.open(config)
-    workdir.write_kept(task.kept)
+    workdir.keep(task)
     falling = falling_epochs(config)
     checkpoints = Checkpoints(workdir, task, lambda epoch: epoch >= falling - 1,
                               config.run.checkpoint_minutes)

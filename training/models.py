@@ -40,6 +40,9 @@ def compiled(config, task):
 def build(config, task):
     """The same, not compiled.
 
+    Args:
+      task: a `Task`, or the `Outline` of one.
+
     Raises:
       UsageError: sizes that cannot work.
     """
@@ -60,7 +63,7 @@ def build(config, task):
     pooled = around.pooling == "mean" and not task.return_sequences
     try:
         layers.append(baselines.make(
-            config.model, config.made_with, steps=steps_of(task), stateful=task.stateful,
+            config.model, config.made_with, steps=task.steps, stateful=task.stateful,
             return_sequences=task.return_sequences or pooled, seed=config.run.seed,
             jit_compile=config.run.jit_compile))
         if pooled:
@@ -69,11 +72,6 @@ def build(config, task):
         return keras.Sequential(layers)
     except ArgumentError as error:
         raise UsageError(with_flags_named(str(error))) from error
-
-
-def steps_of(task):
-    """The steps of a training batch, None where batches differ."""
-    return task.train.element_spec[0].shape[1]
 
 
 def parameters(model):

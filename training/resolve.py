@@ -22,7 +22,7 @@ def resolve(config, task):
     """
     _refuse_unused(config, task)
     if config.access and config.access.access_rate == "auto":
-        steps = config.layer["mask_period"] or models.steps_of(task)
+        steps = config.layer["mask_period"] or task.steps
         if steps is None:
             raise UsageError(f"--access_rate=auto: --task={task.name} has sequences of many lengths; give "
                              "--mask_period")

@@ -12,7 +12,7 @@ from santm_tf.training import flags
 from santm_tf.training.checkpoints import best_weights, restore
 from santm_tf.training.config import MODEL, Config, configured
 from santm_tf.training.errors import UsageError, say
-from santm_tf.training.models import compiled, with_flags_named
+from santm_tf.training.models import build, compiled, with_flags_named
 from santm_tf.training.resolve import resolve
 from santm_tf.training.workdir import Workdir
 
@@ -61,6 +61,18 @@ def load(config):
 def load_folder(path, *more):
     """The `Trained` run of a work directory; the flags `more` override the run's."""
     return load(flags.parse(["run", f"--workdir={path}", *more], saved=True))
+
+
+def load_model(path, *more):
+    """The Keras model of a work directory's run, with its best weights, not compiled; no data are read.
+
+    The flags `more` override the run's.
+    """
+    config, workdir = flags.parse(["run", f"--workdir={path}", *more], saved=True), Workdir(path)
+    workdir.check(config, MODEL)
+    model = build(config, workdir.read_outline())
+    restore(best_weights(workdir, model), model, workdir)
+    return model
 
 
 def exported(config, task, model):

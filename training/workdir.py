@@ -10,13 +10,15 @@ from santm_tf.paths import literal
 from santm_tf.training import flags
 from santm_tf.training.config import GROUPS
 from santm_tf.training.errors import UsageError
+from santm_tf.training.outline import Outline
 
 # What may change when a run goes on, beside how it is tested.
 FREE = "epochs", "max_steps", "patience", "checkpoint_minutes", "data_dir", "dynamic_rate"
 
 
 class Workdir:
-    """The folder `--workdir`: `flags.cfg`, `metrics.json`, `data.json`, `checkpoints/`, `best/`, `logs/`.
+    """The folder `--workdir`: `flags.cfg`, `metrics.json`, `data.json`, `outline.json`,
+    `checkpoints/`, `best/`, `logs/`.
 
     Raises:
       UsageError: TensorFlow would read the path as a pattern.
@@ -31,6 +33,7 @@ class Workdir:
         self.flag_file = os.path.join(path, flags.FILE)
         self.metrics_file = os.path.join(path, "metrics.json")
         self.kept_file = os.path.join(path, "data.json")
+        self.outline_file = os.path.join(path, "outline.json")
         self.logs = os.path.join(path, "logs")
 
     def open(self, config):
@@ -66,27 +69,25 @@ class Workdir:
 
     def read_kept(self):
         """What the run keeps of its data, `Task.kept`; None for nothing."""
-        if not os.path.exists(self.kept_file):
-            return None
-        try:
-            with open(self.kept_file, encoding="utf-8") as file:
-                return json.load(file)
-        except ValueError as error:
-            raise UsageError(f"{self.kept_file}: damaged ({error}); train anew") from error
+        return _read(self.kept_file, "train anew") if os.path.exists(self.kept_file) else None
 
-    def write_kept(self, kept):
-        if kept is not None:
-            _write(self.kept_file, json.dumps(kept, indent=1) + "\n")
+    def read_outline(self):
+        """The `Outline` of the run's task."""
+        if not os.path.exists(self.outline_file):
+            raise UsageError(f"--workdir={self.path}: no outline.json there, so its model needs its data; go "
+                             "on with the run, by --resume, which writes it")
+        found = _read(self.outline_file, "train anew")
+        return Outline(**{**found, "categories": tuple(found["categories"])})
+
+    def keep(self, task):
+        """Writes what the run keeps of its task: what of its data, `Task.kept`, and the `Outline`."""
+        if task.kept is not None:
+            _write(self.kept_file, json.dumps(task.kept, indent=1) + "\n")
+        _write(self.outline_file, json.dumps(vars(Outline.of(task)), indent=1) + "\n")
 
     def read_metrics(self):
         """What metrics.json holds: `{"epochs": [figures of each], "result": the last line}`."""
-        try:
-            with open(self.metrics_file) as file:
-                return json.load(file)
-        except FileNotFoundError:
-            return {"epochs": []}
-        except ValueError as error:
-            raise UsageError(f"{self.metrics_file}: damaged ({error}); delete it") from error
+        return _read(self.metrics_file, "delete it") if os.path.exists(self.metrics_file) else {"epochs": []}
 
     def write_metrics(self, metrics):
         _write(self.metrics_file, json.dumps(metrics, indent=1) + "\n")
@@ -115,6 +116,14 @@ class Record(keras.callbacks.Callback):
         self.position.seconds = 0.0
         self.epochs.append({"epoch": epoch + 1, "seconds": seconds, **figures})
         self.workdir.write_metrics({"epochs": self.epochs})
+
+
+def _read(path, advice):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except ValueError as error:
+        raise UsageError(f"{path}: damaged ({error}); {advice}") from error
 
 
 def _write(path, text):
