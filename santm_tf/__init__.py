@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from santm_tf.hard_concrete import HardConcreteMask
     from santm_tf.memories import DenseMemory, SparseMemory
     from santm_tf.memory import MemoryCell, NTMCell
+    from santm_tf.pretrained import load_pretrained
     from santm_tf.projection import L0Projection
     from santm_tf.recurrent import Recurrent
     from santm_tf.santm import SANTM
@@ -27,10 +28,10 @@ _FROM = {"SANTM": "santm", "Recurrent": "recurrent", "ChebAttention": "attention
          "HardConcreteMask": "hard_concrete", "SegmentLSTMCell": "cells", "SegmentCell": "cells",
          "CascadeLSTMCell": "cells", "EmbedCategories": "embed", "DenseMemory": "memories",
          "SparseMemory": "memories", "MemoryCell": "memory", "NTMCell": "memory",
-         "L0Projection": "projection", "load_model": "saving"}
+         "L0Projection": "projection", "load_model": "saving", "load_pretrained": "pretrained"}
 __all__ = ["SANTM", "Recurrent", "ChebAttention", "AccessMask", "HardConcreteMask", "SegmentLSTMCell",
            "SegmentCell", "CascadeLSTMCell", "EmbedCategories", "DenseMemory", "SparseMemory", "MemoryCell",
-           "NTMCell", "L0Projection", "capacity", "load_model"]
+           "NTMCell", "L0Projection", "capacity", "load_model", "load_pretrained"]
 
 
 def __getattr__(name):

@@ -37,7 +37,8 @@ from tests.programs import run
 load = tasks.load
 SHORT = ["--epochs=1", "--max_steps=2", "--nojit_compile"]
 ROOT = pathlib.Path(__file__).parents[1]
-SEEN = "train.py", "evaluate.py", "configs", "benchmarks", "serving", "pyproject.toml"  # of the checkout
+SEEN = ("train.py", "evaluate.py", "configs", "benchmarks", "serving", "pretrained",
+        "pyproject.toml")  # of the checkout
 ABOUT = importlib.metadata.metadata("santm-tf")
 PROGRAMS = {"santm-capacity": lambda argv: capacity.main(argv[1:])}
 for name, names in (("train", ["train.py", "santm-train"]), ("evaluate", ["evaluate.py", "santm-evaluate"]),

@@ -10,11 +10,13 @@ import pytest
 import santm_tf
 
 ROOT = pathlib.Path(__file__).parent.parent
-PACKAGES = "santm_tf", "santm_tf.baselines", "santm_tf.tasks", "santm_tf.training", "benchmarks"
+PACKAGES = ("santm_tf", "santm_tf.baselines", "santm_tf.tasks", "santm_tf.training", "santm_tf.pretrained",
+            "benchmarks")
 
 
 def modules():
     for package in PACKAGES:
+        yield package
         folders = importlib.import_module(package).__path__ if package != "benchmarks" else [ROOT / package]
         for found in pkgutil.walk_packages(map(str, folders), f"{package}."):
             if not found.name.endswith("__main__"):

@@ -15,7 +15,7 @@ import santm_tf
 
 ROOT = pathlib.Path(__file__).parent.parent
 SHIPPED = ("pyproject.toml", "README.md", "LICENSE", "santm_tf", "baselines", "tasks", "training", "configs",
-           "serving")
+           "serving", "pretrained")
 TINY = ["--units=4", "--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2",
         "--nojit_compile", "--batch_size=512", "--epochs=1"]
 
@@ -59,7 +59,7 @@ def test_the_wheel_has_one_name_and_all_that_belongs_to_it(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     about = f"santm_tf-{santm_tf.__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == {"santm_tf", about}
-    folders = "baselines", "tasks", "training", "configs", "serving"
+    folders = "baselines", "tasks", "training", "configs", "serving", "pretrained"
     there = {f"santm_tf/{path.relative_to(ROOT)}" for folder in folders
              for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"}
     there |= {str(path.relative_to(ROOT)) for path in (ROOT / "santm_tf").rglob("*.py")}
@@ -68,7 +68,7 @@ def test_the_wheel_has_one_name_and_all_that_belongs_to_it(wheel):
 
 def test_the_commands_work_from_any_folder(environment, tmp_path):
     (tmp_path / "training").mkdir()
-    for mine in "training/__init__.py", "tasks.py", "baselines.py", "serving.py":
+    for mine in "training/__init__.py", "tasks.py", "baselines.py", "serving.py", "pretrained.py":
         (tmp_path / mine).write_text("raise ImportError('this is mine')")
     np.save(tmp_path / "digit.npy", np.zeros([64, 1]))
 
@@ -78,6 +78,9 @@ def test_the_commands_work_from_any_folder(environment, tmp_path):
 
     where = output_of("python -c", "import santm_tf.tasks; print(santm_tf.tasks.__file__)")
     assert where.startswith(str(environment.parent))
+    loaded = output_of("python -c", "import sys; sys.modules['sklearn'] = None; import santm_tf; "
+                       "print(santm_tf.load_pretrained('digits').output_shape)")
+    assert loaded == "(None, 10)"
     trained = json.loads(output_of("santm-train", "--flagfile=digits.cfg", "--workdir=run", *TINY))
     scored = json.loads(output_of("santm-evaluate", "--workdir=run"))
     assert scored == trained and trained["task"] == "digits"

@@ -295,7 +295,9 @@ def cut_off_in_the_second_epoch():
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.cfg")), ids=lambda path: path.stem)
 def test_a_committed_flag_file_is_one_that_train_takes(path):
     config = flags.parse(["train.py", "--workdir=unused", f"--flagfile={path}"])
-    assert path.stem == "-".join([config.task] + [config.model] * (config.model != "santm"))
+    sparse = config.layer.get("memory") == "sparse"
+    assert path.stem == "-".join([config.task] + [config.model] * (config.model != "santm")
+                                 + ["sparse"] * sparse)
 
 
 @pytest.mark.parametrize("asked", [SMALL, [*SMALL, "--memory=sparse"], NTM, LSTM],
