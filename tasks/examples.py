@@ -10,6 +10,7 @@ from santm_tf.tasks.errors import TaskError
 
 ENOUGH = 300  # training examples of which some are held out for validation without being asked
 HELD_OUT = 0.15  # their share
+SHORTEST = 24  # steps that a forecast reads, where the series allow it
 MOST = 50_000  # training windows; of more, only every so many steps one begins
 
 
@@ -64,6 +65,15 @@ def _parted(sequences, free, starts, strata, names, split, validation, test):
         return partition.grouped(sequences.groups[free], strata[free], validation, test)
     digests = [digest(sequences.steps[starts[n]:starts[n] + sequences.lengths[n]].tobytes()) for n in free]
     return partition.stratified(strata[free], digests, validation, test, names)
+
+
+def window_for(horizon, lengths):
+    """The steps that a forecast reads: four horizons, at least 24, if the longest series has four of them.
+
+    >>> window_for(12, [1000]), window_for(3, [50])
+    (48, 11)
+    """
+    return max(1, min(max(4 * horizon, SHORTEST), (int(max(lengths)) - horizon) // 4))
 
 
 def windows(sequences, columns, window, horizon, validation_share, test_share):

@@ -14,7 +14,6 @@ from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.task import Task, classification, regression
 
 USUAL = 32  # sequences of a batch
-SHORTEST = 24  # steps that a forecast reads, where the series allow it
 
 
 def make(sequences, batch_size, seed, target: Literal["auto", "class", "labels", "number"] = "auto",
@@ -51,12 +50,11 @@ def make(sequences, batch_size, seed, target: Literal["auto", "class", "labels",
       TaskError: data that does not allow it.
     """
     kept = kept or {}
+    refuse_bend(bend, sequences.per_step or horizon)
     if horizon:
         if target not in ("auto", "number"):
             raise TaskError(f"--target={target}: a forecast is of numbers; leave it out")
-        if bend:
-            raise TaskError(f"--bend={bend}: would bend what is forecast; leave it out")
-        found, aims = _forecast(sequences, horizon, window, validation_share, test_share)
+        found, aims = _forecast(sequences, horizon, window, validation_share, test_share, kept)
     elif window:
         raise TaskError(f"--window={window}: is of forecasts; give --horizon, or leave it out")
     else:
@@ -101,21 +99,24 @@ def _whole(sequences, target, split, validation_share, test_share, kept):
     return found._replace(notes=note + found.notes), aims
 
 
-def _forecast(sequences, horizon, window, validation_share, test_share):
+def _forecast(sequences, horizon, window, validation_share, test_share, kept):
     """The `Examples` and the `Target` of windows of series: the channels of `--label`, or all of numbers."""
     numbers = [i for i, channel in enumerate(sequences.channels) if channel.categories is None]
     wanted = sequences.targets or [sequences.channels[i].name for i in numbers]
     columns = [i for i in numbers if sequences.channels[i].name in wanted]
     if not columns:
         raise TaskError("--horizon: no channel of numbers can be forecast; --label names those to predict")
-    longest = int(sequences.lengths.max())
-    window = window or max(1, min(max(4 * horizon, SHORTEST), (longest - horizon) // 4))
+    window = window or examples.window_for(horizon, sequences.lengths)
     found, values = examples.windows(sequences, columns, window, horizon, validation_share, test_share)
-    mean, scale = (statistic(values[found.of(TRAIN)], (0, 1)) for statistic in (np.mean, np.std))
-    scale = np.where(scale > 0, scale, 1.0)
-    y = ((values - mean) / scale).astype(np.float32).reshape(len(values), -1)
+    values = values.reshape(len(values), horizon * len(columns))
+    if kept:
+        mean, scale = (np.array(kept["target"][name]) for name in ("mean", "scale"))
+    else:
+        train = values[found.of(TRAIN)].reshape(-1, len(columns))
+        mean, scale = (np.tile(statistic(train, 0), horizon) for statistic in (np.mean, np.std))
+        scale = np.where(scale > 0, scale, 1.0)
     names = tuple(sequences.channels[i].name for i in columns)
-    return found, targets.Target("number", names, y, np.tile(mean, horizon), np.tile(scale, horizon))
+    return found, targets.Target("number", names, ((values - mean) / scale).astype(np.float32), mean, scale)
 
 
 def _fit(sequences, found, normalise, missing, differences):
@@ -132,6 +133,12 @@ def _fit(sequences, found, normalise, missing, differences):
              for i, channel in enumerate(sequences.channels) if channel.categories is not None}
     return channels.fit(steps[:, numbers], [sequences.channels[i].name for i in numbers], texts,
                         normalise=normalise, missing=missing, differences=differences)
+
+
+def refuse_bend(bend, moves):
+    """Refuses to bend sequences where that moves what is predicted of their steps."""
+    if bend and moves:
+        raise TaskError(f"--bend={bend}: moves steps, and each has what is predicted of it; leave it out")
 
 
 def refuse_gaps(sequences, numbers):

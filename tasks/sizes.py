@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from santm_tf.tasks.archive import TRAIN
+from santm_tf.tasks.examples import window_for
 
 FEW, MANY = 1000, 5000  # training examples; of fewer, what is learned is held back, or the sizes are smaller
 UPDATES, LONG = 2000, 250  # steps of training wanted; of sequences that are longer, fewer
@@ -24,7 +25,10 @@ def advice_for(sequences, choices):
     count, steps = _training(sequences, choices)
     forecast, per_step = bool(choices.get("horizon")), sequences.per_step
     whole = not (forecast or per_step)
-    return advice_of(count, steps, forecast, whole, whole and _classes(sequences, choices))
+    found = advice_of(count, steps, forecast, whole, whole and _classes(sequences, choices))
+    if forecast:
+        found["window"] = steps, "four horizons, at least 24 steps, if the series have four of them"
+    return found
 
 
 def advice_of(count, steps, forecast, whole, classes):
@@ -93,8 +97,7 @@ def _training(sequences, choices):
     parts = sequences.parts
     share = 1 - (choices.get("test_share") or 0.2)
     if horizon := choices.get("horizon"):
-        longest = int(sequences.lengths.max())
-        window = choices.get("window") or max(1, min(max(4 * horizon, 24), (longest - horizon) // 4))
+        window = choices.get("window") or window_for(horizon, sequences.lengths)
         return int(np.maximum(sequences.lengths * share - window - horizon, 1).sum()), window
     count = len(sequences.lengths) * share if parts is None else (np.asarray(parts) == TRAIN).sum()
     return max(1, math.floor(count)), int(sequences.lengths.max())

@@ -24,6 +24,7 @@ def make(shards, batch_size, seed, target="auto", per_step=None, horizon=None, w
     What is counted of the shards stays in `Task.kept`, so that a run that goes on does not count them again.
     """
     _refuse(shards, window, split)
+    own.refuse_bend(bend, shards.per_step)
     parting = _parting(shards, validation_share, test_share)
     kept = _facts(shards, parting, target, normalise, missing, differences, kept)
     found, front = kept["stream"], channels.Channels(kept["channels"])

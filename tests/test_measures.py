@@ -31,7 +31,8 @@ def test_of_classes():
                                                        for p, r in zip(precision, recall, strict=True)]))
     assert found["largest_class"] == pytest.approx((y == 0).mean())
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    ranks = [np.mean(shares[y == n, n][:, None] > shares[y != n, n]) for n in range(3)]  # Mann and Whitney's U
+    # The share of pairs in the right order (Mann and Whitney).
+    ranks = [np.mean(shares[y == n, n][:, None] > shares[y != n, n]) for n in range(3)]
     assert found["auc"] == pytest.approx(np.mean(ranks))
     accuracy = (named == y).mean()
     width = 2 * 1.96 * np.sqrt(accuracy * (1 - accuracy) / 400)

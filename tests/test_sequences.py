@@ -13,6 +13,8 @@ from santm_tf import tasks
 from santm_tf.tasks import channels, partition, reading, sizes, targets
 from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.sequences import from_arrays
+from santm_tf.training import flags
+from santm_tf.training.run import advised
 
 RNG = np.random.default_rng(0)
 
@@ -222,6 +224,7 @@ def test_what_is_predicted_is_guessed(cells, kind):
     (RNG.normal(size=[20, 5, 1]), RNG.normal(size=20), {"class_weight": "balanced"}, "is of classes"),
     (RNG.normal(size=[20, 5, 1]), list("ab") * 10, {"horizn": 3},
      "there is no horizn; it takes target, per_step"),
+    (RNG.normal(size=[20, 5, 1]), np.full([20, 5], "a"), {"bend": 1.0}, "--bend=1.0: moves steps"),
     (RNG.normal(size=[20, 5, 1]), list("ab") * 10, {"bend": 7.0}, "bend=7.0: must be in"),
 ])
 def test_one_line_says_what_is_wrong(x, y, options, message):
@@ -257,3 +260,19 @@ def test_a_forecast_is_of_the_channels_that_are_named(tmp_path):
     number = task.kept["channels"]["numbers"][0]
     assert y[0] * task.answer.scale[0] + task.answer.mean[0] == pytest.approx(
         x[-1, 0] * number["scale"] + number["mean"] + 1, abs=1e-3)
+
+
+@pytest.mark.parametrize("given, kept, dropped", [
+    (["--access_rate=0.5"], {"boundaries": "fixed"}, {"mask": "learned"}),
+    (["--mask_surrogate=double_tanh"], {"boundaries": "fixed"}, {"mask": "learned"}),
+    (["--segment_length=2.5"], {"mask": "uniform"}, {"boundaries": "learned"}),
+    (["--batch_size=32", "--units=5"], {"mask": "uniform", "boundaries": "fixed"}, {"units": 5})])
+def test_what_a_user_gives_is_kept_with_all_that_belongs_to_it(given, kept, dropped, tmp_path, capsys):
+    np.savez(tmp_path / "own.npz", x=RNG.normal(size=[60, 80, 1]), y=np.arange(60) % 2)
+    data = f"--data_dir={tmp_path}/own.npz"
+    config = advised(flags.parse(["", "--task=sequences", data, "--dry_run", *given]))
+    for name, value in (kept | dropped).items():
+        assert config.layer[name] == value
+    assert config.run.batch_size == (32 if "--batch_size=32" in given else 8)
+    said = capsys.readouterr().err
+    assert "note: --batch_size=8: a quarter of 48" in said or "--batch_size" in given[0]

@@ -16,6 +16,10 @@ from santm_tf.training.models import build, compiled, with_flags_named
 from santm_tf.training.resolve import resolve
 from santm_tf.training.workdir import Workdir
 
+# Where one of them is given, none of the others is advised: they go together.
+TOGETHER = ({"access_rate", "initial_access_rate", "mask", "mask_surrogate", "mask_warmup", "mask_schedule"},
+            {"segment_length", "boundaries", "boundary_penalty"})
+
 
 class Trained(NamedTuple):
     """A trained run: its resolved configuration, and its model with the best weights."""
@@ -33,7 +37,8 @@ def advised(config, kept=None):
     """
     with _of_task():
         advice = tasks.advice(config.task, kept=kept, **config.data)
-    taken = {option.name: option for option in config.values() if option.name not in config.asked}
+    asked = set(config.asked).union(*(group for group in TOGETHER if group & config.asked.keys()))
+    taken = {option.name: option for option in config.values() if option.name not in asked}
     chosen = {name: value for name, (value, _) in advice.items() if name in taken}
     for name, value in chosen.items():
         say(f"{taken[name].text(value)}: {advice[name][1]}")
