@@ -9,7 +9,7 @@ from santm_tf.tasks.examples import window_for
 
 FEW, MANY = 1000, 5000  # training examples; of fewer, what is learned is held back, or the sizes are smaller
 UPDATES, LONG = 2000, 250  # steps of training wanted; of sequences that are longer, fewer
-SEGMENTS, ACCESSES = 32, 24  # wanted of a sequence
+SEGMENTS, ACCESSES = 32, 24  # of a sequence, at most
 EPOCH = 40  # updates of an epoch of few examples
 
 
@@ -44,17 +44,18 @@ def advice_of(count, steps, forecast, whole, classes):
     updates = _updates(steps, batch)
     epochs = max(round(updates / (passes * in_pass)), 15)
     segment = _power_of_two(steps / SEGMENTS, 1, 8)
-    rate = min(1.0, float(f"{ACCESSES / steps:.2g}"))
+    accesses = min(max(steps // 4, 4), ACCESSES, steps)
+    rate = float(f"{accesses / steps:.2g}")
     found = {
         "batch_size": (batch, f"a quarter of {count:,} training examples, 4 to 64"),
         "passes": (passes, f"a pass has {in_pass:,} updates; an epoch has about {EPOCH}, or one pass"),
         "epochs": (epochs, f"about {updates:,} updates, at least 15 epochs"),
         "units": (32 if count < MANY else 64, f"32 for fewer than {MANY:,} examples"),
         "mask_period": (steps, "the longest sequence" if not forecast else "the window that is read"),
-        "memory_slots": (32, f"room for the {min(steps, ACCESSES)} accesses of a sequence"),
+        "memory_slots": (32, f"room for the {accesses} accesses of a sequence"),
         "segment_length": (float(segment), f"about {SEGMENTS} segments of 1 to 8 steps each"),
         "boundaries": ("fixed", "learned ones scored no higher where they were measured"),
-        "access_rate": (rate, f"about {min(steps, ACCESSES)} accesses of {steps:,} steps"),
+        "access_rate": (rate, f"about {accesses} accesses of {steps:,} steps"),
         "initial_access_rate": (rate if count < MANY else min(1.0, 2 * rate), "where the access rate begins"),
         "mask": ("uniform" if count < MANY else "learned", f"a mask is learned from {MANY:,} examples on")}
     if count < FEW:
