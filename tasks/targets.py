@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from santm_tf.tasks.errors import TaskError
+from santm_tf.tasks.reading.sequences import excessive
 
 MOST_CLASSES = 50  # of whole numbers; more are amounts
 SEVERAL = 5  # examples of a class on average; of fewer, whole numbers are amounts
@@ -92,15 +93,19 @@ def guessed(cells, count=None):
     >>> guessed(np.array([[1.5], [2.5]], object))
     ('number', 'numbers')
     """
-    texts = [cell for row in cells for cell in row if isinstance(cell, str) and _as_number(cell) is None]
+    texts = [cell for row in cells for cell in row
+             if isinstance(cell, str) and not missing(cell) and _as_number(cell) is None]
     if texts and cells.shape[1] == 1:
         if any(mark in text for text in texts for mark in BETWEEN):
             return "labels", f"texts with {' or '.join(BETWEEN)} between the labels"
+        others = [[cell] for cell in cells[:, 0] if not isinstance(cell, str) or _as_number(cell) is not None]
+        if len(others) > len(texts) and guessed(np.array(others, object), count)[0] == "number":
+            return "number", "most are numbers"
         return "class", "texts"
     if texts:
         raise TaskError(f"--label: of several columns all must be numbers, and one has {texts[0]!r}; name "
                         "one column of texts, or columns of 0 and 1")
-    numbers = np.array([[_number(cell) for cell in row] for row in cells])
+    numbers = np.array([[math.nan if missing(cell) else float(cell) for cell in row] for row in cells])
     known = numbers[np.isfinite(numbers).all(1)]
     if cells.shape[1] > 1:
         if np.isin(known, (0, 1)).all():
@@ -190,7 +195,7 @@ def _number(cell, where=None, place=None):
     if missing(cell):
         return math.nan
     number = _as_number(cell)
-    if number is None or math.isinf(number):
+    if number is None or excessive(number):
         raise TaskError(f"{where(place) if where else '--label'}: {cell!r} is no number; mend it, or give "
                         "--target=class")
     return number

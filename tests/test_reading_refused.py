@@ -37,6 +37,16 @@ def refused(path, **flags):
     (LONG.replace("2.5", "2,5").replace(",", ";").replace("2;5", "2,5"), {}, "PATH, line 3: x is '2,5', and "
      "a number in most rows; mend it, leave it empty if it is missing, or give --categories=x"),
     (LONG.replace("2.5", "-inf"), {}, "PATH, line 3: x is -inf; mend it, or leave it empty if it is missing"),
+    (LONG.replace(",", ";").replace(".", ",").replace("2,5", "2 V"), {}, "PATH, line 3: x is '2 V', and a "
+     "number in most rows; mend it, leave it empty if it is missing, or give --categories=x"),
+    ('id,x,label\na,"1,234.5",up\na,345,up\nb,1,no\nb,"2,346",no\n', {}, "PATH, line 2: x is '1,234.5'; "
+     "write numbers with a decimal point and no mark between thousands, or give --categories=x"),
+    ('id,x,label\na,"1,234",up\na,345,up\nb,1,no\nb,"2,346",no\n', {}, "PATH, line 2: x is '1,234'; write "
+     "numbers with a decimal point and no mark between thousands, or give --categories=x"),
+    (LONG.replace("2.5", "1e300"), {}, "PATH, line 3: x is 1e+300, which is more than float32 holds; mend "
+     "it, or leave it empty if it is missing"),
+    (b"\xef\xbb\xbf\n", {}, "PATH: is empty"),
+    (b"\xff\xfe", {}, "PATH: is empty"),
     (LONG.replace("b,1", "b,0"), {}, "PATH, line 5: time 0 of id b is also at PATH, line 4; a sequence has "
      "each time once"),
     ("t,x\n1,2\n1,3\n", {"forecast": True}, "PATH, line 3: t 1 is also at PATH, line 2; a sequence has each "
@@ -174,6 +184,11 @@ X = np.zeros([2, 3, 1])
      "save numbers [N, T, d], padded at the end, and their lengths [N]"),
     ({"x": X, "y": [1]}, "PATH: x: has 2 sequences and y 1 targets; it must have as many"),
     ({"x": X + np.inf}, "PATH: x[0]: step 0 of channel x is inf; NaN stands for a missing value"),
+    ({"x": np.where(X == X, 1e300, X)}, "PATH: x[0]: step 0 of channel x is 1e+300, which is more than "
+     "float32 holds; NaN stands for a missing value"),
+    ({"x": X, "y": 1}, "PATH: x: has 2 sequences and y 1 targets; it must have as many"),
+    ({"x": X, "y": np.zeros([2, 3, 1, 1])}, "PATH: x: y must be [N] or [N, k]; at each step it must be as "
+     "long as x"),
     ({"x": X, "lengths": [1, 4]}, "PATH: x: lengths[1] is 4; PATH: x[1] has 3 steps"),
     ({"x": X, "lengths": [1.5, 2]}, "PATH: x: lengths have shape [2] of float64; they must be whole numbers "
      "[2]"),
@@ -208,6 +223,9 @@ def test_arrays_of_python_that_are_wrong(given, said):
 def test_an_npz_file_that_is_damaged(tmp_path):
     path = tmp_path / "a.npz"
     path.write_bytes(b"PK\3\4none")
+    assert refused(path) == f"{path}: cannot be read as .npz; save it with numpy.savez"
+    with open(path, "wb") as file:
+        np.save(file, X)
     assert refused(path) == f"{path}: cannot be read as .npz; save it with numpy.savez"
     np.save(tmp_path / "a.npy", X)
     assert refused(tmp_path / "a.npy") == (

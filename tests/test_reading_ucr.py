@@ -89,7 +89,9 @@ def test_time_stamps_are_left_out():
     ("@classLabel true a b\n@data\n1,2:a\n1,2:c\n", ", line 4: class c is not one of @classLabel, a b"),
     ("@classLabel true a\n@data\n1,x:a\n", ", line 3: x is no number; ? stands for a missing one"),
     ("@classLabel true a\n@data\n1,inf:a\n",
-     ", line 3: value 2 is infinite; ? stands for a missing one"),
+     ", line 3: value 2 is inf; ? stands for a missing one"),
+    ("@classLabel true a\n@data\n1,-1e39:a\n",
+     ", line 3: value 2 is -1e+39, which is more than float32 holds; ? stands for a missing one"),
     ("@classLabel true a\n@data\n1,2:1:a\n",
      ", line 3: dimension 2 has 1 values, dimension 1 has 2; they must be as many"),
     ("@classLabel true a\n@dimensions 3\n@data\n1,2:3,4:a\n",
@@ -104,3 +106,11 @@ def test_a_ts_file_that_is_wrong_names_its_line(text, said, tmp_path):
         read(str(path))
     assert str(error.value) == (f"{path}{said}" if said else
                                 f"--data_dir={path}: has no label; ask for a forecast by --horizon")
+
+
+def test_a_row_whose_label_is_nan_is_counted(tmp_path):
+    (tmp_path / "a.tsv").write_text("1\t1\t2\nNaN\t3\t4\n2\t5\t6\n")
+    found = read(str(tmp_path / "a.tsv"))
+    assert found.target.tolist() == [["1"], ["2"]]
+    assert found.notes == (f"1 of 3 sequences have no class and are left out, the first is {tmp_path}/a.tsv, "
+                           "line 2",)

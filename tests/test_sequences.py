@@ -206,7 +206,8 @@ def test_what_a_run_keeps_reads_other_data_as_its_own():
     ([["a"], ["b"]], "class"), ([[0.5], [1.5]], "number"), ([[1.0], [2.0]] * 10, "class"),
     ([[float(n)] for n in range(100)], "number"), ([[0, 1], [1, 1]], "labels"),
     ([[0.5, 1], [2, 3]], "number"),
-    ([["a|b"], ["b"]], "labels")])
+    ([["a|b"], ["b"]], "labels"), ([["1.5"], ["oops"], ["2.5"]], "number"),
+    ([["1"], ["2"], ["unknown"]] * 9, "class")])
 def test_what_is_predicted_is_guessed(cells, kind):
     assert targets.guessed(np.array(cells, object))[0] == kind
 
@@ -217,6 +218,9 @@ def test_what_is_predicted_is_guessed(cells, kind):
     (RNG.normal(size=[4, 5, 1]), list("abab"), {"parts": [0, 0, 0, 2], "target": "number"},
      "'a' is no number"),
     (RNG.normal(size=[4, 5, 1]), list("abac"), {"parts": [0, 0, 0, 2]}, "class c is on no training sequence"),
+    (RNG.normal(size=[4, 5, 1]), [0.5, np.inf, 2, 3], {"parts": [0, 0, 0, 2]}, "x[1]: inf is no number"),
+    (RNG.normal(size=[4, 5, 1]), ["0.5", "1.5", "oops", "2.5"], {"parts": [0, 0, 0, 2]},
+     "x[2]: 'oops' is no number; mend it, or give --target=class"),
     (RNG.normal(size=[20, 5, 1]), None, {}, "there is no column to predict"),
     (RNG.normal(size=[1, 20, 1]), None, {"horizon": 12, "window": 12}, "no training window of 12 steps"),
     (RNG.normal(size=[20, 5, 1]), list("ab") * 10, {"window": 3}, "--window=3: is of forecasts"),

@@ -9,7 +9,15 @@ import numpy as np
 
 from santm_tf.tasks.archive import TEST, TRAIN, VALIDATION
 from santm_tf.tasks.errors import TaskError
-from santm_tf.tasks.reading.sequences import Channel, Sequences, cleaned, joined, written
+from santm_tf.tasks.reading.sequences import (
+    Channel,
+    Sequences,
+    cleaned,
+    excess,
+    excessive,
+    joined,
+    written,
+)
 
 SUFFIXES = {None: ("",), TRAIN: ("_train",), VALIDATION: ("_validation", "_valid", "_val"), TEST: ("_test",)}
 
@@ -107,7 +115,7 @@ def stored(path, **options):
 
 def _zip(path):
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             return {name.lower(): _array(lambda name=name: file[name], f"{path}: {name}")
                     for name in file.files}
     except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
@@ -189,21 +197,22 @@ def _numbers(steps, names, categories):
 
 
 def _finite(steps, lengths, names, source):
-    if (wrong := np.argwhere(np.isinf(steps))).size:
+    if (wrong := np.argwhere(excessive(steps))).size:
         place, c = wrong[0]
         n = int(np.searchsorted(np.cumsum(lengths), place, "right"))
         raise TaskError(f"{source}[{n}]: step {place - lengths[:n].sum()} of channel {names[c]} is "
-                        f"{steps[place, c]}; NaN stands for a missing value")
+                        f"{excess(steps[place, c])}; NaN stands for a missing value")
 
 
 def _target(y, padded, lengths, per_step, source):
     """Raw cells, and whether they are of each step."""
     y = y.to_list() if hasattr(y, "to_list") else y
+    y = y if isinstance(y, (list, tuple)) else np.atleast_1d(y)
     if len(y) != len(padded):
         raise TaskError(f"{source}: has {len(padded)} sequences and y {len(y)} targets; it must have as many")
     nested = isinstance(y, (list, tuple)) and any(np.ndim(row) for row in y)
     rows = [np.asarray(row) for row in y] if nested else list(np.asarray(y))
-    fit = all(np.ndim(row) and len(row) == n for row, n in zip(rows, padded, strict=True))
+    fit = all(np.ndim(row) in (1, 2) and len(row) == n for row, n in zip(rows, padded, strict=True))
     if per_step and not fit:
         raise TaskError(f"{source}: y is not of each step; it must be [N, T] or [N, T, k]")
     per_step = fit and (np.ndim(rows[0]) > 1 or padded.max() > 1) if per_step is None else per_step

@@ -1,11 +1,16 @@
 """A column of a table as a channel, or as a target."""
 
+import re
+
 import numpy as np
 
 from santm_tf.errors import extra
 from santm_tf.tasks.errors import TaskError
-from santm_tf.tasks.reading.sequences import Channel, written
+from santm_tf.tasks.reading.sequences import Channel, excess, excessive, written
 from santm_tf.tasks.reading.tables import MISSING, NO_NUMBER
+
+# With marks between thousands: 1,234.5 or 1.234,5 or 1.234.567.
+GROUPED = re.compile(r"[-+]?\d{1,3}((,\d{3})+(\.\d+)?|(\.\d{3})+,\d+|(\.\d{3}){2,})")
 
 
 def is_text(column):
@@ -27,7 +32,7 @@ def channel(table, names, name, categories=False):
       float64 `[rows, columns]`, and the `Channel`.
 
     Raises:
-      TaskError: the row of an infinite value, or of a text among numbers.
+      TaskError: the row of a value that is infinite or too large, or of a text among numbers.
     """
     text = [is_text(table.frame[column]) for column in names]
     if not categories:
@@ -35,7 +40,7 @@ def channel(table, names, name, categories=False):
                   for column, texts in zip(names, text, strict=True)]
         if all(each is not None for each in values):
             values = np.stack(values, 1)
-            _refuse_infinite(table, values, names)
+            _refuse_excess(table, values, names)
             return values, Channel(name)
     return _categories(table, names, name)
 
@@ -66,7 +71,7 @@ def _numbers(table, name):
     """The numbers of a column of texts; None where most of them are none.
 
     Raises:
-      TaskError: most are, and this one is not.
+      TaskError: most are, and this one is not, or has marks between thousands.
     """
     with extra("data"):
         import pandas
@@ -74,6 +79,12 @@ def _numbers(table, name):
     values = pandas.to_numeric(pandas.Series(known), errors="coerce").to_numpy(float)
     odd = np.isnan(values) & ~np.isin(known.astype(str), NO_NUMBER)
     wrong, right = odd[places].sum(), (~np.isnan(values))[places].sum()
+    grouped = odd & np.array([bool(GROUPED.fullmatch(cell)) for cell in known])
+    count = grouped[places].sum()
+    if count and right + count > wrong - count:  # most would be numbers without the marks
+        row = int(grouped[places].argmax())
+        raise TaskError(f"{table.where(row)}: {name} is {known[places[row]]!r}; write numbers with a "
+                        f"decimal point and no mark between thousands, or give --categories={name}")
     if wrong > right:
         return None
     if wrong:
@@ -97,8 +108,8 @@ def order(text):
     return (0, int(text), text) if text.lstrip("-").isdecimal() else (1, 0, text)
 
 
-def _refuse_infinite(table, values, names):
-    if (wrong := np.argwhere(np.isinf(values))).size:
+def _refuse_excess(table, values, names):
+    if (wrong := np.argwhere(excessive(values))).size:
         row, column = wrong[0]
-        raise TaskError(f"{table.where(int(row))}: {names[column]} is {values[row, column]}; mend it, or "
-                        "leave it empty if it is missing")
+        raise TaskError(f"{table.where(int(row))}: {names[column]} is {excess(values[row, column])}; mend "
+                        "it, or leave it empty if it is missing")

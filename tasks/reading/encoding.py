@@ -57,7 +57,7 @@ def utf8(path):
     """The bytes of a text file, in UTF-8 and without a mark.
 
     Raises:
-      TaskError: a file that cannot be read, or the line of a byte that is not of its encoding.
+      TaskError: a file that cannot be read or is empty, or the line of a byte that is not of its encoding.
     """
     content = file_bytes(path)
     name = codec(content, path)
@@ -67,6 +67,8 @@ def utf8(path):
         line = content.count(b"\n", 0, error.start) + 1
         raise TaskError(f"{path}, line {line}: byte 0x{content[error.start]:02x} is not {name.upper()}; save "
                         f"the file as UTF-8, for instance with iconv -f LATIN1 -t UTF-8") from error
+    if not text.strip("\ufeff \t\r\n"):
+        raise TaskError(f"{path}: is empty")
     return content if name == "utf-8" else text.encode()
 
 
@@ -141,12 +143,15 @@ def separator(text, ragged=False):
 def decimal(content, separator):
     """The decimal mark of a table's numbers, "," or "."; a comma where cells have it and none has a point.
 
+    Where commas separate, "1,234" in quotes is taken as 1234, which has a mark between thousands.
+
     >>> decimal(b"a;b\\n1,5;2\\n", ";"), decimal(b"a,b\\n1.5,2\\n", ",")
     (',', '.')
     """
     content = content[:LONG_SAMPLE]
     edge, number = re.escape(separator.encode()), rb"[-+]?\d+MARK\d+(?:[eE][-+]?\d+)?"
-    cell = b'"%b"' % number if separator == "," else rb'(?:^|%b) *"?%b"? *(?:$|\r|%b)' % (edge, number, edge)
+    quoted, bare = rb'"(?![-+]?\d{1,3}(?:,\d{3})+")%b"', rb'(?:^|%b) *"?%b"? *(?:$|\r|%b)'
+    cell = quoted % number if separator == "," else bare % (edge, number, edge)
     if separator == "," and re.search(rb"(?:^|,)[-+]?\d+\.\d", content, re.MULTILINE):
         return "."
     comma, point = (re.search(cell.replace(b"MARK", mark), content, re.MULTILINE) for mark in (b",", rb"\."))

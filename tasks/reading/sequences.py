@@ -8,6 +8,8 @@ import numpy as np
 
 from santm_tf.tasks.errors import TaskError
 
+LARGEST = float(np.finfo(np.float32).max)  # of the numbers that a model takes
+
 
 class Channel(NamedTuple):
     """What one place of a step holds."""
@@ -59,6 +61,20 @@ def written(cell):
     ('3', '0.5', 'up')
     """
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+def excessive(values):
+    """Which numbers no model takes: infinite ones, and what float32 cannot hold. NaN is none of them.
+
+    >>> excessive(np.array([1.0, np.nan, -np.inf, 1e300])).tolist()
+    [False, False, True, True]
+    """
+    return np.abs(values) > LARGEST
+
+
+def excess(value):
+    """Such a number in a message."""
+    return f"{value}" if np.isinf(value) else f"{value}, which is more than float32 holds"
 
 
 def chosen(sequences, keep):

@@ -112,7 +112,21 @@ def _csv(path, as_text, notes):
     except ArrowInvalid as error:
         _check_rows(content, separator, len(names), path)
         raise TaskError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from error
+    if mark == ",":
+        table = _with_points(table, as_text)
     return as_frame(table, path, notes)
+
+
+def _with_points(table, as_text):
+    """The same where numbers with a decimal comma, in columns that texts made texts, have a point."""
+    from pyarrow import compute, types
+
+    for n, field in enumerate(table.schema):
+        if types.is_string(field.type) and field.name not in as_text:
+            points = compute.replace_substring_regex(
+                table.column(n), r"^(\s*[-+]?\d*),(\d+(?:[eE][-+]?\d+)?\s*)$", r"\1.\2")
+            table = table.set_column(n, field.name, points)
+    return table
 
 
 def _parquet(path, notes):

@@ -4,13 +4,14 @@ The loaders of aeon and sktime read .ts, too. They bring numba, SciPy and scikit
 file that is wrong. The format is simple enough to be read here; the tests compare with aeon's.
 """
 
+import math
 import re
 
 import numpy as np
 
 from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.reading import encoding
-from santm_tf.tasks.reading.sequences import Channel, Sequences
+from santm_tf.tasks.reading.sequences import Channel, Sequences, excess, excessive
 
 STAMPED = re.compile(r"\(([^()]*),([^(),]*)\)")  # (time, value)
 FLAGS = {"true": True, "false": False}
@@ -62,7 +63,7 @@ def rows_of_numbers(path):
         values = _values(cells, f"{path}, line {n}")
         held = np.flatnonzero(~np.isnan(values))
         rows.append(values[:held[-1] + 1 if len(held) else 0, None])
-        labels.append([_whole(label)])
+        labels.append([math.nan if label.lower() == "nan" else _whole(label)])
     return _sequences(path, rows, labels, None, [n for n, _ in lines], [])
 
 
@@ -128,9 +129,9 @@ def _values(cells, where):
         values = np.array(cells, float)
     except ValueError:
         values = np.array([_number(cell, where) for cell in cells])
-    if np.isinf(values).any():
-        raise TaskError(f"{where}: value {np.isinf(values).argmax() + 1} is infinite; ? stands for a "
-                        "missing one")
+    if (wrong := excessive(values)).any():
+        raise TaskError(f"{where}: value {wrong.argmax() + 1} is {excess(values[wrong.argmax()])}; ? stands "
+                        "for a missing one")
     return values
 
 
