@@ -185,6 +185,8 @@ TIMES = ["2021-02-28 23:00:00", "2021-03-01 00:30:00", "2021-03-01 09:05:00", "2
 @pytest.mark.parametrize("form", [
     "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S+01:00", "%d.%m.%Y %H:%M",
     "%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%m/%d/%y %I:%M %p", "%d-%m-%Y %H:%M", "%d %b %Y %H:%M", "unix",
+    "%Y-%m-%d %H:%M:%S UTC", "%Y-%m-%d %H:%M:%S +0000", "%a, %d %b %Y %H:%M:%S GMT", "%B %d, %Y %H:%M",
+    "%b %d %Y %H:%M:%S", "%A, %B %d, %Y %I:%M:%S %p", "%d/%b/%Y:%H:%M:%S +0000", "%d-%b-%y %H:%M",
     "milliseconds", "%Y/%m/%d %H:%M:%S.%f"])
 def test_rows_are_sorted_by_times_of_any_form(form, tmp_path):
     stamps = pandas.to_datetime(pandas.Series(TIMES))

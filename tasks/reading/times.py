@@ -10,7 +10,12 @@ from santm_tf.tasks.errors import TaskError
 # Of a date by what separates its parts, in the order in which they are tried. ISO 8601 comes before them.
 DATES = {".": ("%d.%m.%Y", "%m.%d.%Y", "%d.%m.%y", "%Y.%m.%d"),
          "/": ("%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%Y/%m/%d"),
-         "-": ("%d-%m-%Y", "%m-%d-%Y", "%d-%b-%Y"), " ": ("%d %b %Y", "%Y %b", "%b %Y", "%d %B %Y")}
+         "-": ("%d-%m-%Y", "%m-%d-%Y", "%d-%b-%Y", "%d-%b-%y"),
+         " ": ("%d %b %Y", "%Y %b", "%b %Y", "%d %B %Y", "%b %d %Y", "%B %d %Y")}
+# What is put in order first: a weekday, a comma, a colon before the clock of a server's log, a zone apart.
+PLAIN = ((r"^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? ", ""), (r"(?<=\d), ", " "),
+         (r"^(\d+)/([A-Z][a-z]+)/(\d{4}):", r"\1 \2 \3 "), (r" (?:UTC|GMT|Z)$", "Z"),
+         (r"(:\d\d(?:\.\d+)?) ([+-]\d{2}:?\d{2})$", r"\1\2"))
 CLOCKS = ("", "%H:%M:%S", "%H:%M", "%H:%M:%S.%f", "%I:%M:%S %p", "%I:%M %p")
 ORDERS = {"%d.%m": "day.month", "%m.%d": "month.day", "%m/%d": "month/day", "%d/%m": "day/month",
           "%d-%m": "day-month", "%m-%d": "month-day"}
@@ -49,20 +54,28 @@ def numbered(column, name, where):
         as_numbers = pandas.to_numeric(text, errors="coerce")
         if as_numbers.notna().all():
             return as_numbers.to_numpy(), []
+    text = text.map(_plain)
     found, notes = _parsed(text, name, pandas)
     if found is None or found.isna().any():
         row = 0 if found is None else int(found.isna().argmax())
-        raise TaskError(f"{where(row)}: {name} is {text.iloc[row]}, which is no time of the form that "
+        raise TaskError(f"{where(row)}: {name} is {column.iloc[row]}, which is no time of the form that "
                         f"the other rows have; {MIXED}")
     return found.dt.as_unit("ns").astype("int64").to_numpy(), notes
 
 
 def are(column):
     """Whether a column of texts begins with what looks like a time."""
-    first = [str(cell).strip() for cell in column.dropna().head(20)]
-    shape = re.compile(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?([ T]\d.*)?|\d{1,2}[- ][A-Z][a-z]+[- ]\d{4}.*|"
-                       r"\d{4} [A-Z][a-z]+|[A-Z][a-z]+ \d{4}|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?")
+    first = [_plain(str(cell).strip()) for cell in column.dropna().head(20)]
+    shape = re.compile(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?([ T]\d.*)?|\d{4} [A-Z][a-z]+|"
+                       r"\d{1,2}([- ])([A-Z][a-z]+|[A-Z]{3})\3\d{2,4}( \d.*)?|"
+                       r"[A-Z][a-z]+( \d{1,2})? \d{4}( \d.*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?")
     return bool(first) and sum(bool(shape.fullmatch(cell)) for cell in first) > len(first) / 2
+
+
+def _plain(text):
+    for pattern, plain in PLAIN:
+        text = re.sub(pattern, plain, text)
+    return text
 
 
 def _parsed(text, name, pandas):
