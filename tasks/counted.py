@@ -72,7 +72,7 @@ def _target(found, names, facts, kind):
         kind = facts["kind"]
     elif kind == "auto":
         kind, why = cells.guessed()
-        note = (f"what is predicted is a {kind} ({why})",)
+        note = (f"what is predicted: {kind} ({why})",)
     if kind != "number" and cells.many:
         raise TaskError(f"--label={','.join(names)}: has more than {census.DIFFERENT:,} different values, "
                         "too many for classes or labels; --target=number takes amounts")

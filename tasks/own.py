@@ -85,7 +85,7 @@ def _whole(sequences, target, split, validation_share, test_share, kept):
         kind, why = sequences.kind, "as the file says"
         if not kind:
             kind, why = targets.guessed(sequences.target)
-        note = (f"what is predicted is a {kind} ({why})",)
+        note = (f"what is predicted: {kind} ({why})",)
     strata, names = np.zeros(len(sequences.lengths), int), None
     if kind == "class" and not per_step:
         labels = [targets.name_of(cell) for cell in sequences.target[:, 0]]

@@ -31,7 +31,7 @@ def stratified(strata, digests, validation, test, names=None):
         if len(unique) < need:
             what = f"class {names[stratum]} has" if names is not None else "there are"
             raise TaskError(f"--data_dir: {what} too few sequences that differ, {len(unique)}; it takes "
-                            f"{need} to have one in each split")
+                            f"{need} to have one in each split; add some, or leave those out")
         for_test, for_validation = (max(1, round(share * len(unique))) if share else 0
                                     for share in (test, validation))
         for_validation = min(for_validation, len(unique) - for_test - 1) or int(validation > 0)

@@ -112,8 +112,11 @@ def guessed(cells, count=None):
             return "labels", "several columns of 0 and 1"
         return "number", "several columns of numbers"
     different, count = len(np.unique(known)), count or len(known)
+    whole = f"{different} different whole numbers"
     if (known == np.round(known)).all() and different <= min(MOST_CLASSES, max(2, count / SEVERAL)):
-        return "class", f"{different} different whole numbers; --target=number if they are amounts"
+        return "class", f"{whole}; --target=number if they are amounts"
+    if (known == np.round(known)).all() and different <= MOST_CLASSES:
+        return "number", f"{whole} in {count}; --target=class if they are classes"
     return "number", "numbers"
 
 
@@ -153,8 +156,9 @@ def _classes(cells, train, where, facts):
     number = {name: n for n, name in enumerate(names)}
     for place, name in enumerate(found):
         if name is not None and name not in number:
+            amounts = "" if facts or _as_number(name) is None else "; --target=number if they are amounts"
             raise TaskError(f"{where(place)}: class {name} is on no training sequence; those are "
-                            f"{', '.join(names[:10])}{', ...' * (len(names) > 10)}")
+                            f"{', '.join(names[:10])}{', ...' * (len(names) > 10)}{amounts}")
     y = np.array([-1 if name is None else number[name] for name in found], np.int32)
     return Target("class", tuple(names), y)
 

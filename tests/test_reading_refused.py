@@ -60,8 +60,8 @@ def refused(path, **flags):
      "12:00:00"),
     (LONG, {"label": "state"}, "--label=state: PATH has no such column; it has id, time, x, label"),
     (LONG, {"id": "id,time"}, "--id=id,time: names 2 columns; name one"),
-    (LONG, {"ignore": "label"}, "--data_dir=PATH: has no label; name its column by --label, or ask for a "
-     "forecast by --horizon"),
+    (LONG, {"ignore": "label"}, "--data_dir=PATH: has no label; name its column by --label, of x, or ask "
+     "for a forecast by --horizon"),
     (LONG, {"ignore": "x"}, "PATH: has no channel beside id=id, time=time, label=label; give --channels; "
      "it has id, time, x, label"),
     (LONG, {"label": "x", "group": "x"}, "--group=x: is --label, too; a column is one of them"),
@@ -145,6 +145,14 @@ def test_folders_that_are_wrong(names, flags, said, tmp_path):
     for name, content in names.items():
         (tmp_path / name).write_text(content)
     assert refused(tmp_path, **flags) == said.replace("PATH", str(tmp_path))
+
+
+def test_folders_that_are_not_read_are_named(tmp_path):
+    for name in "ok", "fault":
+        os.makedirs(tmp_path / name)
+        (tmp_path / name / "1.csv").write_text(LONG)
+    assert refused(tmp_path) == (f"--data_dir={tmp_path}: has no file of {READ}; its folders fault, ok are "
+                                 "not read, name one, or call them train and test")
 
 
 @pytest.mark.parametrize("ending, said", [

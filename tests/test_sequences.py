@@ -202,6 +202,11 @@ def test_what_a_run_keeps_reads_other_data_as_its_own():
     assert label == 1 and again.classes == ["down", "up"]
 
 
+def test_grades_of_few_sequences_are_amounts_and_that_is_said():
+    assert targets.guessed(np.array([[1.0 + n % 5] for n in range(20)], object)) == (
+        "number", "5 different whole numbers in 20; --target=class if they are classes")
+
+
 @pytest.mark.parametrize("cells, kind", [
     ([["a"], ["b"]], "class"), ([[0.5], [1.5]], "number"), ([[1.0], [2.0]] * 10, "class"),
     ([[float(n)] for n in range(100)], "number"), ([[0, 1], [1, 1]], "labels"),
@@ -218,6 +223,8 @@ def test_what_is_predicted_is_guessed(cells, kind):
     (RNG.normal(size=[4, 5, 1]), list("abab"), {"parts": [0, 0, 0, 2], "target": "number"},
      "'a' is no number"),
     (RNG.normal(size=[4, 5, 1]), list("abac"), {"parts": [0, 0, 0, 2]}, "class c is on no training sequence"),
+    (RNG.normal(size=[21, 5, 1]), [1.0, 2.0] * 10 + [3.0], {"parts": [0] * 20 + [2]},
+     "x[20]: class 3 is on no training sequence; those are 1, 2; --target=number if they are amounts"),
     (RNG.normal(size=[4, 5, 1]), [0.5, np.inf, 2, 3], {"parts": [0, 0, 0, 2]}, "x[1]: inf is no number"),
     (RNG.normal(size=[4, 5, 1]), ["0.5", "1.5", "oops", "2.5"], {"parts": [0, 0, 0, 2]},
      "x[2]: 'oops' is no number; mend it, or give --target=class"),

@@ -69,7 +69,9 @@ def read(data_dir, *, validation_data=None, test_data=None, id=None, time=None, 
             raise TaskError(f"--label={','.join(odd)}: is no channel of numbers to forecast; those are "
                             f"{','.join(names[:20])}")
     elif sequences.target is None:
-        instead = {"table": "name its column by --label, or ", "arrays": "add y, or "}.get(kind, "")
+        left = ", ".join([channel.name for channel in sequences.channels][:20])
+        instead = {"table": f"name its column by --label, of {left}, or ",
+                   "arrays": "add y, or "}.get(kind, "")
         raise TaskError(f"--data_dir={data_dir}: has no label; {instead}ask for a forecast by --horizon")
     return cleaned(dataclasses.replace(sequences, notes=(*notes, *sequences.notes)))
 

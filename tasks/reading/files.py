@@ -59,6 +59,9 @@ def _of_folder(folder):
     if not known:
         odd = next((name for name in names if ending(name) in INSTEAD), None)
         hint = f"; {odd} is not read, {INSTEAD[ending(odd)]}" if odd else ""
+        below = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        if below and not odd:
+            hint = f"; its folders {_listed(below)} are not read, name one, or call them train and test"
         raise TaskError(f"--data_dir={folder}: has no file of {', '.join(READ)}{hint}")
     sets = {}
     for name in known:

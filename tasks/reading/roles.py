@@ -15,7 +15,8 @@ IDS = ("id", "ids", "uid", "uuid", "series", "sequence", "seq", "case", "episode
 TIMES = ("time", "timestamp", "ts", "datetime", "date", "t", "step", "cycle", "tick", "frame", "index", "idx")
 CLOCK = ("year", "month", "day", "hour", "minute", "second")  # a time if they never repeat, else a channel
 LABELS = ("label", "labels", "class", "target", "y")
-STATES = ("outcome", "state", "status", "activity", "diagnosis", "anomaly", "category", "result", "sentiment")
+STATES = ("outcome", "state", "status", "activity", "diagnosis", "anomaly", "category", "result", "sentiment",
+          "failure", "fault", "fraud", "churn", "churned", "rul")
 FEWEST = 8  # columns of numbers that are taken as steps though nothing numbers them
 
 
@@ -160,7 +161,7 @@ def _steps(frame, left, given):
         if not any(name in frame for name in given.channels):
             return {name: _runs(frame)[name] for name in given.channels}
         left = _columns(frame, given.channels)
-    runs = _runs(frame[left])
+    runs = {stem: _of_a_kind(frame, columns) for stem, columns in _runs(frame[left]).items()}
     longest = max(map(len, runs.values()), default=0)
     runs = {name: columns for name, columns in runs.items() if len(columns) == longest}
     most = longest > 2 and sum(map(len, runs.values())) >= len(left) / 2
@@ -170,6 +171,12 @@ def _steps(frame, left, given):
     if not of_rows and (given.channels or len(left) - 2 <= len(numbers) >= FEWEST):
         return {"x": left if given.channels else numbers}
     return {}
+
+
+def _of_a_kind(frame, columns):
+    """Columns without a few of words among those of numbers, such as an id called V1 before V2 to V99."""
+    words = [name for name in columns if is_text(frame[name]) and not _mostly_numbers(frame[name])]
+    return columns if len(words) > len(columns) / 2 else [name for name in columns if name not in words]
 
 
 def _columns(frame, channels):
