@@ -55,7 +55,10 @@ def whole(sequences, strata, names, split, validation_share, test_share):
     starts = np.cumsum(sequences.lengths) - sequences.lengths
     if validation or test:
         parts[free] = _parted(sequences, free, starts, strata, names, split, validation, test)
-    return Examples(starts, sequences.lengths, np.arange(count), parts, _notes(parts))
+    unused = split == "time" or sequences.groups is not None
+    notes = ("the data bring their splits, so --split and --group change nothing",) if unused and not (
+        validation or test) else ()
+    return Examples(starts, sequences.lengths, np.arange(count), parts, notes + _notes(parts))
 
 
 def _parted(sequences, free, starts, strata, names, split, validation, test):

@@ -10,12 +10,15 @@ import ast
 import dataclasses
 import functools
 import importlib.util
+import numbers
+import os
 import re
 import types
 import typing
 
 GRAMMAR = {"int": int, "float": float, "bool": bool, "str": str, "Annotated": typing.Annotated,
            "Literal": typing.Literal, "__builtins__": {}}
+KINDS = {int: numbers.Integral, float: numbers.Real, bool: numbers.Integral, str: (str, os.PathLike)}
 NOUNS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
@@ -63,6 +66,8 @@ class Option:
             return ""
         if not self.kind:
             return _any(*self.choices)
+        if not isinstance(value, KINDS[self.kind]):
+            return _any(f"{NOUNS[self.kind]} {self._within()}".strip(), *self.choices)
         if not self.bounds:
             return ""
         low, high = map(float, self.bounds[1:-1].split(","))

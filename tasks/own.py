@@ -51,6 +51,9 @@ def make(sequences, batch_size, seed, target: Literal["auto", "class", "labels",
     """
     kept = kept or {}
     refuse_bend(bend, sequences.per_step or horizon)
+    if sequences.groups is not None and (horizon or split == "time"):
+        raise TaskError(f"--group: {'--horizon' if horizon else '--split=time'} splits in order of time; "
+                        "leave one of them out")
     if horizon:
         if target not in ("auto", "number"):
             raise TaskError(f"--target={target}: a forecast is of numbers; leave it out")

@@ -90,14 +90,19 @@ def from_arrays(x: ArrayLike, y: ArrayLike | None = None, *, batch_size: int | N
     >>> task.classes, task.train.element_spec[0].shape
     (['down', 'up'], TensorShape([4, 20, 3]))
     """
+    from santm_tf.tasks.options import Option
     from santm_tf.tasks.options import read as options
 
     known = options("santm_tf.tasks.own:make")
-    for name, value in choices.items():
-        if name not in known:
+    sizes = {"batch_size": batch_size, "seed": seed}
+    for name, value in {**sizes, **choices}.items():
+        if name not in {**sizes, **known}:
             raise TaskError(f"from_arrays: there is no {name}; it takes {', '.join(known)}")
-        if need := known[name].need(value):
+        option = known.get(name) or Option(name, None, kind=int, bounds=f"[{int(name != 'seed')}, inf)")
+        if need := option.need(value):
             raise TaskError(f"{name}={value}: must be {need}")
+    if y is not None and choices.get("horizon"):
+        raise TaskError(f"y: horizon={choices['horizon']} predicts x itself; leave y out")
     sequences = reading.of_arrays(x, y, lengths=lengths, groups=groups, parts=parts, channels=channels,
                                   categories=categories, per_step=choices.get("per_step"))
     return own.make(sequences, batch_size, seed, kept=kept, **choices)

@@ -218,6 +218,17 @@ def test_arrays_that_are_wrong(arrays, said, tmp_path):
 
 @pytest.mark.parametrize("given, said", [
     ({"x": [[1], [[1, 2]]]}, "x: its sequences have 1 and 2 channels; they must have as many each"),
+    ({"x": None}, "x: is a NoneType; it must be an array [N, T, d] or [N, T], or a list of N arrays [T_n, d] "
+     "or [T_n]"),
+    ({"x": {"a": X}}, "x: is a dict; it must be an array [N, T, d] or [N, T], or a list of N arrays [T_n, d] "
+     "or [T_n]"),
+    ({"x": [[[1, 2], [3]]]}, "x[0]: has steps of different widths; a sequence is an array [T, d] or [T]"),
+    ({"x": X, "parts": [0, 3]}, "parts: must be 0 to train, 1 to validate or 2 to test"),
+    ({"x": X, "parts": ["train", "test"]}, "parts: must be 0 to train, 1 to validate or 2 to test"),
+    ({"x": np.ones([2, 3, 2]), "channels": ["a", "a"]}, "channels: two are called a; each needs a name of "
+     "its own"),
+    ({"x": X, "categories": [0]}, "--categories=0: no such channel; there is x"),
+    ({"x": X, "y": [1j, 2j]}, "y: holds complex128; give numbers, or texts for classes"),
     ({"x": X, "channels": ["a", "b"]}, "channels: 2 names for 1 channels of x"),
     ({"x": X, "categories": ["z"]}, "--categories=z: no such channel; there is x"),
     ({"x": X, "groups": ["a"]}, "groups: has shape [1]; it must be [2]"),
@@ -226,6 +237,18 @@ def test_arrays_of_python_that_are_wrong(given, said):
     with pytest.raises(TaskError) as error:
         of_arrays(**given)
     assert str(error.value) == said
+
+
+def test_what_is_masked_or_none_is_missing():
+    masked = np.ma.array([[1.0, 2.0, 3.0]], mask=[[False, True, False]])
+    for x in masked, [[1.0, None, 3.0]]:
+        np.testing.assert_array_equal(of_arrays(x, channels="a").steps[:, 0], [1, np.nan, 3])
+
+
+def test_a_label_that_a_forecast_does_not_read_is_said(tmp_path):
+    np.savez(tmp_path / "a.npz", x=X, y=[0, 1])
+    assert read(str(tmp_path / "a.npz"), forecast=True).notes[0] == (
+        f"{tmp_path}/a.npz: its label is not read, since --horizon predicts the series itself")
 
 
 def test_an_npz_file_that_is_damaged(tmp_path):

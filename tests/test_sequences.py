@@ -237,11 +237,25 @@ def test_what_is_predicted_is_guessed(cells, kind):
      "there is no horizn; it takes target, per_step"),
     (RNG.normal(size=[20, 5, 1]), np.full([20, 5], "a"), {"bend": 1.0}, "--bend=1.0: moves steps"),
     (RNG.normal(size=[20, 5, 1]), list("ab") * 10, {"bend": 7.0}, "bend=7.0: must be in"),
+    (RNG.normal(size=[9, 5, 1]), list("abcabcabc"), {"batch_size": 0}, "batch_size=0: must be at least 1"),
+    (RNG.normal(size=[9, 5, 1]), None, {"batch_size": 2.5}, "batch_size=2.5: must be a whole number"),
+    (RNG.normal(size=[9, 5, 1]), None, {"horizon": 2.5}, "horizon=2.5: must be a whole number of at least 1"),
+    (RNG.normal(size=[9, 5, 1]), None, {"differences": "no"}, "differences=no: must be true or false"),
+    (RNG.normal(size=[9, 5, 1]), range(9), {"horizon": 2}, "y: horizon=2 predicts x itself"),
+    (RNG.normal(size=[9, 5, 1]), None, {"horizon": 2, "groups": range(9)}, "--group: --horizon splits in"),
+    (RNG.normal(size=[9, 5, 1]), range(9), {"split": "time", "groups": range(9)},
+     "--group: --split=time splits in order of time; leave one of them out"),
 ])
 def test_one_line_says_what_is_wrong(x, y, options, message):
     with pytest.raises(TaskError) as raised:
-        from_arrays(x, y, batch_size=2, **options)
+        from_arrays(x, y, **{"batch_size": 2, **options})
     assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_groups_that_split_nothing_are_said():
+    task = from_arrays(RNG.normal(size=[20, 5, 1]), list("ab") * 10, groups=list("ab") * 10,
+                       parts=[0] * 15 + [2] * 5)
+    assert "the data bring their splits, so --split and --group change nothing" in task.about
 
 
 def test_few_and_many_sequences_get_sizes_that_work():

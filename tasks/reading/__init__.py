@@ -63,6 +63,8 @@ def read(data_dir, *, validation_data=None, test_data=None, id=None, time=None, 
     else:
         sequences = _of_records(kind, found, given, per_step)
     if forecast:
+        if sequences.target is not None:
+            notes = [*notes, f"{data_dir}: its label is not read, since --horizon predicts the series itself"]
         sequences = dataclasses.replace(sequences, target=None, targets=aims, per_step=False, kind=None)
         names = [channel.name for channel in sequences.channels if channel.categories is None]
         if odd := [name for name in aims if name not in names]:

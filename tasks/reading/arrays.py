@@ -1,5 +1,6 @@
 """Sequences from arrays: of Python, of .npz files, and of folders of .npy files."""
 
+import contextlib
 import dataclasses
 import numbers
 import os
@@ -49,7 +50,7 @@ def of_arrays(x, y=None, *, lengths=None, groups=None, parts=None, channels=None
 
 def _sequences(source, x, y, lengths, groups, *, channels, categories, per_step, parts=None):
     """What `of_arrays` cleans. `source`: what x is called in a message."""
-    rows = [_steps(row, f"{source}[{n}]") for n, row in enumerate(_rows(x))]
+    rows = [_steps(row, f"{source}[{n}]") for n, row in enumerate(_rows(x, source))]
     if not rows:
         raise TaskError(f"{source}: has no sequence")
     padded = np.array([len(row) for row in rows], np.int64)
@@ -58,10 +59,12 @@ def _sequences(source, x, y, lengths, groups, *, channels, categories, per_step,
                         "they must have as many each")
     lengths, notes = _lengths(rows, padded, lengths, source)
     steps = np.concatenate([row[:n] for row, n in zip(rows, lengths, strict=True)])
-    names = list(channels or ([f"x{c}" for c in range(steps.shape[1])] if steps.shape[1] > 1 else ["x"]))
+    names = _names(channels) or ([f"x{c}" for c in range(steps.shape[1])] if steps.shape[1] > 1 else ["x"])
     if len(names) != steps.shape[1]:
         raise TaskError(f"channels: {len(names)} names for {steps.shape[1]} channels of {source}")
-    steps, kinds = _numbers(steps, names, categories or ())
+    if double := sorted({name for name in names if names.count(name) > 1}):
+        raise TaskError(f"channels: two are called {double[0]}; each needs a name of its own")
+    steps, kinds = _numbers(steps, names, _names(categories))
     _finite(steps, lengths, names, source)
     target, stepwise = (None, False) if y is None else _target(y, padded, lengths, per_step, source)
     if stepwise and not per_step:
@@ -70,12 +73,19 @@ def _sequences(source, x, y, lengths, groups, *, channels, categories, per_step,
     for name, values in named.items():
         if values is not None and np.shape(values) != (len(rows),):
             raise TaskError(f"{name}: has shape {list(np.shape(values))}; it must be [{len(rows)}]")
+    if parts is not None and not set(np.asarray(parts).tolist()) <= {TRAIN, VALIDATION, TEST}:
+        raise TaskError(f"parts: must be {TRAIN} to train, {VALIDATION} to validate or {TEST} to test")
     width = 0 if target is None else target.shape[1]
     return Sequences(steps=steps, lengths=lengths, channels=kinds, target=target,
                      targets=("y",) if width == 1 else tuple(f"y{k}" for k in range(width)),
                      per_step=stepwise, kind=None, parts=None if parts is None else np.asarray(parts, int),
                      groups=None if groups is None else np.asarray(groups).astype(str),
                      names=np.arange(len(rows)).astype(str), where=lambda n: f"{source}[{n}]", notes=notes)
+
+
+def _names(given):
+    """Names as a list of texts, of one name or several."""
+    return [given] if isinstance(given, str) else [str(name) for name in given or ()]
 
 
 def stored(path, **options):
@@ -140,15 +150,28 @@ def _array(load, where):
         raise TaskError(f"{where}: cannot be read ({error})") from error
 
 
-def _rows(x):
+def _rows(x, source):
     """The sequences of x, each an array or nested lists."""
     if hasattr(x, "to_list"):  # a ragged tensor
         return x.to_list()
-    return x if isinstance(x, (list, tuple)) else np.asarray(x)
+    if np.ma.isMaskedArray(x):
+        return x.astype(float).filled(np.nan)
+    rows = x if isinstance(x, (list, tuple)) else np.asarray(x)
+    if not isinstance(rows, (list, tuple)) and not rows.ndim:
+        raise TaskError(f"{source}: is a {type(x).__name__}; it must be an array [N, T, d] or [N, T], or a "
+                        "list of N arrays [T_n, d] or [T_n]")
+    return rows
 
 
 def _steps(row, where):
-    row = np.asarray(row.numpy() if hasattr(row, "numpy") else row)
+    try:
+        row = np.asarray(row.numpy() if hasattr(row, "numpy") else row)
+    except ValueError as error:  # lists of different lengths
+        raise TaskError(f"{where}: has steps of different widths; a sequence is an array [T, d] or "
+                        "[T]") from error
+    if row.dtype == object and not any(isinstance(cell, (str, bytes)) for cell in row.flat):
+        with contextlib.suppress(TypeError, ValueError):
+            row = row.astype(float)  # None is missing
     if row.ndim == 0 or row.ndim > 2 or row.dtype == object:
         raise TaskError(f"{where}: has shape {list(row.shape)}{' of objects' * (row.dtype == object)}; a "
                         "sequence is an array [T, d] or [T]")
@@ -225,6 +248,8 @@ def _target(y, padded, lengths, per_step, source):
 
 
 def _cells(values):
+    if values.dtype.kind in "cmMV":
+        raise TaskError(f"y: holds {values.dtype}; give numbers, or texts for classes")
     if values.dtype.kind in "biuf":
         return values.astype(float).astype(object)
     cells = [cell.decode() if isinstance(cell, bytes) else float(cell) if isinstance(cell, numbers.Real)
