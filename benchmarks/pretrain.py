@@ -39,7 +39,7 @@ MODELS = {
         "Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998, UCI), from scikit-learn",
         "CC BY 4.0"),
     "mnist": Model(
-        "mnist", "accuracy", 0.1, "names a handwritten digit of 28 x 28 pixels, one pixel a step",
+        "mnist", "accuracy", 0.1, "names a handwritten digit of 28 x 28 pixels, one pixel a step, one row a segment",
         "float32 `[B, 784, 1]`: pixels row by row, from 0 to 1", "logits `[B, 10]`, of the digits 0 to 9",
         "MNIST (LeCun, Cortes and Burges 1998), `mnist.npz` of `tf.keras.datasets`", "CC BY-SA 3.0",
         "mnist.npz"),
@@ -52,7 +52,7 @@ MODELS = {
     "recall": Model(
         "associative_recall-sparse", "wrong_bits", 9.0,
         "recalls the item that followed, by a sparse memory: 32 slots, of which a head takes 4",
-        "float32 `[B, T, 8]`: 2 to 6 items of 3 x 6 bits, their delimiters and a query",
+        "float32 `[B, T, 8]`: 2 to 6 items of 3 x 6 bits, their delimiters and a query; padded by -1",
         "logits `[B, T, 6]`, of the bits at the last 3 steps",
         "generated: associative recall (Graves et al. 2014, arXiv 1410.5401, section 4.3)", "none needed"),
 }
@@ -70,7 +70,8 @@ def main():
         scores = [line[f"test_{model.metric}"] for line in lines]
         size = taken(runs[0], os.path.join("pretrained", name))
         rows[name] = {**model._asdict(), **lines[0], "metric": model.metric.replace("_", " "),
-                      "score": scores[0], "scores": scores, "spread": trained.spread(scores),
+                      "score": scores[0], "scores": scores,
+                      "spread": trained.spread(scores) if chosen.seeds > 1 else "",
                       "seeds": chosen.seeds, "size": round(size / 1024),
                       "classes": Workdir(runs[0]).read_outline().classes}
         with open(os.path.join("pretrained", name, "README.md"), "w") as file:
@@ -99,7 +100,7 @@ def card(name, model, row):
     data = f" --data_dir={model.file}" * bool(model.file)
     training = f"train.py --flagfile=configs/{model.config}.cfg --seed=0{data} --workdir=runs/{name}"
     scores = "; ".join(f"{seed}: {score:.3f}" for seed, score in enumerate(row["scores"]))
-    together = f"; together {row['spread']}" * (row["seeds"] > 1)
+    together = f"; together {row['spread']}" * bool(row["spread"])
     lines = {
         "takes": model.takes, "gives": model.gives,
         **({"classes": ", ".join(row["classes"])} if row["classes"] else {}),

@@ -11,7 +11,7 @@ from santm_tf.errors import ArgumentError
 if TYPE_CHECKING:
     from santm_tf.keras import keras
 
-NAMES = ("digits", "speakers")
+NAMES = ("digits", "mnist", "speakers", "recall")
 
 
 def folder(name: str) -> str:
@@ -26,7 +26,7 @@ def folder(name: str) -> str:
     >>> folder("letters")
     Traceback (most recent call last):
         ...
-    santm_tf.errors.ArgumentError: pretrained: name='letters'; it must be digits or speakers
+    santm_tf.errors.ArgumentError: pretrained: name='letters'; it must be digits, mnist, speakers or recall
     """
     if name not in NAMES:
         raise ArgumentError(f"pretrained: name={name!r}; it must be {', '.join(NAMES[:-1])} or {NAMES[-1]}")
@@ -39,7 +39,7 @@ def load_pretrained(name: str, jit_compile: bool = False) -> "keras.Model":
     It gives logits. It is not compiled; it can be trained further, or its layers be taken for another model.
 
     Args:
-      name: "digits" or "speakers". The card in its folder, `README.md`, says what it
+      name: "digits", "mnist", "speakers" or "recall". The card in its folder, `README.md`, says what it
         takes and gives, of what data it is, and what it scores; `santm_tf.pretrained.folder` finds it.
       jit_compile: compile with XLA: the first batch takes some 15 s, those after it are faster.
 

@@ -70,5 +70,5 @@ def test_a_model_whose_data_are_elsewhere_asks_for_them(capsys):
 
 
 def test_an_unknown_name_is_answered_by_those_there_are():
-    with pytest.raises(ArgumentError, match="'letters'; it must be digits or speakers"):
+    with pytest.raises(ArgumentError, match="'letters'; it must be digits, mnist, speakers or recall"):
         santm_tf.load_pretrained("letters")
