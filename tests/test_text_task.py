@@ -328,3 +328,10 @@ def test_movie_reviews():
     assert sum(np.count_nonzero(x) for x, _ in parts) == sum(lengths)
     # tokens cut off later leave the vocabulary's 9,999 words in nine of ten places
     assert 0.02 < (parts[2][0] == 1).sum() / (parts[2][0] > 0).sum() < 0.1
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf\n", b"\xff\xfe", "\n\n".encode("utf-16")])
+def test_a_file_of_a_mark_alone_is_empty(content, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    assert refused(data_dir=str(path)) == f"{path}: is empty"

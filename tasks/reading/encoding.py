@@ -11,6 +11,7 @@ from santm_tf.tasks.errors import TaskError
 
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
          codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # UTF-32's begins with UTF-16's
+BLANK = b" \t\r\n\0\xef\xbb\xbf\xff\xfe"  # bytes of marks and of what says nothing
 SEPARATORS = "\t;,|"  # a decimal comma separates nothing where a semicolon does
 SAMPLE, SAMPLE_BYTES = 200, 1 << 16  # rows and bytes that tell what separates
 LONG_SAMPLE = 1 << 22  # bytes that tell the decimal mark
@@ -57,7 +58,7 @@ def utf8(path):
     """The bytes of a text file, in UTF-8 and without a mark.
 
     Raises:
-      TaskError: a file that cannot be read or is empty, or the line of a byte that is not of its encoding.
+      TaskError: a file that cannot be read, or the line of a byte that is not of its encoding.
     """
     content = file_bytes(path)
     name = codec(content, path)
@@ -67,8 +68,6 @@ def utf8(path):
         line = content.count(b"\n", 0, error.start) + 1
         raise TaskError(f"{path}, line {line}: byte 0x{content[error.start]:02x} is not {name.upper()}; save "
                         f"the file as UTF-8, for instance with iconv -f LATIN1 -t UTF-8") from error
-    if not text.strip("\ufeff \t\r\n"):
-        raise TaskError(f"{path}: is empty")
     return content if name == "utf-8" else text.encode()
 
 
@@ -91,7 +90,7 @@ def file_bytes(path):
             content = file.read()
     except OSError as error:
         raise TaskError(f"{path}: {error.strerror}") from error
-    if not content.strip():
+    if not content.strip(BLANK):
         raise TaskError(f"{path}: is empty")
     return content
 
