@@ -39,7 +39,8 @@ MODELS = {
         "Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998, UCI), from scikit-learn",
         "CC BY 4.0"),
     "mnist": Model(
-        "mnist", "accuracy", 0.1, "names a handwritten digit of 28 x 28 pixels, one pixel a step, one row a segment",
+        "mnist", "accuracy", 0.1,
+        "names a handwritten digit of 28 x 28 pixels, one pixel a step, one row a segment",
         "float32 `[B, 784, 1]`: pixels row by row, from 0 to 1", "logits `[B, 10]`, of the digits 0 to 9",
         "MNIST (LeCun, Cortes and Burges 1998), `mnist.npz` of `tf.keras.datasets`", "CC BY-SA 3.0",
         "mnist.npz"),
