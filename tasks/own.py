@@ -57,6 +57,8 @@ def make(sequences, batch_size, seed, target: Literal["auto", "class", "labels",
     if horizon:
         if target not in ("auto", "number"):
             raise TaskError(f"--target={target}: a forecast is of numbers; leave it out")
+        if per_step is not None:
+            raise TaskError("--per_step: a forecast is of the steps behind its window; leave it out")
         found, aims = _forecast(sequences, horizon, window, validation_share, test_share, kept)
     elif window:
         raise TaskError(f"--window={window}: is of forecasts; give --horizon, or leave it out")

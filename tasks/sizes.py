@@ -38,7 +38,7 @@ def advice_of(count, steps, forecast, whole, classes):
       count: training examples. steps: of the longest one. forecast: whether they are windows.
       whole: whether one thing is predicted of a whole sequence. classes: whether that is a class.
     """
-    batch = _power_of_two(count / 4, 4, 64)
+    batch = _power_of_two(count / 4, 4 if count >= 8 else 2, 64)
     in_pass = max(1, count // batch)
     passes = max(1, EPOCH // in_pass)
     updates = _updates(steps, batch)
@@ -47,7 +47,7 @@ def advice_of(count, steps, forecast, whole, classes):
     accesses = min(max(steps // 4, 4), ACCESSES, steps)
     rate = float(f"{accesses / steps:.2g}")
     found = {
-        "batch_size": (batch, f"a quarter of {count:,} training examples, 4 to 64"),
+        "batch_size": (batch, f"a quarter of {count:,} training examples, {4 if count >= 8 else 2} to 64"),
         "passes": (passes, f"a pass has {in_pass:,} updates; an epoch has about {EPOCH}, or one pass"),
         "epochs": (epochs, f"about {updates:,} updates, at least 15 epochs"),
         "units": (32 if count < MANY else 64, f"32 for fewer than {MANY:,} examples"),

@@ -47,6 +47,9 @@ def refused(path, **flags):
      "it, or leave it empty if it is missing"),
     (b"\xef\xbb\xbf\n", {}, "PATH: is empty"),
     (b"\xff\xfe", {}, "PATH: is empty"),
+    (LONG.replace("b,1", "b,inf"), {}, "PATH, line 5: time is inf; every row needs a time that is finite"),
+    (LONG, {"group": "time", "channels": "x"}, "PATH, line 3: --group=time changes within a sequence; all "
+     "its rows need the same one"),
     (LONG.replace("b,1", "b,0"), {}, "PATH, line 5: time 0 of id b is also at PATH, line 4; a sequence has "
      "each time once"),
     ("t,x\n1,2\n1,3\n", {"forecast": True}, "PATH, line 3: t 1 is also at PATH, line 2; a sequence has each "
@@ -115,6 +118,15 @@ def test_what_is_left_out_is_counted(content, notes, tmp_path):
     said = [note for note in found.notes if "read as" not in note]
     assert said == [note.replace("PATH", str(path)) for note in notes]
     assert len(found.lengths) == 2 and len(found.channels) == 1 + ("kept" in notes[0])
+
+
+@pytest.mark.parametrize("copies", [1, 9])
+def test_texts_in_the_test_file_alone_are_no_categories(copies, tmp_path):
+    (tmp_path / "train.csv").write_text(LONG)
+    rows = "".join(f"{n}{row}\n" for n in range(copies) for row in LONG.replace(".5", "V").split()[1:])
+    (tmp_path / "test.csv").write_text(LONG.split()[0] + "\n" + rows)
+    assert refused(tmp_path) == (f"{tmp_path}/test.csv, line 2: x is '1V', and a number in most rows; mend "
+                                 "it, leave it empty if it is missing, or give --categories=x")
 
 
 def test_columns_that_are_no_channel_are_said(tmp_path):

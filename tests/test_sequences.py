@@ -241,6 +241,7 @@ def test_what_is_predicted_is_guessed(cells, kind):
     (RNG.normal(size=[9, 5, 1]), None, {"batch_size": 2.5}, "batch_size=2.5: must be a whole number"),
     (RNG.normal(size=[9, 5, 1]), None, {"horizon": 2.5}, "horizon=2.5: must be a whole number of at least 1"),
     (RNG.normal(size=[9, 5, 1]), None, {"differences": "no"}, "differences=no: must be true or false"),
+    (RNG.normal(size=[9, 5, 1]), None, {"horizon": 2, "per_step": True}, "--per_step: a forecast is of"),
     (RNG.normal(size=[9, 5, 1]), range(9), {"horizon": 2}, "y: horizon=2 predicts x itself"),
     (RNG.normal(size=[9, 5, 1]), None, {"horizon": 2, "groups": range(9)}, "--group: --horizon splits in"),
     (RNG.normal(size=[9, 5, 1]), range(9), {"split": "time", "groups": range(9)},
@@ -259,11 +260,11 @@ def test_groups_that_split_nothing_are_said():
 
 
 def test_few_and_many_sequences_get_sizes_that_work():
-    for count, steps in ((28, 251), (28, 3), (20_000, 784), (300, 5000)):
+    for count, steps in ((5, 9), (28, 251), (28, 3), (20_000, 784), (300, 5000)):
         sequences = reading.of_arrays(np.zeros([count, steps, 1]) + np.arange(count)[:, None, None],
                                       np.arange(count) % 2)
         found = sizes.advice_for(sequences, {})
-        assert found["batch_size"][0] <= max(4, count // 4) and found["mask_period"][0] == steps
+        assert found["batch_size"][0] <= max(2, count // 4) and found["mask_period"][0] == steps
         assert found["access_rate"][0] * steps >= min(steps, 20) / 4 and found["segment_length"][0] <= steps
         assert found["access_rate"][0] <= found["initial_access_rate"][0] <= 1
 

@@ -68,7 +68,7 @@ def cells(column):
 
 
 def _numbers(table, name):
-    """The numbers of a column of texts; None where most of them are none.
+    """The numbers of a column of texts; None where most of them are none, and not all in the first file.
 
     Raises:
       TaskError: most are, and this one is not, or has marks between thousands.
@@ -85,7 +85,8 @@ def _numbers(table, name):
         row = int(grouped[places].argmax())
         raise TaskError(f"{table.where(row)}: {name} is {known[places[row]]!r}; write numbers with a "
                         f"decimal point and no mark between thousands, or give --categories={name}")
-    if wrong > right:
+    trained = slice(*[*table.firsts, len(places)][:2])  # the first file's rows
+    if wrong > right and (odd[places[trained]].any() or np.isnan(values[places[trained]]).all()):
         return None
     if wrong:
         row = int(odd[places].argmax())

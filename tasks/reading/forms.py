@@ -40,6 +40,8 @@ def long(table, roles, per_step=None, categories=()):
     target, stepwise, notes = _target(table, roles, rows, per_step)
     ids = columns.texts(table.frame[roles.id]) if roles.id else np.zeros(len(steps), object)
     groups = columns.texts(table.frame[roles.group]) if roles.group else None
+    if groups is not None:
+        _same_group(table, roles, rows, groups)
     firsts = rows.order[rows.firsts]
     return Sequences(
         steps=steps, lengths=np.diff([*rows.firsts, len(steps)]), channels=tuple(kind for _, kind in found),
@@ -145,6 +147,16 @@ def _target(table, roles, rows, per_step):
     if per_step or per_step is None and changing.any():
         return target, True, notes or ["the label is of each step"]
     return each, False, notes
+
+
+def _same_group(table, roles, rows, groups):
+    """Refuses a sequence of several groups."""
+    lengths = np.diff([*rows.firsts, len(rows.order)])
+    other = groups[rows.order] != np.repeat(rows.of_first(groups), lengths)
+    if other.any():
+        row = int(rows.order[other.argmax()])
+        raise TaskError(f"{table.where(row)}: --group={roles.group} changes within a sequence; all its rows "
+                        "need the same one")
 
 
 def _changes(table, roles, rows, changing):

@@ -248,7 +248,7 @@ def _free(column):
 
 def _mostly_numbers(column):
     return np.mean([bool(re.fullmatch(r"\s*[-+]?[\d.,]+([eE][-+]?\d+)?\s*", str(cell)))
-                    for cell in column.head(1000)]) > 0.5
+                    for cell in column.head(1000)]) >= 0.5
 
 
 def _word(name, words):

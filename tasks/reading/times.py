@@ -41,19 +41,21 @@ def numbered(column, name, where):
     """
     with extra("data"):
         import pandas
+    if column.dtype.kind == "m":
+        column = column.dt.total_seconds()
     numeric, dated = column.dtype.kind in "iufb", pandas.api.types.is_datetime64_any_dtype(column)
     text = column if numeric or dated else column.astype(str).str.strip()
     missing = column.isna() | (text == "")
     if missing.any():
         raise TaskError(f"{where(int(missing.argmax()))}: {name} has no time; every row needs one")
     if numeric:
-        return column.to_numpy(), []
+        return _finite(column.to_numpy(), name, where), []
     if dated:
         return pandas.to_datetime(column, utc=True).dt.as_unit("ns").astype("int64").to_numpy(), []
     if pandas.to_numeric(text.head(HEAD), errors="coerce").notna().all():
         as_numbers = pandas.to_numeric(text, errors="coerce")
         if as_numbers.notna().all():
-            return as_numbers.to_numpy(), []
+            return _finite(as_numbers.to_numpy(), name, where), []
     text = text.map(_plain)
     found, notes = _parsed(text, name, pandas)
     if found is None or found.isna().any():
@@ -61,6 +63,13 @@ def numbered(column, name, where):
         raise TaskError(f"{where(row)}: {name} is {column.iloc[row]}, which is no time of the form that "
                         f"the other rows have; {MIXED}")
     return found.dt.as_unit("ns").astype("int64").to_numpy(), notes
+
+
+def _finite(numbers, name, where):
+    if (wrong := np.isinf(numbers.astype(float))).any():
+        raise TaskError(f"{where(int(wrong.argmax()))}: {name} is {numbers[wrong.argmax()]}; every row needs "
+                        "a time that is finite")
+    return numbers
 
 
 def are(column):
