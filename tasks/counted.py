@@ -6,7 +6,7 @@ import functools
 import numpy as np
 
 from santm_tf.tasks import census, channels, description, targets
-from santm_tf.tasks.archive import TEST, TRAIN
+from santm_tf.tasks.archive import TEST, TRAIN, VALIDATION
 from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.reading import columns
 
@@ -121,17 +121,18 @@ class Cells:
 
 
 def _figures(found, aims, cells):
-    """The training examples of each class or None, what guessing scores, and the line on the target."""
+    """The training examples of each class or None, what guessing scores on the validation, and a line."""
+    shown = VALIDATION if found.counts[VALIDATION] else TRAIN
     if aims.kind == "number":
-        moments = found.targets[TEST].moments
+        moments = found.targets[shown].moments
         errors = (moments.variance + (moments.mean - aims.mean) ** 2) / aims.scale ** 2
         return None, float(errors.mean()), description.numbers(aims)
     counts, total = cells.shares(aims.y, TRAIN)
-    tested, of = cells.shares(aims.y, TEST)
+    among, of = cells.shares(aims.y, shown)
     if aims.kind == "class":
         counts = np.resize(np.append(counts, np.zeros(len(aims.names))), len(aims.names)).astype(int)
-        return counts.tolist(), float(tested.max() / of), description.classes(aims.names, counts)
-    shares = tested / of
+        return counts.tolist(), float(among.max() / of), description.classes(aims.names, counts)
+    shares = among / of
     return None, float(np.maximum(shares, 1 - shares).mean()), description.labels(aims.names, counts / total)
 
 

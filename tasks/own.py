@@ -69,15 +69,16 @@ def make(sequences, batch_size, seed, target: Literal["auto", "class", "labels",
     weights = balanced(_counts(aims, batches)) if class_weight == "balanced" else None
     train, validation, test = (found.of(part) for part in (TRAIN, VALIDATION, TEST))
     batch_size = batch_size or min(USUAL, len(train))
-    data = stored.splits("sequences", lambda key: batches.show(key, bend, weights), train,
-                         validation if len(validation) else train, test, seed=seed, batch_size=batch_size,
-                         passes=passes)
+    shown = VALIDATION if len(validation) else TRAIN
+    data = stored.splits("sequences", lambda key: batches.show(key, bend, weights), train, found.of(shown),
+                         test, seed=seed, batch_size=batch_size, passes=passes)
+    chance = _chance(aims.kind, batches.targets_of(shown))
     return Task(name="sequences", **data, features=front.width, padding=batches.padding,
                 length=None if batches.padding else batches.steps, return_sequences=batches.per_step,
                 categories=front.sizes, front=front,
                 kept={"channels": front.facts, "target": aims.facts, "steps": batches.steps},
                 about=described(sequences, found, aims, front),
-                **predicted(aims, _chance(aims.kind, batches.targets_of(TEST)), len(validation) > 0, horizon))
+                **predicted(aims, chance, len(validation) > 0, horizon))
 
 
 def _whole(sequences, target, split, validation_share, test_share, kept):
@@ -177,7 +178,7 @@ def predicted(aims, chance, held_out, horizon=None):
     """The fields of a `Task` that are of what is predicted.
 
     Args:
-      aims: `Target`. chance: the accuracy of guessing, of numbers the error of the mean predictor.
+      aims: `Target`. chance: what guessing scores on the validation, of numbers the mean predictor's error.
       held_out: whether the examples of the validation do not train.
     """
     if aims.kind == "number":

@@ -35,7 +35,7 @@ class Task:
       steps_per_epoch: batches in one pass over `train`.
       outputs: width of the output layer, which gives logits.
       loss: a Keras loss, from logits.
-      chance: what guessing scores on the test split, by metric name.
+      chance: what guessing scores on the validation split, or on a test split that is alike, by metric name.
       monitor, monitor_mode: the validation figure that picks the best checkpoint, and "max" or "min".
       metrics, weighted_metrics: fresh Keras metrics, and those that take the sample weights.
       features: width of one input step, d; None for tokens.

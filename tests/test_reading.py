@@ -347,20 +347,3 @@ def test_tensorflow_is_not_imported(tmp_path):
             "print({'tensorflow', 'pandas', 'pyarrow'} & {*sys.modules})")
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "set()\n"
-
-
-def test_an_id_that_is_numbered_like_the_steps_is_none_of_them(tmp_path):
-    rows = [f"Y{n},{n},{n + 1},{n + 2}" for n in range(4)]
-    found = read(save(tmp_path / "t.csv", "\n".join(["V1,V2,V3,V4", *rows]) + "\n"), forecast=True)
-    assert found.steps.reshape(4, 3).tolist() == [[n, n + 1, n + 2] for n in range(4)]
-
-
-def test_a_failure_is_taken_as_what_is_predicted(tmp_path):
-    found = read(save(tmp_path / "t.csv", "id,x,failure\na,1,0\na,2,0\nb,3,1\nb,4,1\n"))
-    assert found.targets == ("failure",) and [channel.name for channel in found.channels] == ["x"]
-
-
-def test_differences_of_time_are_times(tmp_path):
-    frame = pandas.DataFrame({"id": "a", "time": pandas.to_timedelta([3, 1, 2], "s"), "x": [3, 1, 2], "y": 1})
-    frame.to_parquet(tmp_path / "t.parquet")
-    assert read(str(tmp_path / "t.parquet")).steps[:, 0].tolist() == [1, 2, 3]

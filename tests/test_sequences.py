@@ -302,3 +302,11 @@ def test_what_a_user_gives_is_kept_with_all_that_belongs_to_it(given, kept, drop
     assert config.run.batch_size == (32 if "--batch_size=32" in given else 8)
     said = capsys.readouterr().err
     assert "note: --batch_size=8: a quarter of 48" in said or "--batch_size" in given[0]
+
+
+def test_chance_is_that_of_the_figure_that_it_stands_beside():
+    x, y = RNG.normal(size=[60, 5, 1]), np.array([0.0] * 30 + [4.0] * 15 + [100.0] * 15) + RNG.normal(size=60)
+    parts = [0] * 30 + [1] * 15 + [2] * 15
+    task = from_arrays(x, y, parts=parts, batch_size=4)
+    mean, scale = y[:30].mean(), y[:30].std()
+    assert task.chance["mse"] == pytest.approx(np.mean(((y[30:45] - mean) / scale) ** 2), rel=1e-4)

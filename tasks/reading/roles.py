@@ -17,6 +17,7 @@ CLOCK = ("year", "month", "day", "hour", "minute", "second")  # a time if they n
 LABELS = ("label", "labels", "class", "target", "y")
 STATES = ("outcome", "state", "status", "activity", "diagnosis", "anomaly", "category", "result", "sentiment",
           "failure", "fault", "fraud", "churn", "churned", "rul")
+UNIT = r"(?<=\w)(\s*[(\[][^)\]]*[)\]]|[_/ ](ns|us|ms|s|sec|seconds|min|h|utc|UTC))$"  # behind a time
 FEWEST = 8  # columns of numbers that are taken as steps though nothing numbers them
 
 
@@ -217,7 +218,7 @@ def _id(frame, left, time):
 def _time(frame, left):
     """The time's column: by its name, or the only one that holds dates."""
     for name in left:
-        if _word(name, TIMES) and (not is_text(frame[name]) or times.are(frame[name])):
+        if _word(re.sub(UNIT, "", name), TIMES) and (not is_text(frame[name]) or times.are(frame[name])):
             return name
         if _word(name, CLOCK) and frame[name].is_unique:
             return name

@@ -112,7 +112,8 @@ def opened(found, given, per_step, notes=()):
         raise TaskError(f"--id: {where} are streamed; name the column that says which sequence a row is of")
     if not of.label:
         raise TaskError(f"--data_dir: {where} have no label; name its column by --label")
-    head = (forms.long(table, of, per_step, given.categories) if of.long else
+    alone = of._replace(group=None)  # which is refused where the task is made
+    head = (forms.long(table, alone, per_step, given.categories) if of.long else
             forms.wide(table, of, given.categories))
     categories = tuple(channel.name for channel in head.channels if channel.categories is not None)
     notes = [*notes, *table.notes, f"{where}: {of.described()}"]
