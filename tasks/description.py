@@ -42,7 +42,7 @@ def channel(name, front, ends, gaps, total, unknown):
         rare = f", {unknown:,} steps with others" if unknown else ""
         return f"channel {name}: {len(known['values'])} categories in training{rare}{missing}"
     span = f"{ends[0]:.6g} to {ends[1]:.6g}" if ends else "nothing"
-    return (f"channel {name}: {span}, mean {known['mean']:.4g} and scale {known['scale']:.4g} in training"
+    return (f"channel {name}: {span}, mean {known['mean']:.6g} and scale {known['scale']:.4g} in training"
             f"{missing}")
 
 
