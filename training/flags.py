@@ -16,8 +16,8 @@ FILE = "flags.cfg"  # in a run's folder
 FLAG_FILE = "--flagfile", "-flagfile"
 MARK = "\ufeff"  # that an editor writes before UTF-8
 ALIASES = {"max_memory": "memory_horizon"}  # earlier names
-FIRST = ("task", "data_dir", "model", "units", "memory_slots", "access_rate", "segment_length",
-         "epochs", "batch_size", "learning_rate", "seed", "workdir", "resume", "dry_run")  # what --help shows
+FIRST = ("task", "data_dir", "model", "units", "memory_slots", "access_rate", "epochs", "batch_size",
+         "learning_rate", "seed", "workdir", "resume", "dry_run")  # what --help shows
 
 
 def parse(argv, saved=False):
