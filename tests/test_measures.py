@@ -1,5 +1,6 @@
 """Figures of a test split, against NumPy and what is true by definition."""
 
+import sys
 import types
 
 import numpy as np
@@ -75,10 +76,18 @@ def test_each_step_counts_that_is_known_and_examples_are_drawn_whole():
     found = measures.measured(task, model)
     assert found["balanced_accuracy"] == pytest.approx((1 + 0.5) / 2)
     assert found["accuracy_low"] < 2 / 3 < found["accuracy_high"]
-    rows = measures.by_class(task, model)
+    rows = measures.by_class(task, *measures.known(task, *measures.tested(task, model))[:2])
     assert [row[0] for row in rows] == ["a", "b"] and [row[-1] for row in rows] == [50, 100]
 
 
 def test_what_has_no_names_has_no_such_figures():
     task, model = made(np.array([0]), np.eye(2)[:1])
-    assert measures.measured(task, model) == {} and measures.by_class(task, model) == []
+    assert measures.measured(task, model) == {}
+    assert measures.by_class(task, *measures.known(task, *measures.tested(task, model))[:2]) == []
+
+
+def test_without_scikit_learn_the_figures_are_left_out(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    task, model = made(np.array([0, 1]), np.eye(2), classes=["a", "b"])
+    assert measures.measured(task, model) == {}
+    assert measures.by_class(task, *measures.known(task, *measures.tested(task, model))[:2]) == []

@@ -17,15 +17,9 @@ def measured(task, model):
     `accuracy_low` and `accuracy_high`, or `mae_low` and `mae_high`, are the ends of the 95 % interval of a
     bootstrap over the test examples.
     """
-    if task.stateful or not (task.classes or task.answer):
+    if task.stateful or not (task.classes or task.answer) or not _has_metrics():
         return {}
-    try:
-        with extra("tasks"):
-            import sklearn.metrics  # noqa: F401
-    except MissingExtra as missing:
-        note(f"accuracy or loss alone: {missing}")
-        return {}
-    y, logits, owners = predictions(task, model)
+    y, logits, owners = known(task, *tested(task, model))
     if task.classes:
         return _of_classes(y, logits, owners)
     if task.answer.kind == "labels":
@@ -33,14 +27,18 @@ def measured(task, model):
     return _of_numbers(y, logits, owners, task)
 
 
-def predictions(task, model):
-    """`(y, logits, owners)` of all known targets of the test split, and which example each is of."""
+def tested(task, model):
+    """`(y, logits, weight)` of the test split; weight is None where targets have none."""
     batches = [[part.numpy() for part in batch[1:]] for batch in task.test]
     y, *weight = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    logits = model.predict(task.test, verbose=0)
+    return y, model.predict(task.test, verbose=0), weight[0] if weight else None
+
+
+def known(task, y, logits, weight):
+    """`(y, logits, owners)` of all known targets of what was `tested`, and which example each is of."""
     if not task.return_sequences:
         return y, logits, np.arange(len(y))
-    known = weight[0] > 0 if weight else np.ones(y.shape[:2], bool)
+    known = np.ones(y.shape[:2], bool) if weight is None else weight > 0
     return y[known], logits[known], np.nonzero(known)[0]
 
 
@@ -89,21 +87,35 @@ def _interval(name, values, owners):
     return {f"{name}_low": low, f"{name}_high": high}
 
 
-def by_class(task, model):
-    """Of each class or label its name, precision, recall, F1 and test examples, as the rows of a table."""
+def by_class(task, y, logits):
+    """Of each class or label its name, precision, recall, F1 and test examples, as the rows of a table.
+
+    Args:
+      y, logits: as `known` gives them.
+    """
     kind = task.answer.kind if task.answer else "class"
     names = task.classes or (task.answer.names if kind == "labels" else ())
-    if task.stateful or not names:
+    if not names or not _has_metrics():
         return []
     from sklearn import metrics
 
-    y, logits, _ = predictions(task, model)
     said, options = logits.argmax(-1), {"labels": range(len(names))}
     if kind == "labels":
         said, options = logits > 0, {}
     figures = metrics.precision_recall_fscore_support(y, said, zero_division=0, **options)
     return [[name, *(f"{value:.3f}" for value in row[:3]), int(row[3])]
             for name, row in zip(names, np.transpose(figures), strict=True)]
+
+
+def _has_metrics():
+    """Whether scikit-learn is there; says so once if it is not."""
+    try:
+        with extra("tasks"):
+            import sklearn.metrics  # noqa: F401
+    except MissingExtra as missing:
+        note(f"accuracy or loss alone: {missing}")
+        return False
+    return True
 
 
 def _softmax(logits):

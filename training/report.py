@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from santm_tf.analysis.trace import inputs_of, layer_of, trace
 from santm_tf.training import layer_figures, mask_history, page, score_figures
-from santm_tf.training.measures import by_class, predictions
+from santm_tf.training.measures import by_class, known, tested
 from santm_tf.training.page import Table, View
 from santm_tf.training.run import load_task
 
@@ -29,13 +29,14 @@ def write(config, workdir, task, model, epochs, result):
               Table("Flags that differ from the defaults", ["flag", "default"],
                     [[text, option.text(option.default) or "not given"]
                      for option, text in config.given().items()])]
-    if rows := by_class(task, model):
+    seen = None if task.stateful else tested(task, model)
+    if seen and (rows := by_class(task, *known(task, *seen)[:2])):
         tables.append(Table("By class", ["class", "precision", "recall", "F1", "test examples"], rows))
     if task.about:
         tables.append(Table("The data as they were understood", [""], [[line] for line in task.about]))
     path = os.path.join(workdir.path, "report.html")
     page.write(path, os.path.join(workdir.path, "plots"), title, tables,
-               [*_of_run(workdir, epochs), *_of_task(config, task, model), *_of_layer(task, model)])
+               [*_of_run(workdir, epochs), *_of_task(config, task, model, seen), *_of_layer(task, model)])
     return path
 
 
@@ -102,16 +103,14 @@ def _shown(task):
     return {"words": lambda token: tokens[int(token)]}
 
 
-def _of_task(config, task, model):
-    if not task.stateful:
+def _of_task(config, task, model, seen):
+    """The views of what was `tested`; of None none."""
+    if seen:
         kind = task.answer.kind if task.answer else "class" if task.outputs > 1 else "numbers"
         if task.return_sequences and not task.classes and kind == "class":
-            answers = [[part.numpy() for part in batch[1:]] for batch in task.test]
-            y, *weight = (np.concatenate(parts) for parts in zip(*answers, strict=True))
-            yield _positions(task, y, model.predict(task.test, verbose=0), *weight)
+            yield _positions(task, *seen)
         else:
-            y, predicted, _ = predictions(task, model)
-            yield from VIEWS[kind](task, y, predicted)
+            yield from VIEWS[kind](task, *known(task, *seen)[:2])
     for scale in task.scales:
         yield _scaled(config, model, scale)
 
@@ -125,8 +124,7 @@ def _confusion(task, y, predicted):
 
 def _agreement(task, y, predicted):
     if task.answer:
-        mean, scale = np.asarray(task.answer.mean), np.asarray(task.answer.scale)
-        y, predicted = mean + scale * y, mean + scale * predicted
+        y, predicted = (task.answer(part)["values"].numpy() for part in (y, predicted))
     yield View("agreement", score_figures.agreement(y.ravel(), predicted.ravel()),
                "A dot is a number of a test sequence; on the dashed line there is no error.")
 
