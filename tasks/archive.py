@@ -151,9 +151,23 @@ def split(labels, digests, names, *, test=True):
             raise TaskError(f"--data_dir: class {name} has too few examples, {len(unique)} that differ; "
                             f"it takes {least} to have one in each split")
         tenth = max(1, round(len(unique) / 10))
-        rank = np.searchsorted(unique, digests[mine])
-        parts[mine] = np.where(rank < tenth, VALIDATION, np.where(test & (rank < 2 * tenth), TEST, TRAIN))
+        parts[mine] = ranked(digests[mine], (VALIDATION, tenth), (TEST, test * tenth))
     return parts
+
+
+def ranked(digests, *shares):
+    """The part of each digest, `[n]`: the lowest are of the first share, the next of the second; others train.
+
+    Args:
+      digests: uint64 `[n]`; equal ones are of one part.
+      *shares: of each a part, and how many different digests it takes.
+
+    >>> ranked([5, 7, 5, 9], (TEST, 1), (VALIDATION, 1)).tolist()
+    [2, 1, 2, 0]
+    """
+    rank = np.unique(digests, return_inverse=True)[1]
+    ends = np.cumsum([count for _, count in shares])
+    return np.array([*(part for part, _ in shares), TRAIN])[np.searchsorted(ends, rank, "right")]
 
 
 def _refuse_climbing(name, path):

@@ -10,6 +10,7 @@ from santm_tf.tasks.errors import TaskError
 
 ENOUGH = 300  # training examples of which some are held out for validation without being asked
 HELD_OUT = 0.15  # their share
+TEST_SHARE = 0.2  # of data that bring no test split
 SHORTEST = 24  # steps that a forecast reads, where the series allow it
 MOST = 50_000  # training windows; of more, only every so many steps one begins
 

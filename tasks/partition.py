@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from santm_tf.tasks.archive import TEST, TRAIN, VALIDATION, digest
+from santm_tf.tasks.archive import TEST, TRAIN, VALIDATION, digest, ranked
 from santm_tf.tasks.errors import TaskError
 
 
@@ -36,9 +36,7 @@ def stratified(strata, digests, validation, test, names=None):
                                     for share in (test, validation))
         for_validation = min(for_validation, len(unique) - for_test - 1) or int(validation > 0)
         for_test = min(for_test, len(unique) - for_validation - 1)
-        rank = np.searchsorted(unique, digests[mine])
-        parts[mine] = np.where(rank < for_test, TEST,
-                               np.where(rank < for_test + for_validation, VALIDATION, TRAIN))
+        parts[mine] = ranked(digests[mine], (TEST, for_test), (VALIDATION, for_validation))
     return parts
 
 

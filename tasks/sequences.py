@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from santm_tf.tasks import own, reading, streamed
 from santm_tf.tasks.errors import TaskError
+from santm_tf.tasks.options import Option, read
 from santm_tf.tasks.reading.shards import Shards
 from santm_tf.tasks.sizes import advice_for
 from santm_tf.tasks.task import Task
@@ -90,10 +91,7 @@ def from_arrays(x: ArrayLike, y: ArrayLike | None = None, *, batch_size: int | N
     >>> task.classes, task.train.element_spec[0].shape
     (['down', 'up'], TensorShape([4, 20, 3]))
     """
-    from santm_tf.tasks.options import Option
-    from santm_tf.tasks.options import read as options
-
-    known = options("santm_tf.tasks.own:make")
+    known = read("santm_tf.tasks.own:make")
     sizes = {"batch_size": batch_size, "seed": seed}
     for name, value in {**sizes, **choices}.items():
         if name not in {**sizes, **known}:

@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from santm_tf.tasks.archive import TRAIN
-from santm_tf.tasks.examples import window_for
+from santm_tf.tasks.examples import TEST_SHARE, window_for
+from santm_tf.tasks.targets import guessed
 
 FEW, MANY = 1000, 5000  # training examples; of fewer, what is learned is held back, or the sizes are smaller
 UPDATES, LONG = 2000, 250  # steps of training wanted; of sequences that are longer, fewer
@@ -71,8 +72,6 @@ def advice_of(count, steps, forecast, whole, classes):
 
 
 def _classes(sequences, choices):
-    from santm_tf.tasks.targets import guessed
-
     target = choices.get("target") or "auto"
     if target == "auto":
         return sequences.target is not None and (sequences.kind or guessed(sequences.target)[0]) == "class"
@@ -96,7 +95,7 @@ def _power_of_two(wanted, least, most):
 def _training(sequences, choices):
     """How many examples will train, about, and the steps of the longest one."""
     parts = sequences.parts
-    share = 1 - (choices.get("test_share") or 0.2)
+    share = 1 - (choices.get("test_share") or TEST_SHARE)
     if horizon := choices.get("horizon"):
         window = choices.get("window") or window_for(horizon, sequences.lengths)
         return int(np.maximum(sequences.lengths * share - window - horizon, 1).sum()), window

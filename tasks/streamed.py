@@ -8,12 +8,10 @@ from santm_tf.tasks import batches, channels, own, stored, targets
 from santm_tf.tasks.archive import TEST, TRAIN, VALIDATION
 from santm_tf.tasks.counted import counted
 from santm_tf.tasks.errors import TaskError
-from santm_tf.tasks.examples import HELD_OUT
+from santm_tf.tasks.examples import HELD_OUT, TEST_SHARE
 from santm_tf.tasks.sizes import advice_of
 from santm_tf.tasks.stream import Parting, Stream
 from santm_tf.tasks.task import Task, by_epoch
-
-TEST_SHARE = 0.2
 
 
 def make(shards, batch_size, seed, target="auto", per_step=None, horizon=None, window=None,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from santm_tf.tasks.errors import TaskError
-from santm_tf.tasks.reading.sequences import excessive
+from santm_tf.tasks.reading.sequences import excessive, written
 
 MOST_CLASSES = 50  # of whole numbers; more are amounts
 SEVERAL = 5  # examples of a class on average; of fewer, whole numbers are amounts
@@ -128,7 +128,7 @@ def name_of(cell):
     """
     if isinstance(cell, str):
         return cell.strip()
-    return str(int(cell)) if float(cell).is_integer() else repr(float(cell))
+    return written(float(cell))
 
 
 def in_order(names):
