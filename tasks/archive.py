@@ -156,7 +156,7 @@ def split(labels, digests, names, *, test=True):
 
 
 def ranked(digests, *shares):
-    """The part of each digest, `[n]`: the lowest are of the first share, the next of the second; others train.
+    """The part of each, `[n]`: the lowest are of the first share, the next of the second; the rest train.
 
     Args:
       digests: uint64 `[n]`; equal ones are of one part.
