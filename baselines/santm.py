@@ -17,7 +17,7 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
          search: Literal["auto", "exact", "lsh"] = "auto", attention_heads: int = 4, cheb_order: int = 3,
          locality: int = 4, access_rate: Annotated[float, "(0, 1]"] = 1.0,
          initial_access_rate: Annotated[float, "(0, 1]"] = 1.0,
-         mask: Literal["learned", "hard_concrete", "uniform", "random"] = "learned",
+         mask: Literal["learned", "fisher", "hard_concrete", "uniform", "random"] = "learned",
          mask_surrogate: Literal["sigmoid", "double_tanh"] = "sigmoid", mask_period: int | None = None,
          segment_length: Annotated[float, "[1, inf)"] = 4.0,
          boundaries: Literal["learned", "fixed"] = "learned", memory_horizon: int | None = None,
@@ -44,8 +44,8 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
       locality: Half-width of a slot's neighbourhood, w.
       access_rate: Share of steps that may access the memory at the end of training, in (0, 1].
       initial_access_rate: The same at the start; below 1 they begin at equal gaps.
-      mask: Which steps access the memory: learned by projection or as hard-concrete gates, or fixed from
-        the start, at equal gaps or random.
+      mask: Which steps access the memory: learned by projection, by their gates' Fisher information, or as
+        hard-concrete gates; or fixed from the start, at equal gaps or random.
       mask_surrogate: Whose slope the learned mask's scores get.
       mask_period: Steps after which the access mask repeats (default: the length of a training sequence).
       segment_length: Expected length of a segment, in steps.

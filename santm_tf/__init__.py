@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from santm_tf.attention import ChebAttention
     from santm_tf.cells import CascadeLSTMCell, SegmentCell, SegmentLSTMCell
     from santm_tf.embed import EmbedCategories
+    from santm_tf.fisher_mask import FisherMask
     from santm_tf.hard_concrete import HardConcreteMask
     from santm_tf.memories import DenseMemory, SparseMemory
     from santm_tf.memory import MemoryCell, NTMCell
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _FROM = {"SANTM": "santm", "Recurrent": "recurrent", "ChebAttention": "attention", "AccessMask": "access",
-         "HardConcreteMask": "hard_concrete", "SegmentLSTMCell": "cells", "SegmentCell": "cells",
-         "CascadeLSTMCell": "cells", "EmbedCategories": "embed", "DenseMemory": "memories",
-         "SparseMemory": "memories", "MemoryCell": "memory", "NTMCell": "memory",
+         "FisherMask": "fisher_mask", "HardConcreteMask": "hard_concrete", "SegmentLSTMCell": "cells",
+         "SegmentCell": "cells", "CascadeLSTMCell": "cells", "EmbedCategories": "embed",
+         "DenseMemory": "memories", "SparseMemory": "memories", "MemoryCell": "memory", "NTMCell": "memory",
          "L0Projection": "projection", "load_model": "saving", "load_pretrained": "pretrained"}
-__all__ = ["SANTM", "Recurrent", "ChebAttention", "AccessMask", "HardConcreteMask", "SegmentLSTMCell",
-           "SegmentCell", "CascadeLSTMCell", "EmbedCategories", "DenseMemory", "SparseMemory", "MemoryCell",
-           "NTMCell", "L0Projection", "capacity", "load_model", "load_pretrained"]
+__all__ = ["SANTM", "Recurrent", "ChebAttention", "AccessMask", "FisherMask", "HardConcreteMask",
+           "SegmentLSTMCell", "SegmentCell", "CascadeLSTMCell", "EmbedCategories", "DenseMemory",
+           "SparseMemory", "MemoryCell", "NTMCell", "L0Projection", "capacity", "load_model",
+           "load_pretrained"]
 
 
 def __getattr__(name):

@@ -73,6 +73,8 @@ class AccessMask(Layer):
     [0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0]
     """
 
+    trained = True  # whether the optimiser moves the scores of a learned support
+
     def __init__(self, period: int | None = None, access_rate: float = 1.0, plan_size: int | None = None,
                  seed: int | None = None, support: str = "learned", surrogate: str = "sigmoid",
                  **kwargs: Any):
@@ -125,13 +127,14 @@ class AccessMask(Layer):
             return tf.cast(scores, dtype)
 
         return self.add_weight(name="scores", shape=[self.period], initializer=first,
-                               trainable=self.support == "learned", constraint=AtMost(self.budget))
+                               trainable=self.trained and self.support == "learned",
+                               constraint=AtMost(self.budget))
 
     def call(self, inputs: tf.Tensor, mask: tf.Tensor | None = None,
              training: bool | None = None) -> tf.Tensor:
         steps = steps_of(inputs)
-        a, delta = self.gates(tf.range(steps), bool(training))
-        return inputs * tf.reshape(a * delta, [1, -1] + [1] * (inputs.shape.rank - 2))
+        a, delta = self.gates_of(tf.range(steps), tf.shape(inputs)[0], bool(training))
+        return inputs * tf.reshape(a * delta, [-1, steps] + [1] * (inputs.shape.rank - 2))
 
     def openings(self, training: bool = False) -> tf.Tensor:
         """a over a period, `[P]`."""
@@ -145,6 +148,12 @@ class AccessMask(Layer):
         """`(a_t, delta_t)` at the steps t, each of t's shape."""
         both = tf.stack([self.openings(training), tf.convert_to_tensor(self.step_weight)], -1)
         return tf.unstack(tf.gather(both, t % self.period), axis=-1)
+
+    def gates_of(self, t: tf.Tensor, rows: int | tf.Tensor,
+                 training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        """`(a_t, delta_t)` at the steps t `[S]` for each sequence of a batch: `[B, S]` and `[S]`."""
+        a, delta = self.gates(t, training)
+        return tf.repeat(a[None], rows, 0), delta
 
     @tf.autograph.experimental.do_not_convert
     def plan(self, steps: int | tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:

@@ -83,12 +83,13 @@ class Levels:
         """A stream's state as named tensors: how many steps it has had, the `State`, what was recalled."""
         return {"t": t, **dict(zip(self.names, tf.nest.flatten(state), strict=True)), "recalled": recalled}
 
-    def run(self, inputs, plan, mask=None, state=None, training=False, keep=None):
+    def run(self, inputs, plan, mask=None, state=None, training=False, keep=None, gates=None):
         """Over whole sequences: `Pass`.
 
         Args:
           inputs: `[B, T, d]`. mask: bool `[B, T]`; a masked step holds every state.
           plan: the steps that the top visits, as `AccessMask.plan` gives them.
+          gates: `(a, delta)` there, as `AccessMask.gates_of` gives them (default: in inference).
           state: `State` before the first step (default: the first one).
           keep: `Keep` (default: every state, for the recall).
         """
@@ -98,17 +99,17 @@ class Levels:
         (h, beta), bottom = self.bottom_of(inputs, time_mask, bottom, training)
         beta *= tf.expand_dims(tf.cast(valid, beta.dtype), -1)
         middle_at, middle = self.middle_of(h, beta, middle, training)
-        m, a = self._top_inputs(middle_at, valid, plan, training)
+        m, a = self._top_inputs(middle_at, valid, plan, gates)
         whole = inputs.shape[1] is not None and inputs.shape[1] % self.access.period == 0
         steps = None if whole else tf.reduce_sum(tf.cast(plan[1], tf.int32))  # the rest is past the end
         visits, top = self.top.run(m, a, top, keep or Keep(reach=self.reach), steps)
         return Pass(h, beta, middle_at, a, visits, State(bottom, middle, top))
 
-    def features(self, inputs, plan, mask=None, state=None, training=False, sequences=False):
+    def features(self, inputs, plan, mask=None, state=None, training=False, sequences=False, gates=None):
         """`[h ; h^m ; o]` at every step, `[B, T, .]`, or at the last alone, `[B, .]`; and the `Pass`."""
         if mask is not None:  # what counts steps is to count those that are valid
             inputs, mask, place = valid_first(inputs, mask)
-        did = self.run(inputs, plan, mask, state, training, Keep(sequences, self.reach))
+        did = self.run(inputs, plan, mask, state, training, Keep(sequences, self.reach), gates)
         o = did.visits.recalled(self.recall)
         if not sequences:
             return tf.concat([did.state.bottom[0], did.state.middle.h, o[:, -1]], -1), did
@@ -188,13 +189,13 @@ class Levels:
         states = tf.concat([state[0][:, None], swap_time(states)], 1)
         return lambda t: at_steps(states, tf.gather(place, t, axis=1)), LSTMState(*last)
 
-    def _top_inputs(self, middle_at, valid, plan, training):
+    def _top_inputs(self, middle_at, valid, plan, gates):
         """`m_t` and a_t over the plan, `[S, B, H]` and `[S, B, 1]`."""
         t, inside = plan
         at = tf.where(inside, t, 0)
-        a, delta = self.access.gates(at, training)
+        a, delta = gates or self.access.gates_of(at, tf.shape(valid)[0])
         a *= tf.cast(inside, a.dtype)
-        m = middle_at(at) * (a * delta)[None, :, None]
+        m = middle_at(at) * (a * delta)[..., None]
         open_ = tf.transpose(a * tf.cast(tf.gather(valid, at, axis=1), a.dtype))
         return swap_time(m), tf.expand_dims(open_, -1)
 

@@ -6,10 +6,12 @@ from santm_tf.access import FIXED, AccessMask
 from santm_tf.attention import ChebAttention
 from santm_tf.cells import SegmentCell, SegmentLSTMCell
 from santm_tf.errors import ArgumentError
+from santm_tf.fisher_mask import FisherMask
 from santm_tf.hard_concrete import HardConcreteMask
 from santm_tf.keras import keras
 from santm_tf.memories import MEMORIES, Memory
 
+KINDS = {"fisher": FisherMask, "hard_concrete": HardConcreteMask}  # of access masks, beside `AccessMask`
 # Options that SANTM hands on to a part which a string names: what the part calls them, or its kind.
 OPTIONS = {
     "memory": {field.name: kind for kind, sizes in reversed(MEMORIES.items())
@@ -63,12 +65,12 @@ def access_of(access, options, seed, dtype):
     if period is not None and period < 1:
         raise ArgumentError(f"SANTM: mask_period={period}; it must be at least 1")
     given = {**_renamed("access", options), "seed": seed, "name": "access", "dtype": dtype}
-    if access == "hard_concrete":
+    if access in KINDS:
         given.pop("surrogate", None)
-        return HardConcreteMask(**given)
+        return KINDS[access](**given)
     if access not in ("learned", *FIXED):
-        raise ArgumentError(f"SANTM: access={access!r}; use one of learned, {', '.join(FIXED)}, "
-                            "hard_concrete, or an AccessMask")
+        raise ArgumentError(f"SANTM: access={access!r}; use one of learned, "
+                            f"{', '.join([*KINDS, *FIXED])}, or an AccessMask")
     return AccessMask(**given, support=access)
 
 

@@ -1,5 +1,7 @@
 """The l0 constraint on the access mask: the projection that keeps it, and the schedule of its budget."""
 
+import math
+
 import tensorflow as tf
 from absl import logging
 
@@ -49,6 +51,10 @@ class L0Projection(keras.callbacks.Callback):
       spare: share of a period's steps to explore while falling.
       initial_rate: the access rate at the start, that of the masks; `D_0 = round(initial_rate P)`.
       schedule: "linear" or "cubic".
+      below: the loss to wait for: the fall begins after the first epoch whose training loss is at most that,
+        and halfway between `warmup` and `epochs` at the latest. A mask that falls before the task is learned
+        cannot know which steps matter.
+      began: for a run that goes on: the epoch at which the fall began, if it did.
 
     Logs `access_rate` at the end of each epoch, and warns where a mask was driven empty.
 
@@ -65,7 +71,8 @@ class L0Projection(keras.callbacks.Callback):
     POWERS = {"linear": 1, "cubic": 3}
 
     def __init__(self, access_rate: float, epochs: int, warmup: int = 0, spare: float = 1 / 16,
-                 initial_rate: float = 1.0, schedule: str = "linear"):
+                 initial_rate: float = 1.0, schedule: str = "linear", below: float | None = None,
+                 began: int | None = None):
         super().__init__()
         if not 0 < access_rate <= 1:
             raise ArgumentError(f"L0Projection: access_rate={access_rate}; it must be in (0, 1]")
@@ -78,6 +85,7 @@ class L0Projection(keras.callbacks.Callback):
             raise ArgumentError(f"L0Projection: schedule={schedule!r}; use one of {', '.join(self.POWERS)}")
         self.access_rate, self.epochs, self.warmup, self.spare = access_rate, epochs, warmup, spare
         self.initial_rate, self.power = initial_rate, self.POWERS[schedule]
+        self.below, self.began = below, began
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
@@ -91,7 +99,11 @@ class L0Projection(keras.callbacks.Callback):
         start, target = accesses(self.initial_rate, period), accesses(self.access_rate, period)
         if epoch >= self.epochs - 1:
             return target
-        done = max(0, epoch - self.warmup) / max(1, self.epochs - 1 - self.warmup)
+        begin = self.warmup
+        if self.below is not None:
+            latest = (self.warmup + self.epochs) // 2
+            begin = latest if self.began is None else min(max(begin, self.began), latest)
+        done = max(0, epoch - begin) / max(1, self.epochs - 1 - begin)
         return round(target + (start - target) * (1 - done) ** self.power)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -114,6 +126,8 @@ class L0Projection(keras.callbacks.Callback):
             self.model.make_test_function(force=True)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if self.below is not None and self.began is None and (logs or {}).get("loss", math.inf) <= self.below:
+            self.began = epoch + 1
         for mask in self.masks:
             if mask.emptied():
                 logging.warning("%s: the optimiser has switched off every step of the access mask; the best "

@@ -45,9 +45,9 @@ class SANTM(OldNames, Layer):
         head at a cost that hardly grows with N; or its sizes, `DenseMemory(...)` or `SparseMemory(...)`.
         Options: `memory_slots` N, `slot_width` W, `read_heads` R, `write_heads`, `shift_range`,
         `memory_init`; of a sparse one `top_k`, `allocate`, `normaliser`, `search`.
-      access: when the memory is accessed: "learned", "uniform", "random", "hard_concrete", or an
-        `AccessMask`. Options: `access_rate`, the first one; `mask_period` P, in steps (default: the length of
-        the sequences, which must then be known); `mask_surrogate`; `plan_size`.
+      access: when the memory is accessed: "learned", "fisher" (`FisherMask`), "hard_concrete", "uniform",
+        "random", or an `AccessMask`. Options: `access_rate`, the first one; `mask_period` P, in steps
+        (default: the length of the sequences, which must then be known); `mask_surrogate`; `plan_size`.
       recall: "attention", a `ChebAttention`, or "read" for the plain vectors read, `o_t = r_t`: with
         `access_rate=1` the same model with an NTM on top. Options: `attention_heads` A, divides W;
         `cheb_order` K; `locality` l.
@@ -227,14 +227,16 @@ class SANTM(OldNames, Layer):
     def features(self, inputs: tf.Tensor, mask: tf.Tensor | None = None, state: States | None = None,
                  training: bool = False) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """`[h ; h^m ; o]`, of which `call` makes the output; each sequence's boundary rate; the state."""
-        steps = steps_of(inputs)
-        return self._features_on_cores((inputs, mask, state), self.access.plan(steps, training), training)
+        plan = t, inside = self.access.plan(steps_of(inputs), training)
+        a, delta = self.access.gates_of(tf.where(inside, t, 0), steps_of(inputs, axis=0), training)
+        return self._features_on_cores((inputs, mask, state, a), plan, delta, training)
 
     @on_at_least_one_row
-    def _features(self, batched, plan, training):
-        inputs, mask, state = batched
+    def _features(self, batched, plan, delta, training):
+        inputs, mask, state, a = batched
         state = None if state is None else self.levels.state(state)
-        features, did = self.levels.features(inputs, plan, mask, state, training, self.return_sequences)
+        features, did = self.levels.features(inputs, plan, mask, state, training, self.return_sequences,
+                                             (a, delta))
         valid = tf.ones_like(did.beta[..., 0], tf.float32) if mask is None else tf.cast(mask, tf.float32)
         lengths = tf.reduce_sum(valid, 1)  # float16 ends at 65,504 steps
         boundaries = tf.reduce_sum(tf.cast(did.beta[..., 0], tf.float32), 1)

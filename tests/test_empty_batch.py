@@ -16,7 +16,8 @@ STEPS, FEATURES = 4, 3
 SMALL = {"units": 4, "memory_slots": 8, "slot_width": 4, "attention_heads": 2, "locality": 2}
 MODELS = {name: (name, {}) for name in baselines.NAMES} | {
     "skip_lstm": ("skip_lstm", {"cost_per_sample": 0.1}), "sparse": ("santm", {"memory": "sparse"}),
-    "hard_concrete": ("santm", {"mask": "hard_concrete"}), "fixed": ("santm", {"boundaries": "fixed"})}
+    "hard_concrete": ("santm", {"mask": "hard_concrete"}),
+    "fisher": ("santm", {"mask": "fisher"}), "fixed": ("santm", {"boundaries": "fixed"})}
 PRICED = "hard_concrete", "drr_lstm"  # of which the weights themselves, not their outputs, add to the loss
 
 

@@ -129,6 +129,8 @@ def test_resuming_goes_on_where_the_run_stopped(tmp_path, capsys):
     (["--retention=1"], "--retention"),
     (["--dynamic_rate=0.1"], "--dynamic_rate"),
     (["--access_rate=0.5", "--mask_warmup=9", "--epochs=5"], "--mask_warmup=9"),
+    (["--mask_below=0.5"], "--mask_below=0.5: the access rate does not fall"),
+    (["--mask=uniform", "--access_rate=0.5", "--mask_below=0.5"], "--mask_below=0.5"),
     (["--access_rate=0.5", "--initial_access_rate=0.2"], "--access_rate"),
     (["--locality=0"], "--locality"),
     (["--attention_heads=5"], "--attention_heads"),

@@ -37,6 +37,7 @@ class Access:
       retention: For --access_rate=auto: what the controller keeps of its state in a step.
       mask_schedule: How the access rate falls, over the first 60 % of the epochs.
       mask_warmup: Epochs at the initial access rate before it falls.
+      mask_below: Training loss that the fall waits for, until halfway through its epochs at most.
     """
 
     access_rate: Annotated[float, "(0, 1]"] | Literal["auto"] = 1.0
@@ -44,6 +45,7 @@ class Access:
     retention: Annotated[float, "(0, 1)"] = 0.99
     mask_schedule: Literal["linear", "cubic"] = "linear"
     mask_warmup: Annotated[int, "[0, inf)"] = 0
+    mask_below: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -107,10 +107,18 @@ def in_order(config, steps, bar, record, boards, checkpoints, patience, stop):
         callbacks.StopWhenNotFinite(lambda: checkpoints.last_good),
         # Before what is written: figures and checkpoints are of the projected mask.
         *([L0Projection(access.access_rate, falling, access.mask_warmup,
-                        initial_rate=access.initial_access_rate, schedule=access.mask_schedule)]
+                        initial_rate=access.initial_access_rate, schedule=access.mask_schedule,
+                        below=access.mask_below, began=_began(access.mask_below, record.epochs))]
           if falling else []),
         record, *boards,  # before the checkpoint: a run that is killed in between writes that epoch again
         checkpoints,
         patience,  # after the checkpoint, which counts the epochs without a gain
         stop,  # last: it ends the run once the checkpoint is saved
     ]
+
+
+def _began(below, epochs):
+    """After how many epochs the loss was first at most so high, None for never."""
+    if below is None:
+        return None
+    return next((figures["epoch"] for figures in epochs if figures["loss"] <= below), None)

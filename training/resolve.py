@@ -38,6 +38,9 @@ def falling_epochs(config):
     """Over how many epochs the access rate comes down: none where it does not."""
     access = config.access
     if not access or config.layer["mask"] in FIXED or access.access_rate >= access.initial_access_rate:
+        if access and access.mask_below is not None:
+            raise UsageError(f"--mask_below={access.mask_below}: the access rate does not fall; use a "
+                             "learned --mask and an --access_rate below --initial_access_rate")
         return 0
     falling = max(1, round(FALL * config.run.epochs))
     if access.mask_warmup >= falling:

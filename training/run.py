@@ -17,7 +17,8 @@ from santm_tf.training.resolve import resolve
 from santm_tf.training.workdir import Workdir
 
 # Where one of them is given, none of the others is advised: they go together.
-TOGETHER = ({"access_rate", "initial_access_rate", "mask", "mask_surrogate", "mask_warmup", "mask_schedule"},
+TOGETHER = ({"access_rate", "initial_access_rate", "mask", "mask_surrogate", "mask_warmup", "mask_schedule",
+             "mask_below"},
             {"segment_length", "boundaries", "boundary_penalty"})
 
 
