@@ -176,6 +176,23 @@ def bit_task(name, make, ranges, tested, batch_size, seed, steps_per_epoch, *, f
                 monitor="val_wrong_bits", chance={"accuracy": 0.5, "wrong_bits": bits * asked / 2})
 
 
+def tokens_asked(vocabulary, chance):
+    """The fields of a `Task` of tokens that asks for one at the steps of weight 1, as accuracy over those.
+
+    The loss that Keras reports is their cross-entropy, summed, divided by *all* steps.
+
+    Args:
+      vocabulary: how many tokens there are. chance: the accuracy of guessing.
+
+    >>> tokens_asked(16, chance=1 / 8)["outputs"]
+    16
+    """
+    return {"vocabulary": vocabulary, "outputs": vocabulary, "return_sequences": True,
+            "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy("accuracy")],
+            "monitor": "val_accuracy", "monitor_mode": "max", "chance": {"accuracy": chance}}
+
+
 @keras.saving.register_keras_serializable("tasks")
 class WrongBits(keras.metrics.Metric):
     """How many bits are wrong at the steps of weight 1, mean over sequences.
