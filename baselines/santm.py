@@ -12,9 +12,11 @@ from santm_tf.errors import ArgumentError
 def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_width: int = 32,
          read_heads: int = 1, write_heads: int = 1, shift_range: Annotated[int, "[0, inf)"] = 1,
          memory_init: Literal["learned", "constant"] | None = None,
-         memory: Literal["dense", "sparse"] = "dense", top_k: int | None = None, allocate: bool = True,
+         memory: Literal["dense", "sparse", "key_value"] = "dense", top_k: int | None = None,
+         key_width: int | None = None, allocate: bool = True,
          normaliser: Literal["softmax", "sparsemax"] = "softmax",
-         search: Literal["auto", "exact", "lsh"] = "auto", attention_heads: int = 4, cheb_order: int = 3,
+         search: Literal["auto", "exact", "lsh"] = "auto",
+         recall: Literal["attention", "read"] = "attention", attention_heads: int = 4, cheb_order: int = 3,
          locality: int = 4, access_rate: Annotated[float, "(0, 1]"] = 1.0,
          initial_access_rate: Annotated[float, "(0, 1]"] = 1.0,
          mask: Literal["learned", "fisher", "hard_concrete", "uniform", "random"] = "learned",
@@ -34,11 +36,14 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
       shift_range: Furthest shift of a head, in slots.
       memory_init: The memory at the start of a sequence (default: a dense memory learned, a sparse one
         constant).
-      memory: Weights over all slots, or top_k weights a head at a cost that hardly grows with the slots.
-      top_k: Weights that a head of a sparse memory keeps (4).
+      memory: Weights over all slots; top_k weights a head at a cost that hardly grows with the slots; or
+        rows of a key and a value, one for each segment, found by the key.
+      top_k: Weights that a head of a sparse memory or of one of keys and values keeps (4).
+      key_width: Width of a key in a memory of keys and values (default: slot_width).
       allocate: Whether a sparse memory's write heads may take the slot accessed longest ago.
       normaliser: What makes a sparse memory's weights sum to 1.
       search: How a sparse memory finds the slots most similar to a key: among all, or hashed.
+      recall: What is recalled: an attention over the slots, or the vectors read as they are.
       attention_heads: Heads of the recall's attention; divides slot_width.
       cheb_order: Chebyshev terms of the recall's filter, K.
       locality: Half-width of a slot's neighbourhood, w.
@@ -63,8 +68,9 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
     return SANTM(
         units, memory_slots=memory_slots, slot_width=slot_width, read_heads=read_heads,
         write_heads=write_heads, shift_range=shift_range, memory_init=memory_init, memory=memory, top_k=top_k,
-        allocate=allocate, normaliser=normaliser, search=search, attention_heads=attention_heads,
-        cheb_order=cheb_order, locality=locality, mask_period=mask_period or steps, access=mask,
+        key_width=key_width, allocate=allocate, normaliser=normaliser, search=search, recall=recall,
+        attention_heads=attention_heads, cheb_order=cheb_order, locality=locality,
+        mask_period=mask_period or steps, access=mask,
         mask_surrogate=mask_surrogate, access_rate=access_rate if mask in FIXED else initial_access_rate,
         segment_length=segment_length, boundaries=boundaries, memory_horizon=memory_horizon,
         boundary_penalty=boundary_penalty, dropout=dropout, return_sequences=return_sequences,

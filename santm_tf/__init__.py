@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from santm_tf.embed import EmbedCategories
     from santm_tf.fisher_mask import FisherMask
     from santm_tf.hard_concrete import HardConcreteMask
-    from santm_tf.memories import DenseMemory, SparseMemory
+    from santm_tf.memories import DenseMemory, KeyValueMemory, SparseMemory
     from santm_tf.memory import MemoryCell, NTMCell
     from santm_tf.pretrained import load_pretrained
     from santm_tf.projection import L0Projection
@@ -28,11 +28,12 @@ __version__ = "0.1.0"
 _FROM = {"SANTM": "santm", "Recurrent": "recurrent", "ChebAttention": "attention", "AccessMask": "access",
          "FisherMask": "fisher_mask", "HardConcreteMask": "hard_concrete", "SegmentLSTMCell": "cells",
          "SegmentCell": "cells", "CascadeLSTMCell": "cells", "EmbedCategories": "embed",
-         "DenseMemory": "memories", "SparseMemory": "memories", "MemoryCell": "memory", "NTMCell": "memory",
-         "L0Projection": "projection", "load_model": "saving", "load_pretrained": "pretrained"}
+         "DenseMemory": "memories", "SparseMemory": "memories", "KeyValueMemory": "memories",
+         "MemoryCell": "memory", "NTMCell": "memory", "L0Projection": "projection", "load_model": "saving",
+         "load_pretrained": "pretrained"}
 __all__ = ["SANTM", "Recurrent", "ChebAttention", "AccessMask", "FisherMask", "HardConcreteMask",
            "SegmentLSTMCell", "SegmentCell", "CascadeLSTMCell", "EmbedCategories", "DenseMemory",
-           "SparseMemory", "MemoryCell", "NTMCell", "L0Projection", "capacity", "load_model",
+           "SparseMemory", "KeyValueMemory", "MemoryCell", "NTMCell", "L0Projection", "capacity", "load_model",
            "load_pretrained"]
 
 

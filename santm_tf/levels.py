@@ -99,10 +99,10 @@ class Levels:
         (h, beta), bottom = self.bottom_of(inputs, time_mask, bottom, training)
         beta *= tf.expand_dims(tf.cast(valid, beta.dtype), -1)
         middle_at, middle = self.middle_of(h, beta, middle, training)
-        m, a = self._top_inputs(middle_at, valid, plan, gates)
+        m, a, options = self._top_inputs(h, middle_at, valid, plan, gates)
         whole = inputs.shape[1] is not None and inputs.shape[1] % self.access.period == 0
         steps = None if whole else tf.reduce_sum(tf.cast(plan[1], tf.int32))  # the rest is past the end
-        visits, top = self.top.run(m, a, top, keep or Keep(reach=self.reach), steps)
+        visits, top = self.top.run(m, a, top, keep or Keep(reach=self.reach), steps, **options)
         return Pass(h, beta, middle_at, a, visits, State(bottom, middle, top))
 
     def features(self, inputs, plan, mask=None, state=None, training=False, sequences=False, gates=None):
@@ -143,17 +143,24 @@ class Levels:
             beta *= tf.cast(valid, beta.dtype)[:, None]
             a *= tf.cast(valid, a.dtype)
         h_middle, middle = self.middle((bottom[0], beta), list(state.middle))
-        m = h_middle * (a * delta)[:, None]
+        m, options = self._seen_by_top(bottom[0], h_middle, (a * delta)[:, None])
         recalled, *top = tf.cond(
-            tf.reduce_any(a > 0), lambda: tf.nest.flatten(self.access_memory(m, a[:, None], state.top)),
+            tf.reduce_any(a > 0),
+            lambda: tf.nest.flatten(self.access_memory(m, a[:, None], state.top, **options)),
             lambda: [recalled, *state.top])
         state = State(bottom, LSTMState(*middle), self.top.state_class(*top))
         return tf.concat([bottom[0], h_middle, recalled], -1), state, recalled
 
-    def access_memory(self, m, a, state):
+    def access_memory(self, m, a, state, **options):
         """What is recalled after one step of the top, `[B, .]`, and its state."""
-        visits, state = self.top.run(m[None], a[None], state, Keep(every=False, reach=self.reach))
+        m, a, options = tf.nest.map_structure(lambda v: v[None], (m, a, options))
+        visits, state = self.top.run(m, a, state, Keep(every=False, reach=self.reach), **options)
         return visits.recalled(self.recall)[:, 0], state
+
+    def first_recalled(self, state):
+        """What is recalled before the first access."""
+        m, options = self._seen_by_top(state.bottom[0], state.middle.h, tf.zeros_like(state.middle.h[:, :1]))
+        return self.access_memory(m, m[:, :1], state.top, **options)[0]
 
     def bottom_inputs(self, inputs, t=None):
         """What the bottom takes at steps t `[B, T]` (default: from 0 on): x, or `(x, beta)` of a clock."""
@@ -189,15 +196,21 @@ class Levels:
         states = tf.concat([state[0][:, None], swap_time(states)], 1)
         return lambda t: at_steps(states, tf.gather(place, t, axis=1)), LSTMState(*last)
 
-    def _top_inputs(self, middle_at, valid, plan, gates):
-        """`m_t` and a_t over the plan, `[S, B, H]` and `[S, B, 1]`."""
+    def _top_inputs(self, h, middle_at, valid, plan, gates):
+        """m_t and a_t over the plan, `[S, B, .]` and `[S, B, 1]`, and options of the top's `run`."""
         t, inside = plan
         at = tf.where(inside, t, 0)
         a, delta = gates or self.access.gates_of(at, tf.shape(valid)[0])
         a *= tf.cast(inside, a.dtype)
-        m = middle_at(at) * (a * delta)[..., None]
+        m, options = self._seen_by_top(tf.gather(h, at, axis=1), middle_at(at), (a * delta)[..., None])
         open_ = tf.transpose(a * tf.cast(tf.gather(valid, at, axis=1), a.dtype))
-        return swap_time(m), tf.expand_dims(open_, -1)
+        return swap_time(m), tf.expand_dims(open_, -1), tf.nest.map_structure(swap_time, options)
+
+    def _seen_by_top(self, h, middle, gate):
+        """`m = a delta h^m`; for a memory of segments `a delta [h^m ; h]`, and h^m."""
+        if not getattr(self.top, "by_segment", False):
+            return middle * gate, {}
+        return tf.concat([middle, h], -1) * gate, {"segment": middle}
 
 
 def _first(cell, inputs):

@@ -6,6 +6,7 @@ A memory is a Keras cell. Beside what Keras asks of a cell it has
   `[S, B, 1]`, a named state or None for the first, what to `Keep`. The visits answer `recalled(attention)`
   (`[B, states, .]`), and know the vectors `read` and, if asked for, the `heads`;
 - `bytes_kept(visits)` and `check_recall(attention)`;
+- `by_segment` (default False): True has `run` take `segment=`, h^m `[S, B, H]`, and m be `[m ; h]`;
 - `state_class`, the named state; `goes_on`, from a state that is handed to it; `lite`, TensorFlow Lite has
   its operations.
 
@@ -19,6 +20,7 @@ from typing import Any, ClassVar
 from santm_tf.errors import ArgumentError
 from santm_tf.memory import MemoryCell, NTMCell
 from santm_tf.sparse.cell import SparseMemoryCell
+from santm_tf.sparse.key_value import KeyValueMemoryCell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +73,21 @@ class SparseMemory(Memory):
     cell_class = SparseMemoryCell
 
 
-MEMORIES = {"dense": DenseMemory, "sparse": SparseMemory}
+@dataclasses.dataclass(frozen=True)
+class KeyValueMemory(Memory):
+    """The sizes of a memory of keys and values. See `santm_tf.sparse.key_value.KeyValueMemoryCell`.
+
+    >>> from santm_tf import SANTM, KeyValueMemory
+    >>> SANTM(8, memory=KeyValueMemory(memory_slots=100_000, key_width=16)).memory.top_k
+    4
+    """
+
+    key_width: int | None = None
+    top_k: int = 4
+    cell_class = KeyValueMemoryCell
+
+
+MEMORIES = {"dense": DenseMemory, "sparse": SparseMemory, "key_value": KeyValueMemory}
 
 
 def check_fits(layer, needed, slots):

@@ -131,11 +131,12 @@ class SANTM(OldNames, Layer):
         learned, emitted = self.boundaries == "learned", self.bottom.units
         _build(self.bottom, [batch, features] if learned else [[batch, features], [batch, 1]])
         _build(self.middle, [[batch, emitted], [batch, 1]])
-        _build(self.top, [[batch, units], [batch, 1]])
+        by_segment = getattr(self.top, "by_segment", False)
+        _build(self.top, [[batch, units + emitted * by_segment], [batch, 1]])
         recalled = sizes.read_heads * sizes.slot_width
         if self.recall is not None:
             _build(self.recall, [batch, sizes.memory_slots, sizes.slot_width])
-            recalled += sizes.slot_width
+            recalled += sizes.slot_width * (not by_segment)
         _build(self.readout, [batch, emitted + units + recalled])
         if self.stateful:
             if batch is None or steps is None or steps % self.access.period:
@@ -258,9 +259,7 @@ class SANTM(OldNames, Layer):
             raise ArgumentError("search='lsh' cannot go on from a stream's state; use search='auto'")
         levels = self.levels
         state = levels.first(batch, self.compute_dtype)
-        m = tf.zeros_like(state.middle.h)
-        recalled, _ = levels.access_memory(m, m[:, :1], state.top)
-        return levels.named(tf.zeros([batch], tf.int32), state, recalled)
+        return levels.named(tf.zeros([batch], tf.int32), state, levels.first_recalled(state))
 
     def step(self, x: tf.Tensor, state: dict[str, tf.Tensor],
              valid: tf.Tensor | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

@@ -50,6 +50,7 @@ LAYERS = {
                                        return_sequences=True), [sequence(2)]),
     "SANTM, sparse, read": (lambda: SANTM(**SMALL, memory="sparse", top_k=2, access_rate=0.5,
                                           recall="read"), [sequence(2)]),
+    "SANTM, keys and values": (lambda: SANTM(**SMALL, memory="key_value", top_k=2), [sequence(2)]),
     "ChebAttention, dense": (lambda: ChebAttention(2, locality=1, form="dense"), [[BATCH, 7, 4]]),
     "ChebAttention, banded": (lambda: ChebAttention(2, locality=2, form="banded"), [[BATCH, 7, 4]]),
     "ChebAttention, sparse": (lambda: ChebAttention(2, locality=2, form="sparse"), [[BATCH, 7, 4]]),

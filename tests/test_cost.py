@@ -43,6 +43,7 @@ from santm_tf.errors import ArgumentError
 from santm_tf.keras import keras
 from santm_tf.sparse.cell import SparseMemoryCell
 from santm_tf.sparse.recency import Recency
+from santm_tf.sparse.ring import Ring
 
 D, H = 8, 32
 SMALL = dict(slot_width=16, read_heads=2, write_heads=2, shift_range=2)
@@ -214,6 +215,17 @@ def test_santm_with_a_sparse_memory_costs_the_sum_of_its_levels(sequences, count
     flops = counted_santm(1, return_sequences=sequences, **memory)
     expected = cost.santm(D, H, 2, 1, boundary_rate=1, return_sequences=sequences, **memory)
     np.testing.assert_allclose(expected.flops, flops, rtol=0.05)
+
+
+@pytest.mark.parametrize("recall", ["attention", "read"])
+def test_santm_with_keys_and_values_costs_the_sum_of_its_levels(recall, countable, monkeypatch):
+    """But for the search, a loop, whose scores of all rows are `2 (K + 1)` each."""
+    monkeypatch.setattr(Ring, "best", lambda self, score, queries, written, count: (
+        tf.zeros([*queries.shape[:3], count], tf.int32), tf.ones([*queries.shape[:3], count], tf.bool)))
+    memory = {"memory": "key_value", "memory_slots": 100, "top_k": 2, "key_width": 16, "recall": recall}
+    flops = counted_santm(1, return_sequences=True, **memory)
+    expected = cost.santm(D, H, 2, 1, boundary_rate=1, return_sequences=True, **memory).flops
+    np.testing.assert_allclose(expected - 2 * 2 * 2 * (16 + 1), flops, rtol=0.05)
 
 
 def test_a_sparse_memory_costs_the_same_whatever_its_slots():

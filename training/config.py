@@ -21,6 +21,7 @@ GROUPS = MODEL, OPTIMISER, TASK, RUN = "model", "optimiser", "task", "run"
 # An option that has no effect unless another has this value, or, where it is None, is given.
 NEEDS = {"retention": ("access_rate", "auto"), "mask_surrogate": ("mask", "learned"),
          "allocate": ("memory", "sparse"), "normaliser": ("memory", "sparse"), "search": ("memory", "sparse"),
+         "key_width": ("memory", "key_value"),
          "curriculum_epochs": ("curriculum", True), "tflite": ("export_dir", None),
          "export_xla": ("export_dir", None)}
 PATHS = {"data_dir", "validation_data", "test_data"}

@@ -215,6 +215,26 @@ def slot_search(steps, memory_slots, slot_width, read_heads, write_heads, top_k,
 
 
 @checked
+def key_value_step(features, rows, memory_slots=1024, slot_width=32, read_heads=1, key_width=None, top_k=4):
+    """One access of a memory of keys and values to which a sequence writes M rows. See `KeyValueMemoryCell`.
+
+    `2 d (R K + (R + 1) W + 1)`        keys, value, gate and strength
+    `2 R (K + 1) M`                    scores of all rows, those that are not there yet among them
+    `R k (4 R K + 10) + 3 R (K + W)`   the rows found and their weights; a unit key and the gated value
+
+    >>> key_value_step(64, 100).accesses
+    5
+    """
+    heads, keys = read_heads, key_width or slot_width
+    outputs = heads * keys + (heads + 1) * slot_width + 1
+    row = heads * keys + slot_width + 1
+    flops = (2 * heads * (keys + 1) * rows + heads * top_k * (4 * heads * keys + 10)
+             + 3 * heads * (keys + slot_width))
+    return (dense(features, outputs) + Cost(flops, accesses=heads * top_k + 1,
+                                            bytes=4 * row * min(rows, memory_slots)))
+
+
+@checked
 def cheb_attention(memory_slots, slot_width, attention_heads=4, cheb_order=3, locality=4, feed_forward=None,
                    wanted=None):
     """The recall's attention over N slots: A heads, order K, hidden width F. See `ChebAttention`.
@@ -254,14 +274,16 @@ def santm(features: int, units: int, steps: int, access_rate: float, boundary_ra
           memory_slots: int = 32, slot_width: int = 32, read_heads: int = 1, write_heads: int = 1,
           shift_range: int = 1, attention_heads: int = 4, cheb_order: int = 3, locality: int = 4,
           return_sequences: bool = False, memory: str = "dense", memory_init: str | None = None,
-          top_k: int | None = None, allocate: bool = True, search: str = "auto") -> Cost:
+          top_k: int | None = None, allocate: bool = True, search: str = "auto",
+          key_width: int | None = None, recall: str = "attention") -> Cost:
     """A sequence through SANTM (Shan et al. 2025; see `SANTM`): each level as often as it acts.
 
     `T segment_lstm(d) + beta T cascade_lstm(H) + rho T memory_step(H) + S recall + S_y readout`
 
     `recall = cheb_attention + 2 R N W + N W`, `readout = 2 (2 H + (R + 1) W) H + H`; S = S_y = 1, or with
     return_sequences S = 1 + rho T (the memory at first and after each access) and S_y = T. A sparse memory
-    has `sparse_memory_step`, and recalls R k slots, each from those within its reach.
+    has `sparse_memory_step`, one of keys and values `key_value_step`. They recall R k slots, each from those
+    within its reach.
 
     Args:
       access_rate: rho, the share of steps that access the memory.
@@ -276,18 +298,32 @@ def santm(features: int, units: int, steps: int, access_rate: float, boundary_ra
     """
     accesses, sizes = access_rate * steps, (memory_slots, slot_width, read_heads, write_heads, shift_range)
     graph = attention_heads, cheb_order, locality
+
+    def recall_of(top_k):
+        """Of the k slots that each head reads."""
+        if recall == "read":
+            return Cost(read_heads * top_k * 2 * slot_width)
+        reach = cheb_order * locality if cheb_order > 1 else 0
+        slot = cheb_attention(2 * reach + 1, slot_width, *graph, wanted=1)
+        return Cost(read_heads * top_k * (slot.flops + 2 * slot_width), bytes=slot.bytes)
+
     if memory == "sparse":
         top_k = top_k or 4
         step = sparse_memory_step(units, units, max(accesses, 1), *sizes, top_k, allocate,
                                   memory_init or "constant", search)
-        reach = cheb_order * locality if cheb_order > 1 else 0
-        slot = cheb_attention(2 * reach + 1, slot_width, *graph, wanted=1)
-        recall = Cost(read_heads * top_k * (slot.flops + 2 * slot_width), bytes=slot.bytes)
+        spent = recall_of(top_k)
+    elif memory == "key_value":
+        top_k = top_k or 4
+        rows = min(accesses, boundary_rate * steps)
+        step = key_value_step(2 * units, max(rows, 1), memory_slots, slot_width, read_heads, key_width, top_k)
+        spent = recall_of(top_k)
     else:
         step = memory_step(units, units, *sizes)
-        recall = (cheb_attention(memory_slots, slot_width, *graph)
-                  + Cost((2 * read_heads + 1) * memory_slots * slot_width))
-    readout = dense(2 * units + (read_heads + 1) * slot_width, units)
+        spent = Cost(2 * read_heads * memory_slots * slot_width) if recall == "read" else (
+            cheb_attention(memory_slots, slot_width, *graph)
+            + Cost((2 * read_heads + 1) * memory_slots * slot_width))
+    mean = recall != "read" and memory != "key_value"
+    readout = dense(2 * units + (read_heads + mean) * slot_width, units)
     return (steps * segment_lstm(features, units) + boundary_rate * steps * cascade_lstm(units, units)
-            + accesses * step + (1 + accesses if return_sequences else 1) * recall
+            + accesses * step + (1 + accesses if return_sequences else 1) * spent
             + (steps if return_sequences else 1) * readout)

@@ -73,7 +73,7 @@ def export(model: keras.Model, folder: str | os.PathLike, jit_compile: bool = Fa
     if answer:
         answer.check(serving.outputs)
     if tflite and not serving.lite:
-        raise ArgumentError("export: TensorFlow Lite has no operations for memory='sparse'; leave out tflite")
+        raise ArgumentError("export: TensorFlow Lite has no operations for this memory; leave out tflite")
     parent = os.path.dirname(os.path.realpath(folder))
     os.makedirs(parent, exist_ok=True)
     with (tempfile.TemporaryDirectory(prefix=".export-", dir=parent) as scratch,

@@ -1,0 +1,286 @@
+"""SANTM's top level with a memory of keys and values, of which a step reads a few rows."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from santm_tf.addressing import EPSILON
+from santm_tf.errors import ArgumentError, whole
+from santm_tf.keras import Cell, keras, register
+from santm_tf.ops import at_least_float32, last_two_joined, product, sigmoid
+from santm_tf.packing import at_steps, pack
+from santm_tf.scan import swap_time
+from santm_tf.sparse.ring import Ring
+from santm_tf.visits import EVERY, Heads, Keep
+
+FLOAT = 4  # bytes
+# softplus(beta) and the sigmoid of what is written before training.
+FIRST_TEMPERATURE, FIRST_STRENGTH = 3.0, 3.0
+
+
+class Accesses(NamedTuple):
+    """The accesses among S steps, at which a state moves."""
+
+    there: tf.Tensor  # bool [B, S]
+    order: tf.Tensor  # int32 [B, S], their steps
+    place: tf.Tensor  # int32 [B, S], how many there are up to each step
+
+    @classmethod
+    def where(cls, there):
+        return cls(there, *pack(there))
+
+    def after(self, first, new):
+        """A state before the first step and after each, `[B, S + 1, ...]`; new is what a step makes of it."""
+        states = tf.concat([first[:, None], at_steps(new, self.order)], 1)
+        return tf.concat([first[:, None], at_steps(states, self.place)], 1)
+
+    def before(self, first, new):
+        """The same before each step, `[B, S, ...]`."""
+        return self.after(first, new)[:, :-1]
+
+
+class KeyValueState(NamedTuple):
+    """What the memory carries from access to access."""
+
+    segment: tf.Tensor  # [B, H], h^m at the last access
+    key: tf.Tensor  # [B, R, K], its key
+    slots: tf.Tensor  # int32 [B, R, k], the slots read
+    weights: tf.Tensor  # [B, R, k], and their weights
+    gate: tf.Tensor  # [B, R, W], what of them comes out
+    index: tf.Tensor  # [B, N, R K + 1], the keys of each slot and its log s
+    memory: tf.Tensor  # [B, N, W], the values
+    written: tf.Tensor  # int32 [B, 1], how many rows were written so far
+
+
+class KeyValueVisits(NamedTuple):
+    """`santm_tf.visits.Visits` of a memory of keys and values: the first state and those after each step."""
+
+    weights: tf.Tensor  # [B, states, R, k], of the rows read
+    gate: tf.Tensor  # [B, states, R, W]
+    near: tf.Tensor  # [B, states, R, k, 2 reach + 1, W], the values in and around the slots read
+    heads: Heads | None
+
+    @property
+    def read(self):
+        """r, `[B, states, R, W]`."""
+        return self._read(self.near[..., self.near.shape[-2] // 2, :])
+
+    def recalled(self, attention):
+        """`o = g (sum_i w_i Y_i)`, `[B, states, R W]`; Y the values where there is no attention."""
+        read = self.read if attention is None else self._read(attention.at_centre(self.near))
+        return tf.reshape(read, tf.concat([tf.shape(read)[:2], [read.shape[-2] * read.shape[-1]]], 0))
+
+    def _read(self, values):
+        return self.gate * tf.reduce_sum(self.weights[..., None] * values, -2)
+
+
+@register
+class KeyValueMemoryCell(Cell):
+    """Rows of a key and a value, one for each segment, found by the key alone.
+
+    `u_t = [m_t ; h_t]`,   `k_t = unit(W_k u_t)`,   `v_t = W_v u_t`,   `s_t = sigmoid(w_s.u_t + b_s)`
+    `(k_{t-1}, v_t, s_t)` becomes a row where a segment ended since access t - 1
+    `w_i = softmax_i(beta log(1 + n_t) k_t.k_i + log s_i)` over the top k of the n_t rows there are, and a row
+    of logit b_0 and value 0
+    `o_t = g_t sum_i w_i Y_i`,   `g_t = sigmoid(W_g u_t + b_g)`
+
+    t counts accesses, Y is the recall of the values (`santm_tf.levels`). One map W_k makes the keys to read
+    and to write by, as in neural episodic control (Pritzel et al. 2017, arXiv 1703.01988). A row holds the
+    value of a segment under the key of the segment before, as H3's shift does (Fu et al. 2023, arXiv
+    2212.14052, section 3): a segment that comes again finds what followed it. The logarithm keeps the weight
+    of one row among n from falling with n (Nakanishi 2025, arXiv 2501.19399).
+
+    What is written does not depend on what is read, so a whole sequence is searched at once, by products of
+    matrices. A new row takes the slot written longest ago; the one that is next to be taken is not read.
+
+    Args:
+      units: not used: there is no controller.
+      memory_slots: N. slot_width: W, of a value. key_width: K (default W).
+      read_heads: R, each with a key of its own in each row.
+      top_k: k, from 1 to N - 1.
+
+    Input `(u, a)`, `[B, d]` and `[B, 1]`; output r `[B, R, W]`; state `KeyValueState`.
+
+    Raises:
+      ArgumentError: sizes that cannot work.
+
+    >>> cell = KeyValueMemoryCell(8, memory_slots=1000, slot_width=4)
+    >>> cell.build([[None, 3], [None, 1]])
+    >>> visits, state = cell.run(tf.zeros([5, 2, 3]), tf.ones([5, 2, 1]))
+    >>> visits.read.shape.as_list(), state.memory.shape.as_list()
+    ([2, 6, 1, 4], [2, 1000, 4])
+    """
+
+    input_count = 2  # for Recurrent
+    state_class = KeyValueState
+    goes_on = True  # from a state that is handed to it
+    lite = False  # TensorFlow Lite has not its operations
+    by_segment = True  # `run` also takes h^m, and m is [m ; h]
+
+    def __init__(self, units, memory_slots=1024, slot_width=32, read_heads=1, key_width=None, top_k=4,
+                 memory_horizon=None, **kwargs):
+        super().__init__(**kwargs)
+        name, keys = type(self).__name__, slot_width if key_width is None else key_width
+        whole(name, 1, units=units, slot_width=slot_width, read_heads=read_heads, key_width=keys)
+        whole(name, 2, memory_slots=memory_slots)
+        if not 1 <= top_k < memory_slots:
+            raise ArgumentError(f"{name}: top_k={top_k}; it must be from 1 to memory_slots - 1 = "
+                                f"{memory_slots - 1}")
+        self.units, self.memory_slots, self.slot_width = units, memory_slots, slot_width
+        self.read_heads, self.key_width, self.top_k = read_heads, keys, top_k
+        self.memory_horizon = memory_horizon
+        shape = tf.TensorShape
+        self.state_size = list(KeyValueState(
+            units, shape([read_heads, keys]), shape([read_heads, top_k]), shape([read_heads, top_k]),
+            shape([read_heads, slot_width]), shape([memory_slots, read_heads * keys + 1]),
+            shape([memory_slots, slot_width]), 1))
+        self.output_size = shape([read_heads, slot_width])
+
+    def build(self, input_shape):
+        features, heads, width = input_shape[0][-1], self.read_heads, self.slot_width
+        constant, weight = keras.initializers.Constant, self.add_weight
+        self.key_kernel = weight(name="key_kernel", shape=[features, heads * self.key_width],
+                                 initializer="glorot_uniform")
+        self.value_kernel = weight(name="value_kernel", shape=[features, width],
+                                   initializer="glorot_uniform")
+        self.strength_kernel = weight(name="strength_kernel", shape=[features, 1], initializer="zeros")
+        self.strength_bias = weight(name="strength_bias", shape=[1], initializer=constant(FIRST_STRENGTH))
+        self.gate_kernel = weight(name="gate_kernel", shape=[features, heads * width],
+                                  initializer="glorot_uniform")
+        self.gate_bias = weight(name="gate_bias", shape=[heads * width], initializer="zeros")
+        self.temperature_bias = weight(name="temperature_bias", shape=[heads, 1],
+                                       initializer=constant(FIRST_TEMPERATURE))
+        self.none_bias = weight(name="none_bias", shape=[heads, 1], initializer="zeros")
+        super().build(input_shape)
+
+    def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
+        if inputs is not None:
+            batch_size = tf.shape(tf.nest.flatten(inputs)[0])[0]
+        dtype = dtype or self.compute_dtype
+        integers = "slots", "written"
+        return [tf.zeros([batch_size, *tf.TensorShape(size)], tf.int32 if name in integers else dtype)
+                for name, size in zip(KeyValueState._fields, self.state_size, strict=True)]
+
+    def run(self, m, a, state=None, keep=EVERY, steps=None, segment=None):
+        """See `santm_tf.memories`.
+
+        Args:
+          m: u, `[S, B, d]`. a: `[S, B, 1]`; beyond `steps` it is 0.
+          segment: h^m `[S, B, H]`. A segment ended where it changed (default: at every access).
+        """
+        u, a = swap_time(m), swap_time(a)
+        starts = state is None
+        if starts:
+            state = self.get_initial_state(batch_size=tf.shape(u)[0], dtype=u.dtype)
+        state, query = KeyValueState(*state), self._keys(u)
+        accesses = Accesses.where(a[..., 0] > 0)
+        if segment is None:
+            wrote, segment = accesses.there, tf.repeat(state.segment[:, None], tf.shape(u)[1], 1)
+        else:
+            segment = swap_time(segment)
+            moved = accesses.before(state.segment, segment) != segment
+            wrote = accesses.there & tf.reduce_any(moved, -1)
+        ring, written, strength = self._write(u, accesses.before(state.key, query), wrote, state, starts)
+        slots, weights = self._looked_up(ring, query, written[:, :-1])
+        gate = self._shaped(sigmoid(product(u, self.gate_kernel) + self.gate_bias), self.slot_width)
+        slots, weights, gates = (accesses.after(*pair) for pair in (
+            (state.slots, slots), (state.weights, weights), (state.gate, gate)))
+        end = KeyValueState(accesses.after(state.segment, segment)[:, -1],
+                            accesses.after(state.key, query)[:, -1], slots[:, -1], weights[:, -1],
+                            gates[:, -1], *tf.split(ring.memory(written[:, -1:]), [-1, self.slot_width], -1),
+                            written[:, -1:])
+        # 0, whose gradient is that of a gate between what is new and what was before.
+        change = (a - tf.stop_gradient(a))[..., None] * (gate - accesses.before(state.gate, gate))
+        gates += tf.pad(change, [[0, 0], [1, 0], [0, 0], [0, 0]])
+        heads = self._heads(u, strength, slots, weights, written) if keep.heads else None
+        seen = slots, weights, gates, written
+        if not keep.every:
+            seen = [v[:, -1:] for v in seen]
+        return self._visits(ring, *seen, keep.reach or 0, heads), end
+
+    def _write(self, u, keys, wrote, state, starts):
+        """All rows, how many there are before the first step and after each, what each step wrote of s."""
+        rows, strength = self._rows(keys, u)
+        places, count = pack(wrote)
+        old = () if starts else (tf.concat([state.index, state.memory], -1), state.written)
+        ring = Ring.of(at_steps(rows, places), self.memory_slots, *old)
+        return (ring, tf.concat([state.written, state.written + count], 1),
+                strength * tf.cast(wrote, strength.dtype))
+
+    def _visits(self, ring, slots, weights, gates, written, reach, heads):
+        around = (slots[..., None] + tf.range(-reach, reach + 1)) % self.memory_slots
+        near = ring.at(around, written[..., None, None, None], slice(-self.slot_width, None))
+        return KeyValueVisits(weights, gates, near, heads)
+
+    def _shaped(self, x, width):
+        return tf.reshape(x, tf.concat([tf.shape(x)[:2], [self.read_heads, width]], 0))
+
+    def _keys(self, u):
+        """k, `[B, S, R, K]`."""
+        key = at_least_float32(self._shaped(product(u, self.key_kernel), self.key_width))
+        return tf.cast(key * tf.math.rsqrt(tf.reduce_sum(key * key, -1, keepdims=True) + EPSILON), u.dtype)
+
+    def _rows(self, keys, u):
+        """What each step would write, `[k ; log s ; v]`, and its strength s, `[B, S]`."""
+        strength = product(u, self.strength_kernel) + self.strength_bias
+        rows = [last_two_joined(keys), tf.math.log_sigmoid(strength), product(u, self.value_kernel)]
+        return tf.concat(rows, -1), sigmoid(strength[..., 0])
+
+    def _scores(self, cosines, strength, written):
+        """`beta log(1 + n) k.k_i + log s_i`."""
+        count = tf.cast(tf.minimum(written, self.memory_slots), cosines.dtype)[..., None, None]
+        beta = tf.math.softplus(tf.cast(self.temperature_bias, cosines.dtype))
+        return beta * tf.math.log1p(count) * cosines + strength
+
+    def _looked_up(self, ring, query, written):
+        """The slots that each step reads and their weights, `[B, S, R, k]`."""
+        heads, keys, dtype, query = self.read_heads, self.key_width, query.dtype, at_least_float32(query)
+
+        def score(query, rows, written):
+            rows = at_least_float32(rows)
+            stored = self._shaped(rows[..., :heads * keys], keys)
+            cosines = tf.einsum("bqrk,bmrk->bqrm", query, stored)
+            return self._scores(cosines, rows[:, None, None, :, heads * keys], written)
+
+        slots, there = ring.best(score, query, written, self.top_k)
+        till = written[..., None, None]
+        found = at_least_float32(ring.at(slots, till, slice(0, heads * keys + 1)))
+        stored = tf.reshape(found[..., :-1], tf.concat([tf.shape(slots), [heads, keys]], 0))
+        own = tf.reduce_sum(stored * tf.eye(heads, dtype=stored.dtype)[:, None, :, None], -2)
+        cosines = tf.reduce_sum(query[..., None, :] * own, -1)
+        scores = self._scores(cosines, found[..., -1], written)
+        scores = tf.where(there, scores, -1e30)
+        none = tf.broadcast_to(tf.cast(self.none_bias, scores.dtype), tf.shape(scores[..., :1]))
+        return slots, tf.cast(tf.nn.softmax(tf.concat([none, scores], -1))[..., 1:], dtype)
+
+    def _heads(self, u, strength, slots, weights, written):
+        """`Heads`, time-major."""
+        at = (written[:, :-1] % self.memory_slots)[..., None, None]
+        wrote = tf.cast(written[:, 1:] - written[:, :-1], u.dtype)
+        return Heads(*map(swap_time, (
+            u, slots[:, 1:], weights[:, 1:], at, strength[..., None, None],
+            1 - wrote / self.memory_slots)))
+
+    def call(self, inputs, states):
+        u, a = inputs
+        visits, state = self.run(u[None], a[None], KeyValueState(*states), Keep(every=False))
+        return visits.read[:, 0], list(state)
+
+    def bytes_kept(self, visits):
+        """The rows that are written and read, with their gradients.
+
+        >>> KeyValueMemoryCell(8, slot_width=32).bytes_kept(visits=100) / 2**10
+        253.90625
+        """
+        row = self.read_heads * self.key_width + self.slot_width + 1
+        return FLOAT * 2 * visits * row * (1 + self.read_heads * self.top_k)
+
+    def check_recall(self, attention):
+        """Raises an `ArgumentError` for a recall from all slots: visits see neighbourhoods alone."""
+        if 2 * attention.locality >= self.memory_slots:
+            raise ArgumentError(f"SANTM: locality={attention.locality} makes all {self.memory_slots} slots "
+                                "neighbours; memory='key_value' recalls locally: use fewer than half of them")
+
+    def get_config(self):
+        names = "units", "memory_slots", "slot_width", "read_heads", "key_width", "top_k", "memory_horizon"
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

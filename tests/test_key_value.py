@@ -1,0 +1,180 @@
+"""The memory of keys and values: against NumPy row by row, its ring, its search, as a layer."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from santm_tf import SANTM
+from santm_tf.analysis.trace import trace
+from santm_tf.sparse.key_value import KeyValueMemoryCell
+from santm_tf.sparse.ring import Ring
+from tests.helpers import randomise
+
+STEPS, BATCH = 14, 3
+
+
+def built(width=5, **options):
+    sizes = {"memory_slots": 6, "slot_width": 4, "key_width": 3, "top_k": 2, "dtype": "float64", **options}
+    cell = KeyValueMemoryCell(width, **sizes)
+    cell.build([[None, width], [None, 1]])
+    randomise(cell.trainable_weights, 0.9)
+    return cell
+
+
+def inputs(seed=0, width=5):
+    """u, a with some steps shut, and segments that last some steps."""
+    rng = np.random.default_rng(seed)
+    ends = rng.random([STEPS, BATCH]) < 0.6
+    return (rng.normal(size=[STEPS, BATCH, width]), (rng.random([STEPS, BATCH, 1]) < 0.8).astype(float),
+            np.repeat(1.0 + np.cumsum(ends, 0)[..., None], width, -1))
+
+
+def reference(cell, u, a, segment):
+    """The vectors read by one sequence, before the first step and after each, row by row."""
+    w = {weight.name.split("/")[-1].split(":")[0]: weight.numpy() for weight in cell.trainable_weights}
+    heads, keys, width = cell.read_heads, cell.key_width, cell.slot_width
+    rows, before, moved = [], np.zeros([heads, keys]), np.zeros(segment.shape[-1])
+    reads = [np.zeros([heads, width])]
+    for x, gate, now in zip(u, a[:, 0], segment, strict=True):
+        if not gate:
+            reads.append(reads[-1])
+            continue
+        key = (x @ w["key_kernel"]).reshape(heads, keys)
+        key /= np.sqrt((key ** 2).sum(-1, keepdims=True) + 1e-6)
+        there, read = rows[-cell.memory_slots + 1:], np.zeros([heads, width])
+        beta = np.log1p(np.exp(w["temperature_bias"][:, 0])) * np.log1p(min(len(rows), cell.memory_slots))
+        for head in range(heads):
+            scores = [beta[head] * key[head] @ k[head] + np.log(s) for k, _, s in there]
+            best = np.argsort(scores)[::-1][:cell.top_k]
+            powers = np.exp([scores[n] for n in best])
+            for n, power in zip(best, powers, strict=True):
+                read[head] += power / (powers.sum() + np.exp(w["none_bias"][head, 0])) * there[n][1]
+        out = 1 / (1 + np.exp(-x @ w["gate_kernel"] - w["gate_bias"]))
+        reads.append(out.reshape(heads, width) * read)
+        if (now != moved).any():
+            strength = 1 / (1 + np.exp(-x @ w["strength_kernel"] - w["strength_bias"]))
+            rows.append((before, x @ w["value_kernel"], strength[0]))
+        before, moved = key, now
+    return np.array(reads)
+
+
+@pytest.mark.parametrize("options", [{}, {"memory_slots": 30}, {"read_heads": 2, "top_k": 5}], ids=str)
+def test_it_is_its_equations(options):
+    cell, given = built(**options), inputs()
+    read = cell.run(*map(tf.constant, given[:2]), segment=tf.constant(given[2]))[0].read
+    expected = [reference(cell, *(v[:, row] for v in given)) for row in range(BATCH)]
+    np.testing.assert_allclose(read, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_segment_that_comes_again_finds_what_followed_it():
+    cell = KeyValueMemoryCell(8, memory_slots=50, slot_width=8, top_k=1)
+    cell.build([[None, 8], [None, 1]])
+    cell.temperature_bias.assign([[30.0]])
+    u = np.random.default_rng(1).normal(size=[20, 1, 8]).astype(np.float32)
+    u[19] = u[7]
+    visits, _ = cell.run(tf.constant(u), tf.ones([20, 1, 1]))
+    gate = 1 / (1 + np.exp(-u[19] @ cell.gate_kernel.numpy()))
+    np.testing.assert_allclose(visits.read[0, -1], gate * (u[8] @ cell.value_kernel.numpy()), rtol=1e-4,
+                               atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 12), st.integers(0, 9), st.integers(2, 7))
+def test_a_ring_is_its_slots_written_in_turn(before, new, slots):
+    rows = np.arange(1.0, before + new + 1)[:, None]
+    held = np.zeros([slots, 1])
+    for n, row in enumerate(rows[:before]):
+        held[n % slots] = row
+    ring = Ring.of(tf.constant(rows[None, before:]), slots, tf.constant(held[None]), tf.constant([[before]]))
+    for count in range(before, before + new + 1):
+        np.testing.assert_array_equal(ring.memory(tf.constant([[count]]))[0], held)
+        if count < before + new:
+            held[count % slots] = rows[count]
+
+
+@pytest.mark.parametrize("scores, block", [(1, 1), (40, 2), (40, 4), (10**9, 10**9)])
+def test_a_search_in_parts_finds_the_same(scores, block, monkeypatch):
+    monkeypatch.setattr("santm_tf.sparse.ring.SCORES", scores)
+    monkeypatch.setattr("santm_tf.sparse.ring.BLOCK", block)
+    rng = np.random.default_rng(0)
+    ring = Ring.of(tf.constant(rng.normal(size=[2, 9, 3])), slots=5)
+    written = np.tile(np.arange(10, dtype=np.int32), [2, 1])
+    queries = rng.normal(size=[2, 10, 3])
+    found, there = ring.best(lambda q, rows, n: tf.matmul(q[:, :, 0], rows, transpose_b=True)[:, :, None],
+                             tf.constant(queries[:, :, None]), tf.constant(written), 2)
+    for b in range(2):
+        for n in range(10):
+            numbers = np.arange(max(0, n - 4), n)
+            best = numbers[np.argsort(ring.rows[b].numpy()[numbers] @ queries[b, n])[::-1]][:2]
+            assert found[b, n, 0].numpy()[there[b, n, 0]].tolist() == (best % 5).tolist()
+
+
+def layer(**options):
+    options = {"memory_slots": 9, "slot_width": 4, "top_k": 2, "attention_heads": 2, "locality": 1,
+               "segment_length": 2, "seed": 1, "dtype": "float64", "jit_compile": False, **options}
+    made = SANTM(5, memory="key_value", return_sequences=True, **options)
+    made.build(tf.TensorShape([None, STEPS, 2]))
+    randomise(made.trainable_weights, 0.7, masks=False)
+    return made
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"recall": "read", "read_heads": 2}, {"access_rate": 0.5}, {"jit_compile": True}], ids=str)
+def test_windows_and_steps_are_the_sequence(options):
+    made = layer(mask_period=2, **options)
+    x = tf.constant(np.random.default_rng(0).normal(size=[2, STEPS, 2]))
+    whole = made(x)
+    state, outputs = made.first_state(2), []
+    for t in range(STEPS):
+        y, state = made.step(x[:, t], state)
+        outputs.append(y)
+    np.testing.assert_allclose(tf.stack(outputs, 1), whole, atol=1e-9)
+    windows = layer(mask_period=2, return_state=True, **options)
+    windows.set_weights(made.get_weights())
+    first, *state = windows(x[:, :6])
+    second, *_ = windows(x[:, 6:], initial_state=state)
+    np.testing.assert_allclose(tf.concat([first, second], 1), whole, atol=1e-9)
+
+
+def test_gradients_are_those_of_finite_differences():
+    cell, (u, a, segment) = built(), inputs()
+    u, a, segment = tf.constant(u), tf.ones_like(a), tf.constant(segment)
+
+    def loss(u):
+        return tf.reduce_sum(tf.sin(cell.run(u, a, segment=segment)[0].read))
+
+    (theirs,), (ours,) = tf.test.compute_gradient(loss, [u], delta=1e-6)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_it_is_saved(tmp_path):
+    made = layer(recall="read")
+    again = SANTM.from_config(made.get_config())
+    again.build(tf.TensorShape([None, STEPS, 2]))
+    again.set_weights(made.get_weights())
+    x = tf.constant(np.random.default_rng(0).normal(size=[2, STEPS, 2]))
+    np.testing.assert_allclose(again(x), made(x), atol=1e-12)
+
+
+@pytest.mark.parametrize("options, message", [
+    (dict(top_k=9), r"top_k=9; it must be from 1 to memory_slots - 1 = 8"),
+    (dict(key_width=0), "key_width=0"),
+    (dict(locality=5), "locality=5 makes all 9 slots neighbours"),
+    (dict(allocate=False), "allocate=False; it needs memory='sparse'"),
+])
+def test_what_cannot_work_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        layer(**options)
+
+
+def test_a_trace_shows_where_it_was_written():
+    made = layer(memory_slots=60, boundaries="fixed")
+    seen = trace(made, np.random.default_rng(0).normal(size=[2, STEPS, 2]))
+    for row in range(2):
+        wrote = seen.write_weights[row, :, 0, 0] > 0
+        assert 1 < wrote.sum() < STEPS
+        assert seen.write_slots[row, wrote, 0, 0].tolist() == list(range(wrote.sum()))
+        np.testing.assert_array_equal(seen.memory[row].any(-1), np.arange(60) < wrote.sum())
+        assert (seen.read_weights[row].sum(-1) < 1).all()
