@@ -1,45 +1,64 @@
 """Associative recall over 10,000 items, which no dense memory holds: learned with 16, run with many more.
 
-`python -m benchmarks.recall` trains with `configs/associative_recall.cfg` and the flags below into
-`runs/recall/`, where what is there already is taken as it is, and evaluates over more and more items, each in
-a fresh process.
+`python -m benchmarks.recall` trains with each memory into `runs/recall/`, where what is there already is
+taken as it is, and evaluates over more and more items. `--only=key_value` trains with one memory and keeps
+the other's columns.
 """
 
 import json
 import subprocess
 import sys
+import time
 
 from benchmarks import table, trained
 
-WORKDIR = "runs/recall"
-SLOTS, WIDTH, TRAINED = 65_536, 32, 16
-FLAGS = ["--memory=sparse", "--top_k=4", f"--memory_slots={SLOTS}", f"--slot_width={WIDTH}",
-         "--boundaries=fixed", f"--max_items={TRAINED}", "--curriculum", "--curriculum_epochs=4",
-         "--epochs=14"]
-ITEMS = {16: 320, 100: 32, 1000: 16, 10_000: 4}  # and over how many sequences
+TRAINED = 16
+MEMORIES = {
+    "key_value": ["configs/associative_recall-key_value.cfg", f"--max_items={TRAINED}"],
+    "sparse": ["configs/associative_recall.cfg", "--memory=sparse", "--top_k=4", "--memory_slots=65536",
+               "--slot_width=32", "--boundaries=fixed", f"--max_items={TRAINED}", "--curriculum",
+               "--curriculum_epochs=4", "--epochs=14"],
+}
+ITEMS = {16: (320, 32), 100: (64, 32), 1000: (32, 16), 10_000: (16, 4)}  # sequences, and those of a batch
 VECTORS, BITS = 3, 6  # of an item
-COLUMNS = {"steps": "steps", "sequences": "sequences", "wrong_bits": "wrong bits of 18",
-           "chance": "by chance", "dense": "T N W of a dense memory, GiB"}
+COLUMNS = {"steps": "steps", "sequences": "sequences", "chance": "wrong bits of 18 by chance",
+           "sparse": "sparse", "key_value": "key_value", "sparse_seconds": "seconds a sequence, sparse",
+           "key_value_seconds": "key_value"}
 
 
-def evaluated(items, sequences):
-    """Wrong bits of an answer, over sequences of so many items."""
-    command = [sys.executable, "evaluate.py", f"--workdir={WORKDIR}", f"--test_items={items}",
-               f"--test_sequences={sequences}"]
+def evaluated(workdir, *given):
+    """Wrong bits of an answer."""
+    command = [sys.executable, "evaluate.py", f"--workdir={workdir}", *given]
     ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(ran.stdout.strip().split("\n")[-1])["test_wrong_bits"]
 
 
+def seconds(workdir, *given):
+    """The time of a sequence in a batch, once compiled."""
+    task, model = trained.load(workdir, *given)
+    x, *_ = next(iter(task.test))
+    model(x)
+    began = time.perf_counter()
+    model(x)
+    return (time.perf_counter() - began) / len(x)
+
+
 def main():
-    trained.result("configs/associative_recall.cfg", WORKDIR, *FLAGS)
-    rows = {}
-    for items, sequences in ITEMS.items():
-        steps = (VECTORS + 1) * (items + 2)
-        rows[f"{items} items"] = {
-            "steps": steps, "sequences": sequences, "wrong_bits": evaluated(items, sequences),
-            "chance": VECTORS * BITS / 2, "dense": 4 * steps * SLOTS * WIDTH / 2**30}
-        table.write("recall", f"Trained on 2 to {TRAINED} items, with {SLOTS} slots.", "run", rows,
-                    COLUMNS, table.rounded)
+    options = trained.options("recall", MEMORIES)
+    rows = table.read("recall")
+    for memory in options.only:
+        config, *given = MEMORIES[memory]
+        folders = [f"runs/recall/{memory}-{seed}" for seed in range(options.seeds)]
+        for seed, folder in enumerate(folders):
+            trained.result(config, folder, *given, f"--seed={seed}")
+        for items, (sequences, batch) in ITEMS.items():
+            asked = [f"--test_items={items}", f"--test_sequences={sequences}", f"--batch_size={batch}"]
+            rows.setdefault(f"{items} items", {}).update({
+                "steps": (VECTORS + 1) * (items + 2), "sequences": sequences, "chance": VECTORS * BITS / 2,
+                memory: trained.spread([evaluated(folder, *asked) for folder in folders]),
+                f"{memory}_seconds": seconds(folders[0], *asked)})
+            table.write("recall", f"Wrong bits of 18, trained on 2 to {TRAINED} items.", "run", rows, COLUMNS,
+                        table.rounded)
 
 
 if __name__ == "__main__":
