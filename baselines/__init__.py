@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from santm_tf.keras import keras
 
 NAMES = ("santm", "lstm", "lnlstm", "skip_lstm", "dilated_lstm", "drr_lstm", "ntm", "uw_ntm", "cuw_ntm",
-         "transformer", "mamba")
+         "transformer", "mamba", "lmu")
 MODELS = {name: f"santm_tf.baselines.{name}" for name in NAMES}
 
 

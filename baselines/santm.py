@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from santm_tf import SANTM
 from santm_tf.access import FIXED
 from santm_tf.analysis.cost import santm as cost
+from santm_tf.baselines.lmu import LMUCell
 from santm_tf.baselines.model import Model
 from santm_tf.errors import ArgumentError
 
@@ -21,6 +22,7 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
          initial_access_rate: Annotated[float, "(0, 1]"] = 1.0,
          mask: Literal["learned", "fisher", "hard_concrete", "uniform", "random"] = "learned",
          mask_surrogate: Literal["sigmoid", "double_tanh"] = "sigmoid", mask_period: int | None = None,
+         controller: Literal["lstm", "lmu"] = "lstm", controller_order: int = 64,
          segment_length: Annotated[float, "[1, inf)"] = 4.0,
          boundaries: Literal["learned", "fixed"] = "learned", memory_horizon: int | None = None,
          boundary_penalty: Annotated[float, "[0, inf)"] = 1.0, dropout: Annotated[float, "[0, 1)"] = 0.0, *,
@@ -53,6 +55,8 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
         hard-concrete gates; or fixed from the start, at equal gaps or random.
       mask_surrogate: Whose slope the learned mask's scores get.
       mask_period: Steps after which the access mask repeats (default: the length of a training sequence).
+      controller: The bottom level's cell: an LSTM, or a Legendre memory of segment_length steps (model lmu).
+      controller_order: Legendre polynomials of an lmu controller.
       segment_length: Expected length of a segment, in steps.
       boundaries: Where segments end: where the model learns to end them, or every segment_length steps.
       memory_horizon: Longest memory wanted of the LSTMs' gates at first, in steps (default: mask_period).
@@ -65,6 +69,8 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
     if access_rate > initial_access_rate:
         raise ArgumentError(f"santm: access_rate={access_rate}; it must be at most "
                             f"initial_access_rate={initial_access_rate}")
+    lmu = {} if controller == "lstm" else {
+        "controller": LMUCell(units, controller_order, theta=segment_length, recurrent=False)}
     return SANTM(
         units, memory_slots=memory_slots, slot_width=slot_width, read_heads=read_heads,
         write_heads=write_heads, shift_range=shift_range, memory_init=memory_init, memory=memory, top_k=top_k,
@@ -74,7 +80,7 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
         mask_surrogate=mask_surrogate, access_rate=access_rate if mask in FIXED else initial_access_rate,
         segment_length=segment_length, boundaries=boundaries, memory_horizon=memory_horizon,
         boundary_penalty=boundary_penalty, dropout=dropout, return_sequences=return_sequences,
-        stateful=stateful, jit_compile=jit_compile, seed=seed)
+        stateful=stateful, jit_compile=jit_compile, seed=seed, **lmu)
 
 
 MODEL = Model(make, cost)

@@ -1,6 +1,5 @@
 """The two lower levels: a recurrent cell that cuts the sequence, and an LSTM that moves only at the cuts."""
 
-import inspect
 import math
 from typing import Any
 
@@ -12,6 +11,7 @@ from santm_tf.lstm import ChronoBias, forget_one, lstm
 from santm_tf.ops import gated, product, sigmoid, straight_through
 from santm_tf.recurrent import training_option
 from santm_tf.saving import OldNames
+from santm_tf.stepping import first_of_cell
 from santm_tf.types import Config, Nest, Shape, States
 
 BOUNDARIES = "learned", "given"
@@ -201,9 +201,8 @@ class SegmentCell(_Cutting, Cell):
 
 def _first_state(cell, batch_size, dtype):
     """A cell's state before the first step, a flat list. Keras 3 asks a cell for it in no precision."""
-    options = {} if "dtype" not in inspect.signature(cell.get_initial_state).parameters else {"dtype": dtype}
     return [tf.cast(v, dtype) if v.dtype.is_floating else v
-            for v in tf.nest.flatten(cell.get_initial_state(batch_size=batch_size, **options))]
+            for v in tf.nest.flatten(first_of_cell(cell, batch_size, dtype))]
 
 
 @register

@@ -35,7 +35,7 @@ def first_state(layer, batch):
     size = tf.nest.flatten(cell.state_size)[0] if size is None else size
     dtype = layer.compute_dtype
     outputs = tf.nest.map_structure(lambda s: tf.zeros([batch, *tf.TensorShape(s)], dtype), size)
-    return _named(_first_of_cell(cell, batch, dtype), outputs)
+    return _named(first_of_cell(cell, batch, dtype), outputs)
 
 
 def step(layer, x, state, valid=None):
@@ -66,7 +66,8 @@ def _named(state, outputs):
             **{f"output_{n}": v for n, v in enumerate(tf.nest.flatten(outputs))}}
 
 
-def _first_of_cell(cell, batch, dtype):
+def first_of_cell(cell, batch, dtype):
+    """A cell's state before the first step, zeros where it does not say; in dtype, if it takes one."""
     dtype = getattr(cell, "compute_dtype", dtype)
     if not hasattr(cell, "get_initial_state"):
         return tf.nest.map_structure(lambda size: tf.zeros([batch, *tf.TensorShape(size)], dtype),

@@ -22,6 +22,7 @@ GROUPS = MODEL, OPTIMISER, TASK, RUN = "model", "optimiser", "task", "run"
 NEEDS = {"retention": ("access_rate", "auto"), "mask_surrogate": ("mask", "learned"),
          "allocate": ("memory", "sparse"), "normaliser": ("memory", "sparse"), "search": ("memory", "sparse"),
          "key_width": ("memory", "key_value"),
+         "controller_order": ("controller", "lmu"),
          "curriculum_epochs": ("curriculum", True), "tflite": ("export_dir", None),
          "export_xla": ("export_dir", None)}
 PATHS = {"data_dir", "validation_data", "test_data"}
@@ -56,12 +57,14 @@ class Around:
     Args:
       embedding: Width of a token's embedding (default: units).
       token_dropout: Share of tokens dropped whole (Iyyer et al. 2015).
+      input_dropout: Share of a sequence's numbers dropped, each by itself.
       pooling: Which outputs name a sequence's class: the last step's, or the mean of all.
       match_parameters: Choose units so that the model has so many weights, within 5 %.
     """
 
     embedding: int | None = None
     token_dropout: Annotated[float, "[0, 1)"] = 0.0
+    input_dropout: Annotated[float, "[0, 1)"] = 0.0
     pooling: Literal["last", "mean"] = "last"
     match_parameters: int | None = None
 

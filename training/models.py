@@ -55,6 +55,8 @@ def build(config, task):
             layers.append(keras.layers.Masking(task.padding))
         if task.categories:
             layers.append(EmbedCategories(task.categories, around.embedding))
+        if around.input_dropout:
+            layers.append(keras.layers.Dropout(around.input_dropout))
     else:
         layers = [keras.Input([task.length], batch, dtype=tf.int32),
                   keras.layers.Embedding(task.vocabulary, around.embedding or width, mask_zero=padded),

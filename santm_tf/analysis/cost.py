@@ -107,6 +107,33 @@ def segment_lstm(features, units):
 
 
 @checked
+def lmu(features, units, steps=1, order=64, memory_d=1, recurrent=True):
+    """`T (2 M q (q + 1) + 2 H (d + M q + H) + 2 H)` FLOPs (Voelker et al. 2019): M memories of q numbers, h.
+
+    And `2 d M` for what enters M memories of d features. See `baselines.lmu`.
+
+    >>> lmu(1, 32, order=64).flops
+    14592
+    """
+    memory = memory_d * order
+    encoder = dense(features, memory_d, bias=False) if features != memory_d else Cost()
+    step = (encoder + Cost(2 * memory * (order + 1), bytes=4 * order * (order + 1))
+            + dense(features + memory + recurrent * units, units) + Cost(recurrent * units)
+            + state(memory + recurrent * units))
+    return steps * step
+
+
+@checked
+def segment_lmu(features, units, order=64):
+    """A step of a bottom level whose cell is an `LMUCell` that is not recurrent: `lmu + 2 d + 3 q + 6` FLOPs.
+
+    >>> segment_lmu(1, 32).flops - lmu(1, 32, recurrent=False).flops
+    200
+    """
+    return lmu(features, units, order=order, recurrent=False) + dense(features + order, 1) + Cost(order + 5)
+
+
+@checked
 def cascade_lstm(features, units):
     """A step of the middle level, `lstm + 6 H` FLOPs: the state's gate by beta. See `CascadeLSTMCell`.
 
@@ -275,7 +302,8 @@ def santm(features: int, units: int, steps: int, access_rate: float, boundary_ra
           shift_range: int = 1, attention_heads: int = 4, cheb_order: int = 3, locality: int = 4,
           return_sequences: bool = False, memory: str = "dense", memory_init: str | None = None,
           top_k: int | None = None, allocate: bool = True, search: str = "auto",
-          key_width: int | None = None, recall: str = "attention") -> Cost:
+          key_width: int | None = None, recall: str = "attention", controller: str = "lstm",
+          controller_order: int = 64) -> Cost:
     """A sequence through SANTM (Shan et al. 2025; see `SANTM`): each level as often as it acts.
 
     `T segment_lstm(d) + beta T cascade_lstm(H) + rho T memory_step(H) + S recall + S_y readout`
@@ -283,7 +311,7 @@ def santm(features: int, units: int, steps: int, access_rate: float, boundary_ra
     `recall = cheb_attention + 2 R N W + N W`, `readout = 2 (2 H + (R + 1) W) H + H`; S = S_y = 1, or with
     return_sequences S = 1 + rho T (the memory at first and after each access) and S_y = T. A sparse memory
     has `sparse_memory_step`, one of keys and values `key_value_step`. They recall R k slots, each from those
-    within its reach.
+    within its reach. A bottom level that is an "lmu" has `segment_lmu`.
 
     Args:
       access_rate: rho, the share of steps that access the memory.
@@ -324,6 +352,8 @@ def santm(features: int, units: int, steps: int, access_rate: float, boundary_ra
             + Cost((2 * read_heads + 1) * memory_slots * slot_width))
     mean = recall != "read" and memory != "key_value"
     readout = dense(2 * units + (read_heads + mean) * slot_width, units)
-    return (steps * segment_lstm(features, units) + boundary_rate * steps * cascade_lstm(units, units)
+    bottom = (segment_lstm(features, units) if controller == "lstm"
+              else segment_lmu(features, units, controller_order))
+    return (steps * bottom + boundary_rate * steps * cascade_lstm(units, units)
             + accesses * step + (1 + accesses if return_sequences else 1) * spent
             + (steps if return_sequences else 1) * readout)
