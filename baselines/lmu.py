@@ -17,8 +17,8 @@ from santm_tf.keras import Cell, keras
 def legendre(order, theta):
     """What a step does to the Legendre memory of one signal: `m_t = A m_{t-1} + B u_t`.
 
-    `theta dm/dt = a m + b u`,   `a_ij = (2i + 1) (-1 if i < j else (-1)^(i - j + 1))`, `b_i = (2i + 1) (-1)^i`
-    (equations 1 and 2), i and j from 0, and u held for the step (zero-order hold):
+    `theta dm/dt = a m + b u`, `a_ij = (2i + 1) (-1 if i < j else (-1)^(i - j + 1))`, `b_i = (2i + 1) (-1)^i`
+    (equations 1 and 2), i and j from 0. With u held for a step (zero-order hold) it is
     `[A B; 0 1] = exp([a b; 0 0] / theta)`. Then `sum_i m_i P_i(2 s / theta - 1)` is about what u was s steps
     ago, for s from 0 to theta (equation 3; P_i the Legendre polynomials).
 
@@ -47,8 +47,8 @@ class LMUCell(Configured, Cell):
     `u_t = x_t E`,   `m_t = A m_{t-1} + B u_t` for each of its numbers (`legendre`)
     `h_t = tanh(x_t W_x + m_t W_m + h_{t-1} W_h + b)`
 
-    Voelker, Kajic and Eliasmith 2019, equations 4 to 6. The memory hears the input alone, as in KerasLMU's model
-    of permuted MNIST: the paper's weights from h and m to u are left out. A and B are not trained.
+    Voelker, Kajic and Eliasmith 2019, equations 4 to 7. The memory hears the input alone, as in KerasLMU's
+    model of permuted MNIST: the paper's weights from h and m to u are left out. A and B are not trained.
 
     Args:
       units: H.
@@ -78,19 +78,21 @@ class LMUCell(Configured, Cell):
                          **kwargs)
         whole("LMU", 1, units=units, order=order, memory_d=memory_d)
         at_least("LMU", 1, theta=theta)
-        self.units, self.order, self.theta, self.memory_d, self.recurrent = units, order, theta, memory_d, recurrent
+        self.units, self.order, self.theta = units, order, theta
+        self.memory_d, self.recurrent = memory_d, recurrent
         self.state_size = [units, memory_d * order][not recurrent:]
         self.output_size = units
-        self.transition, self.entry = legendre(order, theta)
 
     def build(self, input_shape):
-        features = input_shape[-1]
-        self.encoder = None
+        features, self.encoder = input_shape[-1], None
+        for name, v in zip(("transition", "entry"), legendre(self.order, self.theta), strict=True):
+            setattr(self, name, self.add_weight(
+                name=name, shape=v.shape, initializer=keras.initializers.Constant(v), trainable=False))
         if features != self.memory_d:
             self.encoder = self.add_weight(name="encoder", shape=[features, self.memory_d],
                                            initializer="glorot_uniform")
-        self.kernel = self.add_weight(name="kernel", shape=[features + self.memory_d * self.order, self.units],
-                                      initializer="glorot_uniform")
+        seen = features + self.memory_d * self.order
+        self.kernel = self.add_weight(name="kernel", shape=[seen, self.units], initializer="glorot_uniform")
         if self.recurrent:
             self.recurrent_kernel = self.add_weight(
                 name="recurrent_kernel", shape=[self.units, self.units], initializer="orthogonal")
@@ -100,20 +102,19 @@ class LMUCell(Configured, Cell):
     def call(self, inputs, states):
         *h, m = tf.nest.flatten(states)
         u = inputs if self.encoder is None else inputs @ self.encoder
-        transition, entry = (tf.constant(v, m.dtype) for v in (self.transition, self.entry))
         m = tf.reshape(m, [-1, self.memory_d, self.order])
-        m = tf.matmul(m, transition, transpose_b=True) + tf.cast(u, m.dtype)[..., None] * entry
+        m = tf.matmul(m, self.transition, transpose_b=True) + u[..., None] * self.entry
         m = tf.reshape(m, [-1, self.memory_d * self.order])
-        z = tf.concat([inputs, tf.cast(m, inputs.dtype)], -1) @ self.kernel + self.bias
+        z = tf.concat([inputs, m], -1) @ self.kernel + self.bias
         if self.recurrent:
             z += h[0] @ self.recurrent_kernel
         h = tf.tanh(z)
         return h, [h, m][not self.recurrent:]
 
 
-def make(units: int = 32, order: int = 64, theta: Annotated[float, "[1, inf)"] | None = None, memory_d: int = 1,
-         dropout: Annotated[float, "[0, 1)"] = 0.0, *, steps=None, return_sequences=False, stateful=False,
-         seed=None, jit_compile=True):
+def make(units: int = 32, order: int = 64, theta: Annotated[float, "[1, inf)"] | None = None,
+         memory_d: int = 1, dropout: Annotated[float, "[0, 1)"] = 0.0, *, steps=None, return_sequences=False,
+         stateful=False, seed=None, jit_compile=True):
     """`Recurrent` over an `LMUCell`, with dropout.
 
     Args:

@@ -25,6 +25,7 @@ from santm_tf.baselines import lnlstm, lstm
 from santm_tf.baselines.cuw_ntm import CachedUniformWritingNTM
 from santm_tf.baselines.dilated_lstm import DilatedLSTM
 from santm_tf.baselines.drr_lstm import DRRLSTMCell
+from santm_tf.baselines.lmu import LMUCell
 from santm_tf.baselines.mamba import Mamba
 from santm_tf.baselines.ntm import NTM
 from santm_tf.baselines.skip_lstm import SkipLSTM
@@ -88,6 +89,9 @@ LAYERS = {
     "DilatedLSTM": (lambda: DilatedLSTM(4, (1, 3)), [sequence(2)]),
     "DilatedLSTM, fused": (lambda: DilatedLSTM(4, (2, 4), return_sequences=True), [sequence(2)]),
     "DRRLSTMCell": (lambda: Recurrent(DRRLSTMCell(4, 3), return_sequences=True), [sequence(2)]),
+    "LMUCell": (lambda: Recurrent(LMUCell(4, 5, 6), return_sequences=True), [sequence(2)]),
+    "SANTM, lmu": (lambda: SANTM(**SMALL, controller=LMUCell(4, 3, 2, memory_d=2, recurrent=False)),
+                   [sequence(2)]),
 }
 TIMELESS = ("ChebAttention, dense", "ChebAttention, banded", "ChebAttention, sparse")
 

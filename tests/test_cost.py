@@ -16,6 +16,7 @@ from santm_tf import (
     MemoryCell,
     NTMCell,
     Recurrent,
+    SegmentCell,
     SegmentLSTMCell,
     baselines,
 )
@@ -34,6 +35,7 @@ from santm_tf.baselines import (
 from santm_tf.baselines.cuw_ntm import CachedUniformWritingNTM
 from santm_tf.baselines.dilated_lstm import DilatedLSTM
 from santm_tf.baselines.drr_lstm import DRRLSTMCell
+from santm_tf.baselines.lmu import LMUCell
 from santm_tf.baselines.mamba import Mamba
 from santm_tf.baselines.ntm import NTM
 from santm_tf.baselines.skip_lstm import SkipLSTMCell
@@ -58,6 +60,9 @@ CELLS = {
     "ntm_step, two heads each": (lambda: NTMCell(H, **SMALL), D, cost.ntm_step(D, H, **SMALL)),
     "memory_step": (lambda: MemoryCell(H), (H, 1), cost.memory_step(H, H)),
     "skip_lstm": (lambda: SkipLSTMCell(H), D, skip_lstm.cost(D, H, steps=1)),
+    "lmu": (lambda: LMUCell(H), D, cost.lmu(D, H)),
+    "lmu, two signals": (lambda: LMUCell(H, 16, memory_d=2), D, cost.lmu(D, H, order=16, memory_d=2)),
+    "segment_lmu": (lambda: SegmentCell(LMUCell(H, 16, recurrent=False)), D, cost.segment_lmu(D, H, 16)),
     "drr_lstm": (lambda: DRRLSTMCell(H), D, drr_lstm.cost(D, H, steps=1)),
 }
 PLAIN = dict(jit_compile=False)

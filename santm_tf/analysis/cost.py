@@ -130,7 +130,8 @@ def segment_lmu(features, units, order=64):
     >>> segment_lmu(1, 32).flops - lmu(1, 32, recurrent=False).flops
     200
     """
-    return lmu(features, units, order=order, recurrent=False) + dense(features + order, 1) + Cost(order + 5)
+    return (lmu(features, units, order=order, recurrent=False) + dense(features + order, 1)
+            + Cost(order + 5) + state(units))
 
 
 @checked
