@@ -11,7 +11,7 @@ from santm_tf.analysis import cost
 FEATURES, UNITS, STEPS, BOUNDARY_RATE = 1, 32, 784, 0.25
 ACCESS_RATES = 1, 0.5, 0.25, 0.1, 0.05
 RIVALS = ("lstm", "lnlstm", "skip_lstm", "dilated_lstm", "drr_lstm", "ntm", "uw_ntm", "cuw_ntm",
-          "transformer", "mamba")
+          "transformer", "mamba", "lmu")
 SAVED = 0.37, 0.54  # of an NTM's FLOPs, by the paper
 COLUMNS = {"mflops": "MFLOPs", "ratio": "FLOPs against the NTM", "megabytes": "MB moved",
            "accesses": "memory accesses"}

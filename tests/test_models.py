@@ -100,6 +100,27 @@ def test_token_dropout_drops_whole_tokens(tmp_path):
     np.testing.assert_allclose(x[kept][0], 2 * embedding(tf.constant(1)), rtol=1e-6)
 
 
+def test_input_dropout_drops_numbers_while_training():
+    model, x = compiled("--units=4", "--input_dropout=0.5"), tf.ones([8, 64, 1])
+    dropped = model.layers[0](x, training=True)
+    assert set(np.unique(dropped)) == {0, 2} and 0.4 < np.mean(dropped == 0) < 0.6
+    np.testing.assert_array_equal(model.layers[0](x), x)
+
+
+def test_tokens_have_a_dropout_of_their_own(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("to be or not to be that is the question\n" * 400)
+    with pytest.raises(UsageError, match="--input_dropout=0.5: --task=chars has tokens; give --token_dropout"):
+        compiled("--task=chars", f"--data_dir={path}", "--input_dropout=0.5")
+
+
+def test_a_legendre_controller_remembers_a_segment():
+    model = compiled("--units=4", "--controller=lmu", "--controller_order=6", "--segment_length=8",
+                     "--boundaries=fixed")
+    cell = model.layers[0].bottom.cell
+    assert (cell.order, cell.theta, cell.recurrent) == (6, 8, False)
+
+
 @pytest.mark.parametrize("name", ["santm", "lstm", "lnlstm"])
 def test_a_language_model_goes_on_from_window_to_window(name, tmp_path):
     path = tmp_path / "text.txt"

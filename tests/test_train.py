@@ -150,6 +150,7 @@ def test_resuming_goes_on_where_the_run_stopped(tmp_path, capsys):
     (["--mask=uniform", "--mask_surrogate=double_tanh"], "double_tanh: needs --mask=learned"),
     (["--embedding=8"], "--embedding=8: --task=digits has no tokens"),
     (["--token_dropout=0.5"], "--token_dropout=0.5: --task=digits has no tokens"),
+    (["--controller_order=8"], "--controller_order=8: needs --controller=lmu"),
     (["--task=copy", "--mask_period=1", "--pooling=mean"], "--task=copy has an output at every"),
     (["--tflite"], "--tflite: needs --export_dir"),
     (["--export_xla"], "--export_xla: needs --export_dir"),

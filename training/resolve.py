@@ -96,7 +96,7 @@ def matched(config, task):
 def _refuse_unused(config, task):
     unused = {"embedding": task.vocabulary is None and "has no tokens",
               "token_dropout": task.vocabulary is None and "has no tokens",
-              "input_dropout": task.vocabulary is not None and "has tokens: give --token_dropout",
+              "input_dropout": task.vocabulary is not None and "has tokens; give --token_dropout",
               "pooling": task.return_sequences and "has an output at every step",
               "dynamic_rate": not task.stateful and "is no language model"}
     for option, text in config.given().items():
