@@ -296,3 +296,10 @@ def test_what_cannot_be_is_named(count, arguments, message):
 def test_heads_that_do_not_divide_the_width_are_named():
     with pytest.raises(ArgumentError, match="^cost.cheb_attention: attention_heads=5; .*slot_width=32$"):
         cost.santm(1, 32, 784, access_rate=0.5, attention_heads=5)
+
+
+def test_a_legendre_bottom_level_takes_the_place_of_the_lstm():
+    sizes = dict(features=1, units=H, steps=10, access_rate=0.5)
+    lmu = cost.santm(**sizes, controller="lmu", controller_order=16)
+    expected = 10 * (cost.segment_lmu(1, H, 16).flops - cost.segment_lstm(1, H).flops)
+    assert lmu.flops - cost.santm(**sizes).flops == pytest.approx(expected)
