@@ -17,6 +17,12 @@ from santm_tf.types import Config, Nest, Shape, States
 BOUNDARIES = "learned", "given"
 
 
+def first_bias(segment_length):
+    """`log((1/L) / (1 - 1/L))`, at most 1: the score at which a boundary has the probability 1/L."""
+    p = 1.0 / segment_length
+    return 1.0 if p >= 1.0 else min(1.0, math.log(p / (1.0 - p)))
+
+
 class _LSTMCell(OldNames, Cell):
     """What both LSTM cells share: sizes, weights, and a first state of zeros, an `LSTMState` as a list."""
 
@@ -66,20 +72,21 @@ class _Cutting:
                                                initializer="glorot_uniform")
         self.boundary_recurrent_kernel = self.add_weight(name="boundary_recurrent_kernel", shape=[units, 1],
                                                          initializer="glorot_uniform")
-        p = 1.0 / self.segment_length
-        logit = 1.0 if p >= 1.0 else min(1.0, math.log(p / (1.0 - p)))
-        self.boundary_bias = self.add_weight(name="boundary_bias", shape=[1],
-                                             initializer=keras.initializers.Constant(logit))
+        first = keras.initializers.Constant(first_bias(self.segment_length))
+        self.boundary_bias = self.add_weight(name="boundary_bias", shape=[1], initializer=first)
 
     def _boundary_score(self, inputs):
         """`u_x.x_t + u_0` for any leading axes."""
         return product(inputs, self.boundary_kernel) + self.boundary_bias
 
     def _cut(self, score, gathered):
-        """beta_t from `_boundary_score` and what the segment has gathered, c_{t-1}."""
+        """beta_t from `_boundary_score` and what the segment has gathered, c_{t-1}.
+
+        c gets no gradient here: from c by beta to c it would grow by up to `|c| |u_c| / 4` a step.
+        """
         if self.boundaries == "given":
             return score
-        return straight_through(sigmoid(score + gathered @ self.boundary_recurrent_kernel))
+        return straight_through(sigmoid(score + tf.stop_gradient(gathered) @ self.boundary_recurrent_kernel))
 
     def get_config(self) -> Config:
         return {**super().get_config(), "segment_length": self.segment_length, "boundaries": self.boundaries}
@@ -92,7 +99,7 @@ class SegmentLSTMCell(_Cutting, _LSTMCell):
     `h_t, c~_t = LSTM(x_t; h_{t-1}, c_{t-1})`,   `c_t = (1 - beta_t) c~_t`
     `p_t = sigmoid(u_x.x_t + u_c.c_{t-1} + u_0)`,   `beta_t = 1[p_t > 1/2]` (straight-through)
 
-    SANTM's bottom level (Shan et al. 2025; docs/equations.md, bottom).
+    SANTM's bottom level (Shan et al. 2025; docs/equations.md, bottom). p gives c no gradient.
 
     Args:
       units: H.

@@ -29,12 +29,18 @@ def numpy_lstm(z, c):
     return logistic(o) * np.tanh(c), c
 
 
-def numpy_segments(x, kernel, recurrent_kernel, bias, u, v, b, offset=None, given=None):
-    """The bottom level's equations for `[B, T, d]`; `offset` puts `beta = p + offset`, `given` beta."""
+def numpy_segments(x, kernel, recurrent_kernel, bias, u, v, b, offset=None, given=None, seen=None):
+    """The bottom level's equations for `[B, T, d]`; `offset` puts `beta = p + offset`, `given` beta.
+
+    `seen`: a list of the cells that the boundary sees, step by step; an empty one gets them.
+    """
     h = c = np.zeros([len(x), len(v)])
     hs, ps, betas = [], [], []
+    seen = [] if seen is None else seen
     for t in range(x.shape[1]):
-        p = logistic(x[:, t] @ u + c @ v + b)
+        if len(seen) == t:
+            seen.append(c)
+        p = logistic(x[:, t] @ u + seen[t] @ v + b)
         beta = (p > 0.5).astype(float) if offset is None else p + offset[:, t]
         beta = beta if given is None else given[:, t]
         h, c = numpy_lstm(x[:, t] @ kernel + h @ recurrent_kernel + bias, c)
@@ -118,15 +124,15 @@ def test_segment_cell_is_its_equations():
     assert_all_close([h, beta, *state], [hs, betas, *last], 1e-12)
 
 
-def test_segment_cell_gradients_take_beta_for_p():
+def test_segment_cell_gradients_take_beta_for_p_and_stop_at_the_cell_that_it_sees():
     x = normal(2, 4, 2, seed=7)
     layer = segment_layer(x)
-    weights = layer.get_weights()
-    _, betas, ps, *_ = numpy_segments(x, *weights)
+    weights, seen = layer.get_weights(), []
+    _, betas, ps, *_ = numpy_segments(x, *weights, seen=seen)
     assert 0 < betas.mean() < 1
 
     def surrogate(x, *weights):
-        hs, betas_moved, _, *state = numpy_segments(x, *weights, offset=betas - ps)
+        hs, betas_moved, _, *state = numpy_segments(x, *weights, offset=betas - ps, seen=seen)
         return weighted([hs, betas_moved, *state])
 
     with tf.GradientTape() as tape:
@@ -136,6 +142,32 @@ def test_segment_cell_gradients_take_beta_for_p():
         loss = tf_weighted([h, beta, *state])
     gradients = tape.gradient(loss, [source, *layer.trainable_weights])
     assert_all_close(gradients, numeric_gradients(surrogate, [x, *weights]), 1e-8)
+
+
+def test_gradients_through_784_steps_are_those_with_the_same_boundaries_given():
+    """With a gradient from beta to c these weights gave NaN."""
+    x = tf.constant(np.random.default_rng(0).uniform(size=[1, 784, 1]), tf.float32)
+    layer = Recurrent(SegmentLSTMCell(8), return_sequences=True, jit_compile=True)
+    layer(x)
+    rng, cell = np.random.default_rng(0), layer.cell
+    for w in cell.weights[:3]:
+        w.assign(rng.normal(size=w.shape))
+    cell.bias.assign(np.repeat([0.0, 3.0, 0.0, 0.0], 8))
+    cell.boundary_kernel.assign(rng.normal(size=[1, 1]))
+    cell.boundary_recurrent_kernel.assign(3 * rng.normal(size=[8, 1]))
+    cell.boundary_bias.assign([-30.0])
+    with tf.GradientTape() as tape:
+        h, beta = layer(x)
+        loss = tf.reduce_mean(h[:, -1] ** 2)
+    gradients = tape.gradient(loss, cell.trainable_weights)
+    assert 0.05 < float(tf.reduce_mean(beta)) < 0.95
+    given = Recurrent(SegmentLSTMCell(8, boundaries="given"), return_sequences=True)
+    given((x, beta))
+    given.set_weights(layer.get_weights()[:3])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(given((x, beta))[0][:, -1] ** 2)
+    assert_all_close(gradients[:3], tape.gradient(loss, given.cell.trainable_weights), 1e-5)
+    assert float(tf.linalg.global_norm(gradients)) < 10
 
 
 def test_boundary_resets_the_cell_state_and_nothing_else():
