@@ -24,7 +24,7 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
          mask_surrogate: Literal["sigmoid", "double_tanh"] = "sigmoid", mask_period: int | None = None,
          controller: Literal["lstm", "lmu"] = "lstm", controller_order: int = 64,
          segment_length: Annotated[float, "[1, inf)"] = 4.0,
-         boundaries: Literal["learned", "fixed"] = "learned", memory_horizon: int | None = None,
+         boundaries: Literal["learned", "change", "fixed"] = "learned", memory_horizon: int | None = None,
          boundary_penalty: Annotated[float, "[0, inf)"] = 1.0, dropout: Annotated[float, "[0, 1)"] = 0.0, *,
          steps=None, return_sequences=False, stateful=False, seed=None, jit_compile=True):
     """A `SANTM` at its first access rate.
@@ -58,7 +58,8 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
       controller: The bottom level's cell: an LSTM, or a Legendre memory of segment_length steps (model lmu).
       controller_order: Legendre polynomials of an lmu controller.
       segment_length: Expected length of a segment, in steps.
-      boundaries: Where segments end: where the model learns to end them, or every segment_length steps.
+      boundaries: Where segments end: where the model learns to end them, where the input changes most, or
+        every segment_length steps.
       memory_horizon: Longest memory wanted of the LSTMs' gates at first, in steps (default: mask_period).
       boundary_penalty: Weight in the loss of the boundary rate's distance from 1/segment_length, squared.
       dropout: Share of features dropped before the output.

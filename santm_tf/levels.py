@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from santm_tf.access import AccessMask
 from santm_tf.attention import ChebAttention
+from santm_tf.change import ChangeBoundary
 from santm_tf.lstm import LSTMState
 from santm_tf.packing import at_steps, back_in_place, pack, valid_first
 from santm_tf.recurrent import over_time
@@ -32,6 +33,7 @@ class State(NamedTuple):
     bottom: Any  # list of the cell's own; its first part is the last output h
     middle: LSTMState
     top: Any  # `MemoryState`, or another memory's
+    before: list  # what the boundaries keep of the steps before: `ChangeBoundary.after`, or nothing
 
 
 class Pass(NamedTuple):
@@ -49,6 +51,7 @@ class Pass(NamedTuple):
 class Levels:
     """The built parts of a `SANTM`, wired."""
 
+    change: ChangeBoundary | None
     bottom: Any  # `SegmentLSTMCell` or `SegmentCell`
     middle: Any  # `CascadeLSTMCell`
     access: AccessMask
@@ -64,20 +67,24 @@ class Levels:
         """The `State` before the first step, of so many rows."""
         bottom, middle, top = (level.get_initial_state(batch_size=batch, dtype=dtype)
                                for level in (self.bottom, self.middle, self.top))
-        return self.state([*bottom, *middle, *top])
+        before = [] if self.change is None else [self.change.first(batch, dtype)]
+        return self.state([*bottom, *middle, *top, *before])
 
     def state(self, tensors):
         """A `State` of its tensors in order."""
-        bottom, top = len(self.bottom.state_size), self.top.state_class
-        tensors = list(tensors)
-        return State(tensors[:bottom], LSTMState(*tensors[bottom:bottom + 2]), top(*tensors[bottom + 2:]))
+        tensors, top = list(tensors), self.top.state_class
+        bottom, middle, upper, before = (
+            [tensors.pop(0) for _ in range(count)]
+            for count in (len(self.bottom.state_size), 2, len(top._fields), int(self.change is not None)))
+        return State(bottom, LSTMState(*middle), top(*upper), before)
 
     @property
     def names(self):
         """The names of a `State`'s tensors, in their order."""
         bottom = ["h", "c"] if len(self.bottom.state_size) == 2 else range(len(self.bottom.state_size))
         return [*(f"bottom_{name}" for name in bottom), "middle_h", "middle_c",
-                *(f"top_{name}" for name in self.top.state_class._fields)]
+                *(f"top_{name}" for name in self.top.state_class._fields),
+                *["before"] * (self.change is not None)]
 
     def named(self, t, state, recalled):
         """A stream's state as named tensors: how many steps it has had, the `State`, what was recalled."""
@@ -93,17 +100,18 @@ class Levels:
           state: `State` before the first step (default: the first one).
           keep: `Keep` (default: every state, for the recall).
         """
-        bottom, middle, top = state or (None, None, None)  # each level makes its own first state
+        bottom, middle, top, before = state or (None, None, None, [])  # each level makes its own first state
         valid = tf.ones_like(inputs[:, :, 0], tf.bool) if mask is None else tf.cast(mask, tf.bool)
         time_mask = None if mask is None else swap_time(valid)
-        (h, beta), bottom = self.bottom_of(inputs, time_mask, bottom, training)
+        (h, beta), bottom = self.bottom_of(inputs, time_mask, bottom, training, before)
+        before = self._after(inputs, before, valid)
         beta *= tf.expand_dims(tf.cast(valid, beta.dtype), -1)
         middle_at, middle = self.middle_of(h, beta, middle, training)
         m, a, options = self._top_inputs(h, middle_at, valid, plan, gates)
         whole = inputs.shape[1] is not None and inputs.shape[1] % self.access.period == 0
         steps = None if whole else tf.reduce_sum(tf.cast(plan[1], tf.int32))  # the rest is past the end
         visits, top = self.top.run(m, a, top, keep or Keep(reach=self.reach), steps, **options)
-        return Pass(h, beta, middle_at, a, visits, State(bottom, middle, top))
+        return Pass(h, beta, middle_at, a, visits, State(bottom, middle, top, before))
 
     def features(self, inputs, plan, mask=None, state=None, training=False, sequences=False, gates=None):
         """`[h ; h^m ; o]` at every step, `[B, T, .]`, or at the last alone, `[B, .]`; and the `Pass`."""
@@ -134,8 +142,8 @@ class Levels:
           state: `State`. recalled: o `[B, .]` after the last access.
           valid: optional bool `[B]`; where it is False the step is a masked one.
         """
-        inputs = tf.nest.map_structure(lambda v: v[:, 0], self.bottom_inputs(x[:, None], t[:, None]))
-        (_, beta), bottom = self.bottom(inputs, list(state.bottom))
+        inputs = self.bottom_inputs(x[:, None], t[:, None], state.before)
+        (_, beta), bottom = self.bottom(tf.nest.map_structure(lambda v: v[:, 0], inputs), list(state.bottom))
         a, delta = self.access.gates(t)
         if valid is not None:
             bottom = [tf.where(valid[:, None], new, old)
@@ -148,7 +156,9 @@ class Levels:
             tf.reduce_any(a > 0),
             lambda: tf.nest.flatten(self.access_memory(m, a[:, None], state.top, **options)),
             lambda: [recalled, *state.top])
-        state = State(bottom, LSTMState(*middle), self.top.state_class(*top))
+        valid = tf.ones_like(t, tf.bool) if valid is None else valid
+        before = self._after(x[:, None], state.before, valid[:, None])
+        state = State(bottom, LSTMState(*middle), self.top.state_class(*top), before)
         return tf.concat([bottom[0], h_middle, recalled], -1), state, recalled
 
     def access_memory(self, m, a, state, **options):
@@ -162,18 +172,35 @@ class Levels:
         m, options = self._seen_by_top(state.bottom[0], state.middle.h, tf.zeros_like(state.middle.h[:, :1]))
         return self.access_memory(m, m[:, :1], state.top, **options)[0]
 
-    def bottom_inputs(self, inputs, t=None):
-        """What the bottom takes at steps t `[B, T]` (default: from 0 on): x, or `(x, beta)` of a clock."""
+    @property
+    def learns_boundaries(self):
+        return self.change is not None or self.bottom.boundaries == "learned"
+
+    def bottom_inputs(self, inputs, t=None, before=()):
+        """What the bottom takes: x, or `(x, beta)` of changes or of a clock.
+
+        Args:
+          inputs: `[B, T, d]`. t: their steps, int `[B, T]` (default: from 0 on). before: see `State`.
+        """
+        if self.change is not None:
+            return inputs, self.change(inputs, *before)
         if self.bottom.boundaries == "learned":
             return inputs
         t = tf.range(tf.shape(inputs)[1])[None] if t is None else t
         ends = (t + 1) % int(self.bottom.segment_length) == 0
         return inputs, tf.zeros_like(inputs[..., :1]) + tf.cast(ends, inputs.dtype)[..., None]
 
-    def bottom_of(self, inputs, mask=None, state=None, training=False):
+    def _after(self, inputs, before, valid):
+        """`State.before` after inputs `[B, T, d]`, those that are not valid `[B, T]` coming last."""
+        if self.change is None:
+            return []
+        count = tf.reduce_sum(tf.cast(valid, tf.int32), 1)
+        return [self.change.after(inputs, *(before or [None]), count)]
+
+    def bottom_of(self, inputs, mask=None, state=None, training=False, before=()):
         """`(h, beta)` at every step, and the state after the last. mask: bool `[T, B]`."""
         state = _first(self.bottom, inputs) if state is None else list(state)
-        inputs = self.bottom_inputs(inputs)
+        inputs = self.bottom_inputs(inputs, before=before)
         outputs, state = over_time(self.bottom, inputs, state, mask=mask, training=training)
         return swap_time(outputs), state
 
@@ -186,7 +213,7 @@ class Levels:
         """
         state = _first(self.middle, h) if state is None else list(state)
         keep, steps = beta[..., 0] > 0, tf.range(tf.shape(h)[1])
-        if training and self.bottom.boundaries == "learned":
+        if training and self.learns_boundaries:
             keep |= steps % (explored or EXPLORED) == 0
         order, place = pack(keep)
         # A sequence with fewer boundaries than the longest rests until that one is through.

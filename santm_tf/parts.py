@@ -95,14 +95,14 @@ def bottom_of(controller, units, segment_length, boundaries, dtype):
     Args:
       controller: None for `SegmentLSTMCell`; a cell that cuts; another Keras cell, which `SegmentCell`
         makes cut; or a `configuration`.
-      boundaries: "learned" or "fixed".
+      boundaries: "learned", "change" or "fixed".
     """
-    if boundaries not in ("learned", "fixed"):
-        raise ArgumentError(f"SANTM: boundaries={boundaries!r}; use 'learned' or 'fixed'")
+    if boundaries not in ("learned", "change", "fixed"):
+        raise ArgumentError(f"SANTM: boundaries={boundaries!r}; use 'learned', 'change' or 'fixed'")
     if boundaries == "fixed" and segment_length % 1 != 0:
         raise ArgumentError(f"SANTM: segment_length={segment_length}; boundaries='fixed' needs a whole "
                             "number of steps")
-    cut = "given" if boundaries == "fixed" else "learned"
+    cut = "learned" if boundaries == "learned" else "given"
     options = {"boundaries": cut, "name": "bottom", "dtype": dtype}
     if controller is None:
         return SegmentLSTMCell(units, segment_length, **options)

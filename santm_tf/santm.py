@@ -8,6 +8,7 @@ from santm_tf import parts
 from santm_tf.access import AccessMask
 from santm_tf.attention import ChebAttention
 from santm_tf.cells import CascadeLSTMCell
+from santm_tf.change import ChangeBoundary
 from santm_tf.errors import ArgumentError, at_least, whole
 from santm_tf.keras import Layer, keras, no_states, register, several, shape_of
 from santm_tf.levels import Levels
@@ -54,8 +55,10 @@ class SANTM(OldNames, Layer):
       controller: the bottom level's cell: any Keras cell, which `SegmentCell` makes cut the input (default:
         `SegmentLSTMCell(units)`).
       segment_length: L, the expected length of a segment. See `SegmentLSTMCell`.
-      boundaries: "learned", or "fixed": a boundary at every L-th step, L being whole, without a penalty.
-        Steps count from the first of each call: windows whose state is handed on should hold a multiple of L.
+      boundaries: where a segment ends: "learned", from the input and the bottom level's cell; "change", where
+        the input changes most (`ChangeBoundary`); or "fixed", at every L-th step, L being whole, without a
+        penalty. Fixed ones count from the first step of each call: windows whose state is handed on should
+        hold a multiple of L.
       boundary_penalty: weight of `(boundary rate - 1/L)^2` in the loss.
       memory_horizon: the longest memory wanted of the middle level and of the top's controller, in steps
         (`ChronoBias`; default P). Small where the external memory is to do all the remembering.
@@ -107,6 +110,9 @@ class SANTM(OldNames, Layer):
         self.memory = parts.memory_of(memory, options["memory"])
         cell = self.memory.cell(units)  # so that what cannot work is named here and not at the first batch
         self.bottom = parts.bottom_of(controller, units, segment_length, boundaries, policy)
+        self.change = None
+        if boundaries == "change":
+            self.change = ChangeBoundary(self.bottom.segment_length, name="change", dtype=policy)
         self.dropout = keras.layers.Dropout(dropout, seed=seed, dtype=policy)
         self.readout = keras.layers.Dense(units, name="readout", dtype=policy)
         self.recall = parts.recall_of(recall, options["recall"], self.memory.slot_width, policy)
@@ -130,6 +136,8 @@ class SANTM(OldNames, Layer):
         check_fits("SANTM", self.memory_needed(steps or self.access.period), sizes.memory_slots)
         learned, emitted = self.boundaries == "learned", self.bottom.units
         _build(self.bottom, [batch, features] if learned else [[batch, features], [batch, 1]])
+        if self.change is not None:
+            _build(self.change, [batch, steps, features])
         _build(self.middle, [[batch, emitted], [batch, 1]])
         by_segment = getattr(self.top, "by_segment", False)
         _build(self.top, [[batch, units + emitted * by_segment], [batch, 1]])
@@ -153,7 +161,7 @@ class SANTM(OldNames, Layer):
     @property
     def levels(self) -> Levels:
         """The built parts, wired: `santm_tf.levels.Levels`."""
-        return Levels(self.bottom, self.middle, self.access, self.top, self.recall)
+        return Levels(self.change, self.bottom, self.middle, self.access, self.top, self.recall)
 
     def memory_needed(self, steps: int) -> int:
         """Bytes that training on one sequence of so many steps keeps of the external memory, a formula."""
@@ -167,6 +175,8 @@ class SANTM(OldNames, Layer):
         self._check_length(inputs.shape[1])
         if self.go_backwards:
             inputs, mask = tf.reverse(inputs, [1]), mask if mask is None else tf.reverse(mask, [1])
+        if training and self.change is not None:
+            self.change.adapt(inputs, mask)
         state = None if initial_state is None else self._checked(initial_state, inputs.shape[0])
         if self.stateful and state is None:
             state = self._handed_on(steps_of(inputs, axis=0))
@@ -177,7 +187,7 @@ class SANTM(OldNames, Layer):
             self.starts.assign(False)
         self._add_loss(self.access.penalty())
         self.report(access_rate=self.access.rate, boundary_rate=boundaries)  # its mean is over all rows
-        if self.boundary_penalty and self.boundaries == "learned":
+        if self.boundary_penalty and self.boundaries != "fixed":
             wanted = 1.0 / self.bottom.segment_length
             self._add_loss(self.boundary_penalty * (mean(boundaries, of_none=wanted) - wanted) ** 2)
         outputs = self.readout(self.dropout(features, training=training))
@@ -314,9 +324,9 @@ class SANTM(OldNames, Layer):
         return several(output, *self._state_shapes(batch)) if self.return_state else output
 
     def _state_shapes(self, batch):
-        levels = self.bottom, self.middle, self.top
-        return [shape_of(batch, *tf.TensorShape(size)) for level in levels
-                for size in tf.nest.flatten(level.state_size)]
+        sizes = tf.nest.flatten([level.state_size for level in (self.bottom, self.middle, self.top)])
+        sizes += [] if self.change is None else [self.change.width + 1]
+        return [shape_of(batch, *tf.TensorShape(size)) for size in sizes]
 
     def load_own_variables(self, store: Config) -> None:
         """Nothing, as all weights are the parts'. Earlier versions saved a stateful layer's state here."""

@@ -89,7 +89,7 @@ def test_any_cell_that_cuts_is_the_segmenting_lstm_where_it_is_an_lstm():
     assert 0 < float(tf.reduce_mean(ours(x)[1])) < 1
 
 
-@pytest.mark.parametrize("boundaries", ["learned", "fixed"])
+@pytest.mark.parametrize("boundaries", ["learned", "change", "fixed"])
 @pytest.mark.parametrize("cell", [
     lambda: keras.layers.GRUCell(5), lambda: keras.layers.SimpleRNNCell(3),
     lambda: keras.layers.LSTMCell(4, dropout=0.5, recurrent_dropout=0.5)], ids=["GRU", "RNN", "LSTM"])
