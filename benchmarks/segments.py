@@ -24,15 +24,15 @@ TASKS = {  # the score on the test split, its data, how far from a true boundary
         "--epochs=8", "--steps_per_epoch=150", "--learning_rate=0.005"]),
     "sounds": ("accuracy", "fsdd.zip", (-5, 5), [
         "--utterances=4", "--max_length=300", "--units=64", "--memory_slots=16", "--slot_width=16",
-        "--memory_horizon=16",
-        "--segment_length=8", "--dropout=0.2", "--access_rate=0.1", "--initial_access_rate=0.1",
-        "--batch_size=32", "--epochs=10", "--learning_rate=0.005"]),
+        "--memory_horizon=16", "--segment_length=50", "--boundary_penalty=100", "--dropout=0.2",
+        "--access_rate=0.1", "--initial_access_rate=0.1", "--batch_size=32", "--epochs=10",
+        "--learning_rate=0.005"]),
     "chars": ("bits_per_character", "tinyshakespeare.txt", (-1, 0), [
         "--units=96", "--embedding=32", "--memory_slots=16", "--slot_width=16", "--locality=2",
         "--segment_length=5", "--window=125", "--mask=uniform", "--access_rate=0.05", "--batch_size=64",
         "--epochs=4", "--learning_rate=0.005"]),
 }
-KINDS = ("learned", "fixed")
+KINDS = ("change", "learned", "fixed")
 MEASURED = {"score": "test", "rate": "boundary rate", "precision": "precision", "recall": "recall",
             "chance_precision": "precision by chance", "chance_recall": "recall by chance"}
 COLUMNS = {"metric": "metric", **MEASURED, "time": "seconds a step, to fixed"}
