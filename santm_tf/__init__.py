@@ -33,8 +33,8 @@ _FROM = {"SANTM": "santm", "Recurrent": "recurrent", "ChebAttention": "attention
          "load_pretrained": "pretrained"}
 __all__ = ["SANTM", "Recurrent", "ChebAttention", "AccessMask", "FisherMask", "HardConcreteMask",
            "SegmentLSTMCell", "SegmentCell", "CascadeLSTMCell", "EmbedCategories", "DenseMemory",
-           "SparseMemory", "KeyValueMemory", "MemoryCell", "NTMCell", "L0Projection", "capacity", "load_model",
-           "load_pretrained"]
+           "SparseMemory", "KeyValueMemory", "MemoryCell", "NTMCell", "L0Projection", "capacity",
+           "load_model", "load_pretrained"]
 
 
 def __getattr__(name):
