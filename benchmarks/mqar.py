@@ -6,7 +6,6 @@ keeps the other rows of the table.
 """
 
 import json
-import re
 import subprocess
 import sys
 
@@ -30,13 +29,6 @@ def longer(workdir):
     return json.loads(ran.stdout.strip().split("\n")[-1])["test_accuracy"]
 
 
-def flops(*given):
-    """Millions that a sequence's forward pass takes, logits of all steps among them."""
-    command = [sys.executable, "train.py", *given, "--dry_run"]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(re.search(r"^FLOPs .*: ([\d,]+)$", ran.stdout, re.MULTILINE)[1].replace(",", "")) / 1e6
-
-
 def main():
     options = trained.options("mqar", RIVALS)
     rows = table.read("mqar")
@@ -49,8 +41,8 @@ def main():
             "short": trained.spread([line["test_accuracy"] for line in lines]),
             "long": trained.spread([longer(folder) for folder in folders]),
             "seconds": sum(line["seconds"] for line in lines) / len(lines),
-            "short_flops": flops(*RIVALS[name]),
-            "long_flops": flops(*RIVALS[name], "--pairs=1024", "--length=4096")}
+            "short_flops": trained.flops(*RIVALS[name]),
+            "long_flops": trained.flops(*RIVALS[name], "--pairs=1024", "--length=4096")}
         table.write("mqar", "Accuracy over the steps at which a key is asked.", "model", rows, COLUMNS,
                     table.rounded)
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -68,6 +69,13 @@ def _done(workdir, argv):
     asked = {option.name: text for option, text in flags.parse(argv).given().items()}
     same = all(made.get(name) == text for name, text in asked.items() if name != "data_dir")
     return result if same else None
+
+
+def flops(*given):
+    """Millions that a sequence's forward pass takes by train.py's flags, logits of all steps among them."""
+    command = [sys.executable, "train.py", *given, "--dry_run"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(re.search(r"^FLOPs .*: ([\d,]+)$", ran.stdout, re.MULTILINE)[1].replace(",", "")) / 1e6
 
 
 def metrics(workdir):

@@ -48,7 +48,7 @@ class BitsPerCharacter(keras.metrics.SparseCategoricalCrossentropy):
 
 
 def load_words(batch_size, seed, data_dir: str | None = None, window: int = 64,
-               vocabulary_size: Annotated[int, "[2, inf)"] = 10_000):
+               vocabulary_size: Annotated[int, "[2, inf)"] = 10_000, carry: bool = True):
     """The next word of a text, as `_task` gives it, by perplexity.
 
     White space separates words, in any encoding that contains ASCII. The end of a line is the word `<eos>`.
@@ -64,6 +64,7 @@ def load_words(batch_size, seed, data_dir: str | None = None, window: int = 64,
         as Penn Treebank's or WikiText's. A single file is cut into 90, 5 and 5 %, at white space.
       window: steps of a batch, T.
       vocabulary_size: ids at most, `<unk>` counted.
+      carry: whether a window begins in the state in which the one before it ended. Not every model can.
 
     Raises:
       TaskError: a text that is missing or too short.
@@ -81,10 +82,10 @@ def load_words(batch_size, seed, data_dir: str | None = None, window: int = 64,
             vocabulary.numbered(some, numbers)
         return vocabulary.lexicon(split_words, numbers, table)
 
-    return _task("words", streams, counts, batch_size, seed, window, Perplexity(), np.exp, lexicon)
+    return _task("words", streams, counts, batch_size, seed, window, carry, Perplexity(), np.exp, lexicon)
 
 
-def load_chars(batch_size, seed, data_dir: str | None = None, window: int = 128):
+def load_chars(batch_size, seed, data_dir: str | None = None, window: int = 128, carry: bool = True):
     """The next character of a text, as `_task` gives it, in bits per character.
 
     A character is a byte, as is usual for enwik8 and text8. It is read from the text file itself.
@@ -116,13 +117,13 @@ def load_chars(batch_size, seed, data_dir: str | None = None, window: int = 128)
             logging.warning("%d of %d characters of %s are not in the training split and count as one "
                             "unknown character", row[counts[0] == 0].sum(), row.sum(), part.path)
     streams = [Stream(part.path, np.uint8, part.first, part.last - part.first, table) for part in text]
-    return _task("chars", streams, counts, batch_size, seed, window, BitsPerCharacter(),
+    return _task("chars", streams, counts, batch_size, seed, window, carry, BitsPerCharacter(),
                  lambda nats: nats / math.log(2),
                  lambda: vocabulary.lexicon(_bytes, {byte: n for n, byte in enumerate(_bytes(range(256)))},
                                             table))
 
 
-def _task(name, streams, counts, batch_size, seed, window, metric, score, lexicon):
+def _task(name, streams, counts, batch_size, seed, window, carry, metric, score, lexicon):
     """A language model's task: x int32 `[B, T]`, and y the same one token later.
 
     `chance` is the score of the training split's frequencies, each count plus one, without context.
@@ -133,7 +134,7 @@ def _task(name, streams, counts, batch_size, seed, window, metric, score, lexico
     seen, _, tested = (np.bincount(table, row, width)[vocabulary.UNKNOWN:] for row in counts)
     share = (seen + 1) / (seen + 1).sum()
     chance = {metric.name: float(score(-(tested * np.log(share)).sum() / tested.sum()))}
-    return Task(name=name, **_windows(name, streams, batch_size, seed, window), length=window, stateful=True,
+    return Task(name=name, **_windows(name, streams, batch_size, seed, window), length=window, stateful=carry,
                 vocabulary=width, lexicon=lexicon, outputs=width, return_sequences=True, chance=chance,
                 loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                 weighted_metrics=[metric], monitor=f"val_{metric.name}")

@@ -84,6 +84,16 @@ def test_batches_are_contiguous_tracks_of_the_text(tmp_path, name, size):
         assert (x[weight == 0] == 0).all() and set(np.unique(weight)) <= {0, 1}
 
 
+@pytest.mark.parametrize("name", LOAD)
+def test_windows_that_begin_anew_are_the_same_windows(tmp_path, name):
+    source = triple(tmp_path / "data", some_text(900), some_text(90, 1), some_text(80, 2))
+    carried, anew = (LOAD[name](3, 5, data_dir=source, window=8, carry=carry) for carry in (True, False))
+    assert carried.stateful and not anew.stateful
+    for split in ("train", "validation", "test"):
+        for one, other in zip(tracks(getattr(carried, split)), tracks(getattr(anew, split)), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_the_contract(tmp_path):
     source = triple(tmp_path / "data", some_text(900), some_text(90, 1), some_text(80, 2))
     for name, load in LOAD.items():

@@ -98,7 +98,7 @@ def _refuse_unused(config, task):
               "token_dropout": task.vocabulary is None and "has no tokens",
               "input_dropout": task.vocabulary is not None and "has tokens; give --token_dropout",
               "pooling": task.return_sequences and "has an output at every step",
-              "dynamic_rate": not task.stateful and "is no language model"}
+              "dynamic_rate": not task.stateful and "carries no state from window to window"}
     for option, text in config.given().items():
         if why := unused.get(option.name):
             raise UsageError(f"{text}: --task={task.name} {why}; leave it out")
