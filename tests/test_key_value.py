@@ -36,28 +36,36 @@ def reference(cell, u, a, segment):
     w = {weight.name.split("/")[-1].split(":")[0]: weight.numpy() for weight in cell.trainable_weights}
     heads, keys, width = cell.read_heads, cell.key_width, cell.slot_width
     rows, before, moved = [], np.zeros([heads, keys]), np.zeros(segment.shape[-1])
+    read = np.zeros([heads, width])
     reads = [np.zeros([heads, width])]
     for x, gate, now in zip(u, a[:, 0], segment, strict=True):
         if not gate:
             reads.append(reads[-1])
             continue
-        key = (x @ w["key_kernel"]).reshape(heads, keys)
-        key /= np.sqrt((key ** 2).sum(-1, keepdims=True) + 1e-6)
-        there, read = rows[-cell.memory_slots + 1:], np.zeros([heads, width])
-        beta = np.log1p(np.exp(w["temperature_bias"][:, 0])) * np.log1p(min(len(rows), cell.memory_slots))
-        for head in range(heads):
-            scores = [beta[head] * key[head] @ k[head] + np.log(s) for k, _, s in there]
-            best = np.argsort(scores)[::-1][:cell.top_k]
-            powers = np.exp([scores[n] for n in best])
-            for n, power in zip(best, powers, strict=True):
-                read[head] += power / (powers.sum() + np.exp(w["none_bias"][head, 0])) * there[n][1]
-        out = 1 / (1 + np.exp(-x @ w["gate_kernel"] - w["gate_bias"]))
-        reads.append(out.reshape(heads, width) * read)
         if (now != moved).any():
+            key, read = look_up(cell, w, x, rows)
             strength = 1 / (1 + np.exp(-x @ w["strength_kernel"] - w["strength_bias"]))
             rows.append((before, x @ w["value_kernel"], strength[0]))
-        before, moved = key, now
+            before, moved = key, now
+        gate = 1 / (1 + np.exp(-x @ w["gate_kernel"] - w["gate_bias"]))
+        reads.append(gate.reshape(heads, width) * read)
     return np.array(reads)
+
+
+def look_up(cell, w, x, rows):
+    """The key of a segment, and the sum of the values that it finds."""
+    heads, width = cell.read_heads, cell.slot_width
+    key = (x @ w["key_kernel"]).reshape(heads, cell.key_width)
+    key /= np.sqrt((key ** 2).sum(-1, keepdims=True) + 1e-6)
+    there, read = rows[-cell.memory_slots + 1:], np.zeros([heads, width])
+    beta = np.log1p(np.exp(w["temperature_bias"][:, 0])) * np.log1p(min(len(rows), cell.memory_slots))
+    for head in range(heads):
+        scores = [beta[head] * key[head] @ k[head] + np.log(s) for k, _, s in there]
+        best = np.argsort(scores)[::-1][:cell.top_k]
+        powers = np.exp([scores[n] for n in best])
+        for n, power in zip(best, powers, strict=True):
+            read[head] += power / (powers.sum() + np.exp(w["none_bias"][head, 0])) * there[n][1]
+    return key, read
 
 
 @pytest.mark.parametrize("options", [{}, {"memory_slots": 30}, {"read_heads": 2, "top_k": 5}], ids=str)

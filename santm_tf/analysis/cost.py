@@ -243,23 +243,22 @@ def slot_search(steps, memory_slots, slot_width, read_heads, write_heads, top_k,
 
 
 @checked
-def key_value_step(features, rows, memory_slots=1024, slot_width=32, read_heads=1, key_width=None, top_k=4):
-    """One access of a memory of keys and values to which a sequence writes M rows. See `KeyValueMemoryCell`.
+def key_value_segment(features, rows, memory_slots=1024, slot_width=32, read_heads=1, key_width=None,
+                      top_k=4):
+    """One segment of a memory of keys and values that gets M rows a sequence. See `KeyValueMemoryCell`.
 
-    `2 d (R K + (R + 1) W + 1)`        keys, value, gate and strength
-    `2 R (K + 1) M`                    scores of all rows, those that are not there yet among them
-    `R k (4 R K + 10) + 3 R (K + W)`   the rows found and their weights; a unit key and the gated value
+    `2 d (R K + W + 1)`        keys, value and strength
+    `2 R (K + 1) M`            scores of all rows, those that are not there yet among them
+    `R k (4 R K + 10) + 3 R K` the rows found and their weights; a unit key
 
-    >>> key_value_step(64, 100).accesses
+    >>> key_value_segment(64, 100).accesses
     5
     """
     heads, keys = read_heads, key_width or slot_width
-    outputs = heads * keys + (heads + 1) * slot_width + 1
     row = heads * keys + slot_width + 1
-    flops = (2 * heads * (keys + 1) * rows + heads * top_k * (4 * heads * keys + 10)
-             + 3 * heads * (keys + slot_width))
-    return (dense(features, outputs) + Cost(flops, accesses=heads * top_k + 1,
-                                            bytes=4 * row * min(rows, memory_slots)))
+    flops = 2 * heads * (keys + 1) * rows + heads * top_k * (4 * heads * keys + 10) + 3 * heads * keys
+    return (dense(features, row) + Cost(flops, accesses=heads * top_k + 1,
+                                        bytes=4 * row * min(rows, memory_slots)))
 
 
 @checked
@@ -311,8 +310,8 @@ def santm(features: int, units: int, steps: int, access_rate: float, boundary_ra
 
     `recall = cheb_attention + 2 R N W + N W`, `readout = 2 (2 H + (R + 1) W) H + H`; S = S_y = 1, or with
     return_sequences S = 1 + rho T (the memory at first and after each access) and S_y = T. A sparse memory
-    has `sparse_memory_step`, one of keys and values `key_value_step`. They recall R k slots, each from those
-    within its reach. A bottom level that is an "lmu" has `segment_lmu`.
+    has `sparse_memory_step`, one of keys and values a gate a step and `key_value_segment`. They recall R k
+    slots, each from those within its reach. A bottom level that is an "lmu" has `segment_lmu`.
 
     Args:
       access_rate: rho, the share of steps that access the memory.
@@ -344,7 +343,10 @@ def santm(features: int, units: int, steps: int, access_rate: float, boundary_ra
     elif memory == "key_value":
         top_k = top_k or 4
         rows = min(accesses, boundary_rate * steps)
-        step = key_value_step(2 * units, max(rows, 1), memory_slots, slot_width, read_heads, key_width, top_k)
+        segment = key_value_segment(2 * units, max(rows, 1), memory_slots, slot_width, read_heads, key_width,
+                                    top_k)
+        step = (dense(2 * units, read_heads * slot_width) + Cost(3 * read_heads * slot_width)
+                + rows / max(accesses, 1) * segment)
         spent = recall_of(top_k)
     else:
         step = memory_step(units, units, *sizes)

@@ -18,33 +18,33 @@ FLOAT = 4  # bytes
 FIRST_TEMPERATURE, FIRST_STRENGTH = 3.0, 3.0
 
 
-class Accesses(NamedTuple):
-    """The accesses among S steps, at which a state moves."""
+class Moves(NamedTuple):
+    """The steps, of S, at which a state moves. Elsewhere it is held."""
 
     there: tf.Tensor  # bool [B, S]
-    order: tf.Tensor  # int32 [B, S], their steps
+    order: tf.Tensor  # int32 [B, S], those steps, then 0
     place: tf.Tensor  # int32 [B, S], how many there are up to each step
 
     @classmethod
-    def where(cls, there):
+    def at(cls, there):
         return cls(there, *pack(there))
 
-    def after(self, first, new):
-        """A state before the first step and after each, `[B, S + 1, ...]`; new is what a step makes of it."""
-        states = tf.concat([first[:, None], at_steps(new, self.order)], 1)
+    def held(self, first, moved):
+        """The state before the first step and after each, `[B, S + 1, ...]`, from that after each move."""
+        states = tf.concat([first[:, None], moved], 1)
         return tf.concat([first[:, None], at_steps(states, self.place)], 1)
 
-    def before(self, first, new):
-        """The same before each step, `[B, S, ...]`."""
-        return self.after(first, new)[:, :-1]
+    def states(self, first, new):
+        """The same from what each step would make of it."""
+        return self.held(first, at_steps(new, self.order))
 
 
 class KeyValueState(NamedTuple):
     """What the memory carries from access to access."""
 
     segment: tf.Tensor  # [B, H], h^m at the last access
-    key: tf.Tensor  # [B, R, K], its key
-    slots: tf.Tensor  # int32 [B, R, k], the slots read
+    key: tf.Tensor  # [B, R, K], the key of the last segment
+    slots: tf.Tensor  # int32 [B, R, k], the slots it found
     weights: tf.Tensor  # [B, R, k], and their weights
     gate: tf.Tensor  # [B, R, W], what of them comes out
     index: tf.Tensor  # [B, N, R K + 1], the keys of each slot and its log s
@@ -78,17 +78,17 @@ class KeyValueVisits(NamedTuple):
 class KeyValueMemoryCell(Cell):
     """Rows of a key and a value, one for each segment, found by the key alone.
 
-    `u_t = [m_t ; h_t]`,   `k_t = unit(W_k u_t)`,   `v_t = W_v u_t`,   `s_t = sigmoid(w_s.u_t + b_s)`
-    `(k_{t-1}, v_t, s_t)` becomes a row where a segment ended since access t - 1
-    `w_i = softmax_i(beta log(1 + n_t) k_t.k_i + log s_i)` over the top k of the n_t rows there are, and a row
-    of logit b_0 and value 0
-    `o_t = g_t sum_i w_i Y_i`,   `g_t = sigmoid(W_g u_t + b_g)`
+    `u_t = [m_t ; h_t]`, and at the first access to see that a segment ended, the n-th such,
+    `k_n = unit(W_k u_t)`,   `v_n = W_v u_t`,   `s_n = sigmoid(w_s.u_t + b_s)`
+    `w_i = softmax_i(beta log(1 + n) k_n.k_{i-1} + log s_i)` over the top k of the n rows there are, and a row
+    of logit b_0 and value 0; then `(k_{n-1}, v_n, s_n)` becomes a row
+    `o_t = g_t sum_i w_i Y_i`,   `g_t = sigmoid(W_g u_t + b_g)` at every access
 
-    t counts accesses, Y is the recall of the values (`santm_tf.levels`). One map W_k makes the keys to read
-    and to write by, as in neural episodic control (Pritzel et al. 2017, arXiv 1703.01988). A row holds the
-    value of a segment under the key of the segment before, as H3's shift does (Fu et al. 2023, arXiv
-    2212.14052, section 3): a segment that comes again finds what followed it. The logarithm keeps the weight
-    of one row among n from falling with n (Nakanishi 2025, arXiv 2501.19399).
+    Y is the recall of the values (`santm_tf.levels`). One map W_k makes the keys to read and to write by, as
+    in neural episodic control (Pritzel et al. 2017, arXiv 1703.01988). A row holds the value of a segment
+    under the key of the segment before, as H3's shift does (Fu et al. 2023, arXiv 2212.14052, section 3): a
+    segment that comes again finds what followed it. The logarithm keeps the weight of one row among n from
+    falling with n (Nakanishi 2025, arXiv 2501.19399).
 
     What is written does not depend on what is read, so a whole sequence is searched at once, by products of
     matrices. A new row takes the slot written longest ago; the one that is next to be taken is not read.
@@ -172,25 +172,20 @@ class KeyValueMemoryCell(Cell):
         starts = state is None
         if starts:
             state = self.get_initial_state(batch_size=tf.shape(u)[0], dtype=u.dtype)
-        state, query = KeyValueState(*state), self._keys(u)
-        accesses = Accesses.where(a[..., 0] > 0)
-        if segment is None:
-            wrote, segment = accesses.there, tf.repeat(state.segment[:, None], tf.shape(u)[1], 1)
-        else:
-            segment = swap_time(segment)
-            moved = accesses.before(state.segment, segment) != segment
-            wrote = accesses.there & tf.reduce_any(moved, -1)
-        ring, written, strength = self._write(u, accesses.before(state.key, query), wrote, state, starts)
-        slots, weights = self._looked_up(ring, query, written[:, :-1])
-        gate = self._shaped(sigmoid(product(u, self.gate_kernel) + self.gate_bias), self.slot_width)
-        slots, weights, gates = (accesses.after(*pair) for pair in (
-            (state.slots, slots), (state.weights, weights), (state.gate, gate)))
-        end = KeyValueState(accesses.after(state.segment, segment)[:, -1],
-                            accesses.after(state.key, query)[:, -1], slots[:, -1], weights[:, -1],
-                            gates[:, -1], *tf.split(ring.memory(written[:, -1:]), [-1, self.slot_width], -1),
+        state, opened = KeyValueState(*state), Moves.at(a[..., 0] > 0)
+        segment = None if segment is None else swap_time(segment)
+        segments, ended = self._segments(state.segment, segment, opened)
+        keys = ended.states(state.key, new := self._keys(u))
+        ring, written, strength = self._write(u, keys[:, :-1], ended, state, starts)
+        slots, weights = self._looked_up(ring, at_steps(new, ended.order), tf.where(
+            tf.sequence_mask(ended.place[:, -1], tf.shape(u)[1]), at_steps(written, ended.order), 0))
+        slots, weights = ended.held(state.slots, slots), ended.held(state.weights, weights)
+        gates = opened.states(state.gate, gate := self._gate(u))
+        end = KeyValueState(segments[:, -1], keys[:, -1], slots[:, -1], weights[:, -1], gates[:, -1],
+                            *tf.split(ring.memory(written[:, -1:]), [-1, self.slot_width], -1),
                             written[:, -1:])
         # 0, whose gradient is that of a gate between what is new and what was before.
-        change = (a - tf.stop_gradient(a))[..., None] * (gate - accesses.before(state.gate, gate))
+        change = (a - tf.stop_gradient(a))[..., None] * (gate - gates[:, :-1])
         gates += tf.pad(change, [[0, 0], [1, 0], [0, 0], [0, 0]])
         heads = self._heads(u, strength, slots, weights, written) if keep.heads else None
         seen = slots, weights, gates, written
@@ -198,14 +193,25 @@ class KeyValueMemoryCell(Cell):
             seen = [v[:, -1:] for v in seen]
         return self._visits(ring, *seen, keep.reach or 0, heads), end
 
-    def _write(self, u, keys, wrote, state, starts):
+    def _segments(self, before, segment, opened):
+        """h^m before the first step and after each access, and the accesses at which it had moved."""
+        if segment is None:
+            return before[:, None], opened
+        segments = opened.states(before, segment)
+        moved = tf.reduce_any(segments[:, :-1] != segment, -1)
+        return segments, Moves.at(opened.there & moved)
+
+    def _write(self, u, keys, ended, state, starts):
         """All rows, how many there are before the first step and after each, what each step wrote of s."""
         rows, strength = self._rows(keys, u)
-        places, count = pack(wrote)
         old = () if starts else (tf.concat([state.index, state.memory], -1), state.written)
-        ring = Ring.of(at_steps(rows, places), self.memory_slots, *old)
-        return (ring, tf.concat([state.written, state.written + count], 1),
-                strength * tf.cast(wrote, strength.dtype))
+        ring = Ring.of(at_steps(rows, ended.order), self.memory_slots, *old)
+        return (ring, tf.concat([state.written, state.written + ended.place], 1),
+                strength * tf.cast(ended.there, strength.dtype))
+
+    def _gate(self, u):
+        """g, `[B, S, R, W]`."""
+        return self._shaped(sigmoid(product(u, self.gate_kernel) + self.gate_bias), self.slot_width)
 
     def _visits(self, ring, slots, weights, gates, written, reach, heads):
         around = (slots[..., None] + tf.range(-reach, reach + 1)) % self.memory_slots
@@ -233,7 +239,7 @@ class KeyValueMemoryCell(Cell):
         return beta * tf.math.log1p(count) * cosines + strength
 
     def _looked_up(self, ring, query, written):
-        """The slots that each step reads and their weights, `[B, S, R, k]`."""
+        """The slots that the segments' keys find and their weights, `[B, S, R, k]`."""
         heads, keys, dtype, query = self.read_heads, self.key_width, query.dtype, at_least_float32(query)
 
         def score(query, rows, written):
