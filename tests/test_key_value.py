@@ -10,6 +10,7 @@ from santm_tf import SANTM
 from santm_tf.analysis.trace import trace
 from santm_tf.sparse.key_value import KeyValueMemoryCell
 from santm_tf.sparse.ring import Ring
+from santm_tf.visits import Keep
 from tests.helpers import randomise
 
 STEPS, BATCH = 14, 3
@@ -155,6 +156,26 @@ def test_gradients_are_those_of_finite_differences():
 
     (theirs,), (ours,) = tf.test.compute_gradient(loss, [u], delta=1e-6)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_a_gates_gradient_is_what_its_read_changed_up_to_the_next_access(every):
+    cell, (u, _, segment) = built(), inputs()
+    a = tf.constant(np.array([1, 1, 0, 1, 0, 0, 1, 0] + [0] * (len(u) - 8), "float64")[:, None, None]
+                    * np.ones([1, u.shape[1], 1]))
+    with tf.GradientTape() as tape:
+        tape.watch(a)
+        read = cell.run(tf.constant(u), a, keep=Keep(every=every), segment=tf.constant(segment))[0].read
+        weights = np.random.RandomState(0).normal(size=read.shape)
+        loss = tf.reduce_sum(read * weights)
+    all_read = cell.run(tf.constant(u), a, segment=tf.constant(segment))[0].read.numpy()
+    if not every:
+        weights = np.concatenate([np.zeros_like(all_read[:, 1:]), weights], 1)
+    expected = np.zeros(a.shape[:2])
+    for t, next_ in [(0, 1), (1, 3), (3, 6), (6, len(u))]:
+        change = (all_read[:, t + 1] - all_read[:, t])[:, None] * weights[:, t + 1:next_ + 1]
+        expected[t] = change.sum((1, 2, 3))
+    np.testing.assert_allclose(tape.gradient(loss, a)[..., 0], expected, atol=1e-9)
 
 
 def test_it_is_saved(tmp_path):

@@ -29,6 +29,10 @@ class Moves(NamedTuple):
     def at(cls, there):
         return cls(there, *pack(there))
 
+    def since(self):
+        """Which of the states, that before the first step and those after each, each is: int32 `[B, S + 1]`."""
+        return self.held(tf.zeros_like(self.order[:, 0]), self.order + 1)
+
     def held(self, first, moved):
         """The state before the first step and after each, `[B, S + 1, ...]`, from that after each move."""
         states = tf.concat([first[:, None], moved], 1)
@@ -58,6 +62,8 @@ class KeyValueVisits(NamedTuple):
     weights: tf.Tensor  # [B, states, R, k], of the rows read
     gate: tf.Tensor  # [B, states, R, W]
     near: tf.Tensor  # [B, states, R, k, 2 reach + 1, W], the values in and around the slots read
+    gap: tf.Tensor  # [B, states - 1, 1], 0 with the gradient of the gate a of the step between two states
+    since: tf.Tensor  # int32 [B, n], of which of them the n states that are asked for are held
     heads: Heads | None
 
     @property
@@ -67,11 +73,13 @@ class KeyValueVisits(NamedTuple):
 
     def recalled(self, attention):
         """`o = g (sum_i w_i Y_i)`, `[B, states, R W]`; Y the values where there is no attention."""
-        read = self.read if attention is None else self._read(attention.at_centre(self.near))
-        return tf.reshape(read, tf.concat([tf.shape(read)[:2], [read.shape[-2] * read.shape[-1]]], 0))
+        return last_two_joined(self.read if attention is None else self._read(attention.at_centre(self.near)))
 
     def _read(self, values):
-        return self.gate * tf.reduce_sum(self.weights[..., None] * values, -2)
+        read = self.gate * tf.reduce_sum(self.weights[..., None] * values, -2)
+        # With its gate shut an access would leave what was read before.
+        change = self.gap[..., None] * (read[:, 1:] - read[:, :-1])
+        return at_steps(read + tf.pad(change, [[0, 0], [1, 0], [0, 0], [0, 0]]), self.since)
 
 
 @register
@@ -180,18 +188,18 @@ class KeyValueMemoryCell(Cell):
         slots, weights = self._looked_up(ring, at_steps(new, ended.order), tf.where(
             tf.sequence_mask(ended.place[:, -1], tf.shape(u)[1]), at_steps(written, ended.order), 0))
         slots, weights = ended.held(state.slots, slots), ended.held(state.weights, weights)
-        gates = opened.states(state.gate, gate := self._gate(u))
+        gates = opened.states(state.gate, self._gate(u))
         end = KeyValueState(segments[:, -1], keys[:, -1], slots[:, -1], weights[:, -1], gates[:, -1],
                             *tf.split(ring.memory(written[:, -1:]), [-1, self.slot_width], -1),
                             written[:, -1:])
-        # 0, whose gradient is that of a gate between what is new and what was before.
-        change = (a - tf.stop_gradient(a))[..., None] * (gate - gates[:, :-1])
-        gates += tf.pad(change, [[0, 0], [1, 0], [0, 0], [0, 0]])
         heads = self._heads(u, strength, slots, weights, written) if keep.heads else None
         seen = slots, weights, gates, written
-        if not keep.every:
-            seen = [v[:, -1:] for v in seen]
-        return self._visits(ring, *seen, keep.reach or 0, heads), end
+        since = opened.since()
+        if not keep.every:  # the last state, and that before the last access
+            last = tf.maximum(since[:, -1:] - 1, 0)
+            seen, a = [tf.concat([at_steps(v, last), v[:, -1:]], 1) for v in seen], at_steps(a, last)
+            since = tf.ones_like(last)
+        return self._visits(ring, *seen, a - tf.stop_gradient(a), since, keep.reach or 0, heads), end
 
     def _segments(self, before, segment, opened):
         """h^m before the first step and after each access, and the accesses at which it had moved."""
@@ -213,10 +221,10 @@ class KeyValueMemoryCell(Cell):
         """g, `[B, S, R, W]`."""
         return self._shaped(sigmoid(product(u, self.gate_kernel) + self.gate_bias), self.slot_width)
 
-    def _visits(self, ring, slots, weights, gates, written, reach, heads):
+    def _visits(self, ring, slots, weights, gates, written, gap, since, reach, heads):
         around = (slots[..., None] + tf.range(-reach, reach + 1)) % self.memory_slots
         near = ring.at(around, written[..., None, None, None], slice(-self.slot_width, None))
-        return KeyValueVisits(weights, gates, near, heads)
+        return KeyValueVisits(weights, gates, near, gap, since, heads)
 
     def _shaped(self, x, width):
         return tf.reshape(x, tf.concat([tf.shape(x)[:2], [self.read_heads, width]], 0))
