@@ -30,7 +30,7 @@ class Moves(NamedTuple):
         return cls(there, *pack(there))
 
     def since(self):
-        """Which of the states, that before the first step and those after each, each is: int32 `[B, S + 1]`."""
+        """Of the states before the first step and after each, which each is held from: int32 `[B, S + 1]`."""
         return self.held(tf.zeros_like(self.order[:, 0]), self.order + 1)
 
     def held(self, first, moved):
