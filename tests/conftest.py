@@ -23,6 +23,13 @@ def pytest_collection_finish():
     gc.set_threshold(20_000, 20, 100)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def freed():
+    """Models that refer to themselves go with their file's last test. XLA's programs are gigabytes in the end."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def seed():
     """The same initial weights in every run, whatever ran before."""
