@@ -25,7 +25,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True, scope="module")
 def freed():
-    """Models that refer to themselves go with their file's last test. XLA's programs are gigabytes in the end."""
+    """What a file compiled goes with its last test: in the end it would be gigabytes."""
     yield
     gc.collect()
 
