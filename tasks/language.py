@@ -60,8 +60,8 @@ def load_words(batch_size, seed, data_dir: str | None = None, window: int = 64,
     Args:
       batch_size: tracks that the text is cut into, B.
       seed: decides with the epoch where the training tracks begin.
-      data_dir: a text file, or a folder of three whose names have train, valid and test in them, such
-        as Penn Treebank's or WikiText's. A single file is cut into 90, 5 and 5 %, at white space.
+      data_dir: a text file, or a folder of three whose names have train, valid and test in them.
+        Penn Treebank and WikiText come so. A single file is cut into 90, 5 and 5 %, at white space.
       window: steps of a batch, T.
       vocabulary_size: ids at most, `<unk>` counted.
       carry: whether a window begins in the state in which the one before it ended. Not every model can.
