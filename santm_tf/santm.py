@@ -42,10 +42,12 @@ class SANTM(OldNames, Layer):
 
     Args:
       units: H, of every level and of the output.
-      memory: the external memory: "dense", with weights over all slots, or "sparse", with `top_k` weights a
-        head at a cost that hardly grows with N; or its sizes, `DenseMemory(...)` or `SparseMemory(...)`.
-        Options: `memory_slots` N, `slot_width` W, `read_heads` R, `write_heads`, `shift_range`,
-        `memory_init`; of a sparse one `top_k`, `allocate`, `normaliser`, `search`.
+      memory: the external memory: "dense", with weights over all slots, "sparse", with `top_k` weights a
+        head at a cost that hardly grows with N, or "key_value", with a row for each segment that is found by
+        the key of the segment before (`KeyValueMemory`, which has no controller and no write heads); or its
+        sizes, such as `DenseMemory(...)`. Options: `memory_slots` N, `slot_width` W, `read_heads` R,
+        `write_heads`, `shift_range`, `memory_init`; of a sparse one `top_k`, `allocate`, `normaliser`,
+        `search`; of keys and values `top_k`, `key_width`.
       access: when the memory is accessed: "learned", "fisher" (`FisherMask`), "hard_concrete", "uniform",
         "random", or an `AccessMask`. Options: `access_rate`, the first one; `mask_period` P, in steps
         (default: the length of the sequences, which must then be known); `mask_surrogate`; `plan_size`.
