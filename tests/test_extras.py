@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -65,3 +66,18 @@ def test_the_server_says_what_it_needs(package):
     found = ran("-c", code)
     assert found.stderr.startswith(f"error: {package} is not installed: pip install ")
     assert found.returncode == 2
+
+
+def test_every_package_of_an_extra_is_pinned():
+    """CI and `make` install requirements.txt alone."""
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 reads no TOML")
+    with open("pyproject.toml", "rb") as file:
+        project = tomllib.load(file)["project"]
+    with open("requirements.txt") as file:
+        pinned = {distribution(line) for line in file if line.strip() and not line.startswith("#")}
+    asked = {distribution(line) for extra in project["optional-dependencies"].values() for line in extra}
+    assert asked | set(map(distribution, project["dependencies"])) <= pinned | {"santm-tf"}
+
+
+def distribution(requirement):
+    return re.match(r"[\w-]+", requirement)[0].replace("_", "-").lower()
