@@ -8,7 +8,7 @@ A memory is a Keras cell. Beside what Keras asks of a cell it has
 - `bytes_kept(visits)` and `check_recall(attention)`;
 - `by_segment` (default False): True has `run` take `segment=`, h^m `[S, B, H]`, and m be `[m ; h]`;
 - `state_class`, the named state; `goes_on`, from a state that is handed to it; `lite`, TensorFlow Lite has
-  its operations.
+  its operations; `erases`, what a write takes the place of, as `santm_tf.capacity` has it.
 
 A further kind is one file with its cell, and its sizes here (docs/extending.md).
 """

@@ -270,6 +270,7 @@ class MemoryCell(NTMCell):
     state_class = MemoryState
     goes_on = True  # from a state that is handed to it
     lite = True  # TensorFlow Lite has its operations
+    erases = "share"  # of every slot, on average, in a write: see `santm_tf.capacity.recallable`
 
     def __init__(self, units: int, **kwargs: Any):
         super().__init__(units, **kwargs)

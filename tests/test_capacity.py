@@ -1,5 +1,6 @@
 """Capacity against brute force over all schedules, and its limits."""
 
+import collections
 import itertools
 
 import numpy as np
@@ -92,6 +93,55 @@ def test_close_to_the_limits_no_digits_are_lost():
         )
 
 
+def asked(steps, accesses, lag, slots, erases):
+    """The share of writes that a memory of slots still has after `lag` steps, by writing into it."""
+    gap, left = steps / accesses, []
+    for phase in np.linspace(0, gap, 1000, endpoint=False):
+        # A write at 0, later ones at multiples of the gap, a question at lag - phase after the first.
+        memory = np.zeros(slots)
+        memory[0] = 1
+        for n in range(1, 1 + int(np.floor((lag + phase) / gap))):
+            if erases == "oldest":
+                memory[n % slots] = 0
+            else:
+                memory *= 1 - 1 / slots
+        left.append(memory.sum())
+    return np.mean(left)
+
+
+@pytest.mark.parametrize("accesses", [4, 10, 15, 24, 60])
+@pytest.mark.parametrize("slots", [2, 5, 12])
+def test_what_is_asked_after_a_lag_is_there_as_often_as_in_a_memory_that_is_written(accesses, slots):
+    wanted = [accesses * asked(60, accesses, lag, slots, "oldest") for lag in (7, 20)]
+    held = [recallable(60, accesses, 0.0, slots, "oldest", [lag]) for lag in (7, 20)]
+    np.testing.assert_allclose(held, wanted, atol=accesses * 2e-3)
+    np.testing.assert_allclose(recallable(60, accesses, 0.0, slots, "oldest", [7, 20]), np.mean(held))
+
+
+def test_a_share_is_lost_with_each_write_within_a_lag():
+    held = recallable(60, 30, 0.0, 5, lags=[8])  # 4 writes later
+    np.testing.assert_allclose(held, 30 * asked(60, 30, 8, 5, "share"))
+
+
+@pytest.mark.parametrize("retention", [0.0, 0.7, 0.99])
+@pytest.mark.parametrize("steps, slots, lag", [(60, 16, 30), (784, 33, 392), (50, 11, 40)])
+def test_a_memory_that_writes_over_the_oldest_is_written_as_often_as_it_has_slots(
+    retention, steps, slots, lag
+):
+    ring = collections.deque(maxlen=slots)
+    for step in range(steps):
+        ring.append(step)
+    assert len(ring) == recallable(steps, steps, 0.0, slots, "oldest")
+    assert optimal_accesses(steps, retention, slots, "oldest") == slots
+    assert optimal_accesses(steps, retention, slots, "oldest", [lag]) == (slots - 1) * steps // lag
+
+
+def test_lags_over_all_that_was_read_ask_for_what_is_there_at_the_end():
+    lags = 60 / 15 * np.arange(1, 16) - 60 / 15 / 2  # of what an access took in, on average
+    at_end = recallable(60, 15, 0.8, 7)
+    assert abs(recallable(60, 15, 0.8, 7, lags=lags) / at_end - (1 - 1 / 7) ** 0.5) < 1e-12
+
+
 def test_arguments_broadcast():
     held = recallable(64, np.arange(1, 65), np.array([[0.5], [0.9]]), 16)
     assert held.shape == (2, 64)
@@ -107,6 +157,8 @@ def test_arguments_broadcast():
         ((4, 2, 1.5, 4), "retention"),
         ((4, 2, np.nan, 4), "retention"),
         ((4, 2, 0.5, 0), "slots"),
+        ((4, 2, 0.5, 4, "newest"), "erases"),
+        ((4, 2, 0.5, 4, "oldest", [0, 3]), "lags"),
     ],
 )
 def test_a_value_out_of_range_is_named(arguments, name):

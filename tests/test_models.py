@@ -139,3 +139,5 @@ def test_an_automatic_access_rate_is_the_optimum_of_the_idealised_memory():
     assert config.access.access_rate == optimal_access_rate(64, 0.9, 16)
     assert resolve(config, task) == config
     compiled(config.texts()["access_rate"], "--units=4")
+    config, _ = resolved("--access_rate=auto", "--retention=0.9", "--memory=key_value", "--memory_slots=16")
+    assert config.access.access_rate == 16 / 64  # a write takes the oldest slot

@@ -7,6 +7,7 @@ import math
 from santm_tf import baselines, capacity
 from santm_tf.access import FIXED
 from santm_tf.keras import keras
+from santm_tf.memories import MEMORIES
 from santm_tf.training import models
 from santm_tf.training.config import Access
 from santm_tf.training.errors import UsageError
@@ -26,7 +27,8 @@ def resolve(config, task):
         if steps is None:
             raise UsageError(f"--access_rate=auto: --task={task.name} has sequences of many lengths; give "
                              "--mask_period")
-        best = capacity.optimal_access_rate(steps, config.access.retention, config.layer["memory_slots"])
+        best = capacity.optimal_access_rate(steps, config.access.retention, config.layer["memory_slots"],
+                                            MEMORIES[config.layer["memory"]].cell_class.erases)
         config = dataclasses.replace(config, access=dataclasses.replace(
             config.access, access_rate=best, initial_access_rate=max(best, config.access.initial_access_rate),
             retention=Access.retention))

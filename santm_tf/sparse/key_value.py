@@ -123,6 +123,7 @@ class KeyValueMemoryCell(Cell):
     state_class = KeyValueState
     goes_on = True  # from a state that is handed to it
     lite = False  # TensorFlow Lite has not its operations
+    erases = "oldest"  # slot, in a write: see `santm_tf.capacity.recallable`
     by_segment = True  # `run` also takes h^m, and m is [m ; h]
 
     def __init__(self, units, memory_slots=1024, slot_width=32, read_heads=1, key_width=None, top_k=4,
