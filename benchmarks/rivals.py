@@ -15,6 +15,7 @@ import os
 import statistics
 import time
 
+import numpy as np
 import optuna
 from scipy import stats
 
@@ -115,6 +116,33 @@ def write(rows):
                 table.rounded)
 
 
+def draw(rows):
+    """`docs/pictures/rivals.png`: for each task the test score over the FLOPs of a sequence."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    tasks = [task for task in SETTINGS if ranked(rows, task)]
+    figure, axes = plt.subplots(-(-len(tasks) // 2), 2, figsize=(9, 2.4 * len(tasks) / 2 + 1.2), squeeze=False,
+                                layout="constrained")
+    for axis in axes.ravel()[len(tasks):]:
+        axis.set_axis_off()
+    for task, axis in zip(tasks, axes.ravel(), strict=False):
+        for row in ranked(rows, task):
+            mean, own = statistics.mean(row["scores"]), row["model"] == "santm"
+            axis.errorbar(row["flops"], mean, np.std(row["scores"], ddof=len(row["scores"]) > 1), fmt="o",
+                          color="C3" if own else "C0", capsize=2)
+            axis.annotate(row["model"], (row["flops"], mean), (3, 3), textcoords="offset points", fontsize=7)
+        axis.set_xscale("log")
+        axis.set_title(f"{task}: {SETTINGS[task].metric}", fontsize=9)
+        if not SETTINGS[task].highest:
+            axis.invert_yaxis()  # better is up
+    figure.supxlabel("MFLOPs a sequence")
+    figure.savefig(os.path.join(table.PICTURES, "rivals.png"), dpi=120)
+    plt.close(figure)
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rivals")
     parser.add_argument("--data_dir", default="../shared/data", help="folder of mnist.npz, fsdd.zip and "
@@ -135,6 +163,7 @@ def main():
             for model in options.models.split(";"):
                 rows[f"{task}, {model}"] = rivals.row(task, model, options.seeds)
                 write(rows)
+                draw(rows)
     except OutOfTime:
         print("out of time: the same command goes on")
 

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats
 
 from benchmarks import rivals, rivals_settings, table, trained
@@ -74,3 +75,18 @@ def test_ranks_are_by_the_mean_and_p_is_the_paired_t_tests(task, first):
     best, other = rivals.ranked(rows, task)
     assert best["scores"] == scores[first] and best["against"] == ""
     assert other["against"] == pytest.approx(stats.ttest_rel(scores["a"], scores["b"]).pvalue)
+
+
+def test_the_picture_has_each_task_once_and_better_is_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "PICTURES", str(tmp_path))
+    shown = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: shown.append((figure, path)))
+    rows = {f"{task}, {model}": {"task": task, "model": model, "scores": [value, value + 0.1], "flops": value}
+            for task in ("pmnist", "adding", "mqar") for model, value in (("santm", 1.0), ("lstm", 2.0))}
+    rivals.draw(rows)
+    (figure, path), = shown
+    assert path == str(tmp_path / "rivals.png")
+    axes = {axis.get_title(): axis for axis in figure.axes if axis.get_title()}
+    assert list(axes) == ["pmnist: accuracy", "adding: mse", "mqar: accuracy"]
+    assert [axis.yaxis_inverted() for axis in axes.values()] == [False, True, False]
+    assert {text.get_text() for text in axes["adding: mse"].texts} == {"santm", "lstm"}
