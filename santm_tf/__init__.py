@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from santm_tf.cells import CascadeLSTMCell, SegmentCell, SegmentLSTMCell
     from santm_tf.embed import EmbedCategories
     from santm_tf.fisher_mask import FisherMask
-    from santm_tf.hard_concrete import HardConcreteMask
+    from santm_tf.hard_concrete_mask import HardConcreteMask
     from santm_tf.memories import DenseMemory, KeyValueMemory, SparseMemory
     from santm_tf.memory import MemoryCell, NTMCell
     from santm_tf.pretrained import load_pretrained
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _FROM = {"SANTM": "santm", "Recurrent": "recurrent", "ChebAttention": "attention", "AccessMask": "access",
-         "FisherMask": "fisher_mask", "HardConcreteMask": "hard_concrete", "SegmentLSTMCell": "cells",
+         "FisherMask": "fisher_mask", "HardConcreteMask": "hard_concrete_mask", "SegmentLSTMCell": "cells",
          "SegmentCell": "cells", "CascadeLSTMCell": "cells", "EmbedCategories": "embed",
          "DenseMemory": "memories", "SparseMemory": "memories", "KeyValueMemory": "memories",
          "MemoryCell": "memory", "NTMCell": "memory", "L0Projection": "projection", "load_model": "saving",

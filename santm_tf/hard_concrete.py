@@ -1,98 +1,56 @@
-"""Hard-concrete gates: the access mask as random gates whose expected number is constrained."""
+"""The hard-concrete gate, and the Lagrangian that holds how often gates open."""
 
 import math
 
 import tensorflow as tf
 
-from santm_tf.access import AccessMask, halved
-from santm_tf.keras import keras, register
 from santm_tf.ops import sigmoid
-from santm_tf.types import Shape
 
 TEMPERATURE, BELOW, ABOVE = 2 / 3, -0.1, 1.1  # Louizos et al. 2018, section 3: their beta, gamma, zeta
+SHUT = math.log(-BELOW / ABOVE)  # the location up to which a gate at rest is 0
 
 
-@register
-class HardConcreteMask(AccessMask):
-    """An `AccessMask` of hard-concrete gates (Louizos et al. 2018, arXiv 1712.01312, equations 10 to 13).
+def location_of(rate):
+    """The location of gates of which so many are open, a float; at a rate of 1 nearly all.
 
-    `a_t = min(1, max(0, 1.2 sigmoid((log xi - log(1 - xi) + s_t) / (2/3)) - 0.1))`, `xi ~ U(0, 1)`
-
-    While training a step's gate is drawn once for the whole batch. At rest `sigmoid(s_t)` takes the place of
-    the sigmoid. A gate may lie between 0 and 1. A Lagrangian holds the rate at most at rho = D / P: `penalty`
-    adds `nu (mean_t Pr(a_t > 0) - rho)` to what is minimised, and nu >= 0 climbs on it (docs/equations.md,
-    access mask). `L0Projection` lowers D. Where more gates are drawn open than the plan has places, the least
-    open stay shut. Where none would be open, the likeliest is, wholly.
-
-    Arguments, shapes and errors are `AccessMask`'s; `support` and `surrogate` have no meaning here. The plan
-    is the whole period until `L0Projection` or `fit_plan` shortens it: unlikely gates are open at rest too.
-
-    >>> from santm_tf import HardConcreteMask
-    >>> layer = HardConcreteMask(period=64, access_rate=0.25, seed=0)
-    >>> layer(tf.ones([1, 64, 1])).shape.as_list()
-    [1, 64, 1]
-    >>> round(float(tf.reduce_mean(layer.chances())), 2)
+    >>> round(float(chance(location_of(0.25))), 3)
     0.25
     """
-
-    def _places(self, training):
-        """As in `AccessMask`. What is drawn in training needs the whole period, unless `limit` says less."""
-        return self._plan_size if training else super()._places(training)
-
-    def build(self, input_shape: Shape | None = None) -> None:
-        self._plan_size = self._plan_size or self.period or input_shape[1]
-        super().build(input_shape)
-        self.multiplier = self.add_weight(name="multiplier", shape=[], initializer="ones",
-                                          constraint=keras.constraints.NonNeg())
-
-    def _add_scores(self, count):
-        rate = min(count / self.period, 0.99)
-
-        def first(shape, dtype=None):
-            noise = tf.random.stateless_normal(shape, [self.seed or 0, 0], 0, 0.01, dtype)
-            return noise + math.log(rate / (1 - rate)) + TEMPERATURE * math.log(-BELOW / ABOVE)
-
-        return self.add_weight(name="log_alpha", shape=[self.period], initializer=first)
-
-    def call(self, inputs: tf.Tensor, mask: tf.Tensor | None = None,
-             training: bool | None = None) -> tf.Tensor:
-        self.draws.assign_add(int(bool(training)))
-        self.add_loss(self.penalty())
-        return super().call(inputs, mask, training)
-
-    def openings(self, training: bool = False) -> tf.Tensor:
-        """a over a period, `[P]`: drawn, the same until the next `plan`, or as it is after training."""
-        location = _float32(self.scores)
-        if training:
-            xi = tf.random.stateless_uniform([self.period], self._key(1), 1e-6, 1 - 1e-6)
-            location = (tf.math.log(xi) - tf.math.log1p(-xi) + location) / TEMPERATURE
-        a = tf.clip_by_value(sigmoid(location) * (ABOVE - BELOW) + BELOW, 0.0, 1.0)
-        best = tf.one_hot(tf.argmax(location), self.period)
-        return tf.cast(tf.where(tf.reduce_max(a) > 0, a, best), self.compute_dtype)
-
-    def emptied(self) -> bool:
-        return float(tf.reduce_max(self.scores)) <= math.log(-BELOW / ABOVE)
-
-    def chances(self) -> tf.Tensor:
-        """`Pr(a_t > 0)`, `[P]`."""
-        return sigmoid(_float32(self.scores) - TEMPERATURE * math.log(-BELOW / ABOVE))
-
-    def penalty(self) -> tf.Tensor:
-        """0, with the gradient of `nu (mean Pr - rho)` to s, and its opposite to nu."""
-        excess = tf.reduce_mean(self.chances()) - tf.cast(self.budget, tf.float32) / self.period
-        held = tf.stop_gradient
-        multiplier = _float32(self.multiplier)
-        return held(multiplier) * (excess - held(excess)) - (multiplier - held(multiplier)) * held(excess)
-
-    def limit(self, count: int, spare: int = 0) -> None:
-        """See `AccessMask.limit`; the plan holds what is open at rest, and what is drawn to 3 deviations."""
-        self.budget.assign(count)
-        expected = max(count, float(tf.reduce_sum(self.chances())))
-        at_rest = float(tf.reduce_sum(tf.cast(self.openings() > 0, tf.float32)))
-        wanted = max(expected + 3 * math.sqrt(expected), at_rest)
-        self.plan_size = halved(self.period, wanted + spare)
+    rate = min(rate, 0.99)
+    return math.log(rate / (1 - rate)) + TEMPERATURE * SHUT
 
 
-def _float32(weight):
-    """A weight's value, where the layer computes in half precision too."""
-    return tf.cast(tf.convert_to_tensor(weight), tf.float32)
+def noise(shape, key):
+    """`log xi - log(1 - xi)`, `xi ~ U(0, 1)`: what moves locations while training. key: int `[2]`."""
+    xi = tf.random.stateless_uniform(shape, key, 1e-6, 1 - 1e-6)
+    return tf.math.log(xi) - tf.math.log1p(-xi)
+
+
+def gate(location, moved=None):
+    """A gate of exactly 0, exactly 1 or between (Louizos et al. 2018, arXiv 1712.01312, equations 10 to 13).
+
+    `a = min(1, max(0, 1.2 sigmoid((s + noise) / (2/3)) - 0.1))`, at rest `sigmoid(s)` for the sigmoid
+
+    Args:
+      location: s, float32. moved: `noise` of its shape; None at rest.
+
+    >>> gate(tf.constant([-3.0, 0.0, 3.0])).numpy().tolist()
+    [0.0, 0.5, 1.0]
+    """
+    location = location if moved is None else (location + moved) / TEMPERATURE
+    return tf.clip_by_value(sigmoid(location) * (ABOVE - BELOW) + BELOW, 0.0, 1.0)
+
+
+def chance(location):
+    """`Pr(a > 0) = sigmoid(s - (2/3) log(0.1 / 1.1))`, of a gate that is drawn."""
+    return sigmoid(location - TEMPERATURE * SHUT)
+
+
+def lagrangian(multiplier, excess):
+    """0, with the gradient of `nu excess` to what the excess comes from, and its opposite to nu.
+
+    A descent then lowers the excess at the price nu, and nu, to be kept at 0 or above, climbs as long as
+    there is any.
+    """
+    held = tf.stop_gradient
+    return held(multiplier) * (excess - held(excess)) - (multiplier - held(multiplier)) * held(excess)

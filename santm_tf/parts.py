@@ -7,7 +7,7 @@ from santm_tf.attention import ChebAttention
 from santm_tf.cells import SegmentCell, SegmentLSTMCell
 from santm_tf.errors import ArgumentError
 from santm_tf.fisher_mask import FisherMask
-from santm_tf.hard_concrete import HardConcreteMask
+from santm_tf.hard_concrete_mask import HardConcreteMask
 from santm_tf.keras import keras
 from santm_tf.memories import MEMORIES, Memory
 
