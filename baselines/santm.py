@@ -20,7 +20,8 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
          recall: Literal["attention", "read"] = "attention", attention_heads: int = 4, cheb_order: int = 3,
          locality: int = 4, access_rate: Annotated[float, "(0, 1]"] = 1.0,
          initial_access_rate: Annotated[float, "(0, 1]"] = 1.0,
-         mask: Literal["learned", "fisher", "hard_concrete", "uniform", "random"] = "learned",
+         mask: Literal["learned", "fisher", "hard_concrete", "adaptive", "uniform",
+                       "random"] = "learned",
          mask_surrogate: Literal["sigmoid", "double_tanh"] = "sigmoid", mask_period: int | None = None,
          controller: Literal["lstm", "lmu"] = "lstm", controller_order: int = 64,
          segment_length: Annotated[float, "[1, inf)"] = 4.0,
@@ -52,7 +53,8 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
       access_rate: Share of steps that may access the memory at the end of training, in (0, 1].
       initial_access_rate: The same at the start; below 1 they begin at equal gaps.
       mask: Which steps access the memory: learned by projection, by their gates' Fisher information, or as
-        hard-concrete gates; or fixed from the start, at equal gaps or random.
+        hard-concrete gates; adaptive, where the input decides; or fixed from the start, at equal gaps or
+        random.
       mask_surrogate: Whose slope the learned mask's scores get.
       mask_period: Steps after which the access mask repeats (default: the length of a training sequence).
       controller: The bottom level's cell: an LSTM, or a Legendre memory of segment_length steps (model lmu).
@@ -70,6 +72,13 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
     if access_rate > initial_access_rate:
         raise ArgumentError(f"santm: access_rate={access_rate}; it must be at most "
                             f"initial_access_rate={initial_access_rate}")
+    if mask == "adaptive":
+        if mask_period is not None:
+            raise ArgumentError(f"santm: mask_period={mask_period}; mask=adaptive has no period, leave it "
+                                "out")
+        memory_horizon, mask_surrogate = memory_horizon or steps, None
+    else:
+        mask_period = mask_period or steps
     lmu = {} if controller == "lstm" else {
         "controller": LMUCell(units, controller_order, theta=segment_length, recurrent=False)}
     return SANTM(
@@ -77,8 +86,8 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
         write_heads=write_heads, shift_range=shift_range, memory_init=memory_init, memory=memory, top_k=top_k,
         key_width=key_width, allocate=allocate, normaliser=normaliser, search=search, recall=recall,
         attention_heads=attention_heads, cheb_order=cheb_order, locality=locality,
-        mask_period=mask_period or steps, access=mask,
-        mask_surrogate=mask_surrogate, access_rate=access_rate if mask in FIXED else initial_access_rate,
+        mask_period=mask_period, access=mask, mask_surrogate=mask_surrogate,
+        access_rate=access_rate if mask in FIXED else initial_access_rate,
         segment_length=segment_length, boundaries=boundaries, memory_horizon=memory_horizon,
         boundary_penalty=boundary_penalty, dropout=dropout, return_sequences=return_sequences,
         stateful=stateful, jit_compile=jit_compile, seed=seed, **lmu)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from santm_tf.access import AccessMask
+    from santm_tf.adaptive import AdaptiveAccess
     from santm_tf.attention import ChebAttention
     from santm_tf.cells import CascadeLSTMCell, SegmentCell, SegmentLSTMCell
     from santm_tf.embed import EmbedCategories
@@ -26,15 +27,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _FROM = {"SANTM": "santm", "Recurrent": "recurrent", "ChebAttention": "attention", "AccessMask": "access",
-         "FisherMask": "fisher_mask", "HardConcreteMask": "hard_concrete_mask", "SegmentLSTMCell": "cells",
+         "FisherMask": "fisher_mask", "HardConcreteMask": "hard_concrete_mask", "AdaptiveAccess": "adaptive",
+         "SegmentLSTMCell": "cells",
          "SegmentCell": "cells", "CascadeLSTMCell": "cells", "EmbedCategories": "embed",
          "DenseMemory": "memories", "SparseMemory": "memories", "KeyValueMemory": "memories",
          "MemoryCell": "memory", "NTMCell": "memory", "L0Projection": "projection", "load_model": "saving",
          "load_pretrained": "pretrained"}
 __all__ = ["SANTM", "Recurrent", "ChebAttention", "AccessMask", "FisherMask", "HardConcreteMask",
-           "SegmentLSTMCell", "SegmentCell", "CascadeLSTMCell", "EmbedCategories", "DenseMemory",
-           "SparseMemory", "KeyValueMemory", "MemoryCell", "NTMCell", "L0Projection", "capacity",
-           "load_model", "load_pretrained"]
+           "AdaptiveAccess", "SegmentLSTMCell", "SegmentCell", "CascadeLSTMCell", "EmbedCategories",
+           "DenseMemory", "SparseMemory", "KeyValueMemory", "MemoryCell", "NTMCell", "L0Projection",
+           "capacity", "load_model", "load_pretrained"]
 
 
 def __getattr__(name):

@@ -74,6 +74,7 @@ class AccessMask(Layer):
     """
 
     trained = True  # whether the optimiser moves the scores of a learned support
+    adaptive = False  # the mask does not depend on the input
 
     def __init__(self, period: int | None = None, access_rate: float = 1.0, plan_size: int | None = None,
                  seed: int | None = None, support: str = "learned", surrogate: str = "sigmoid",
@@ -180,6 +181,10 @@ class AccessMask(Layer):
         periods = -(-steps // self.period)
         t = tf.reshape(tf.range(periods)[:, None] * self.period + chosen, [-1])
         return t, t < steps
+
+    def visits(self, steps: int) -> int:
+        """How many of so many steps the plan has places for, those past their end among them."""
+        return -(-steps // self.period) * self.plan_size
 
     def _places(self, training):
         """The plan's size. What is traced now must hold the mask, of loaded weights too, and no more.

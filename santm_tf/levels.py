@@ -2,7 +2,7 @@
 
 `h_t, beta_t = bottom(x_t)`                        every step
 `h^m_t = middle(h_t, beta_t)`                      at boundaries
-`m_t = a_t delta_t h^m_t`, `state_t = top(m_t, a_t)`   where the access mask a_t is 1
+`m_t = a_t delta_t h^m_t`, `state_t = top(m_t, a_t)`   where the access mask, or gate, a_t is above 0
 `o_t = recall(state_t)`                            from the top's states, outside the recurrence
 `[h_t ; h^m_t ; o_tau(t)]`                         the features; tau(t) the last accessed step up to t
 
@@ -16,8 +16,11 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from santm_tf.access import AccessMask
+from santm_tf.adaptive import AdaptiveAccess
 from santm_tf.attention import ChebAttention
 from santm_tf.change import ChangeBoundary
+from santm_tf.errors import ArgumentError
+from santm_tf.keras import shape_of
 from santm_tf.lstm import LSTMState
 from santm_tf.packing import at_steps, back_in_place, pack, valid_first
 from santm_tf.recurrent import over_time
@@ -43,8 +46,22 @@ class Pass(NamedTuple):
     beta: tf.Tensor  # [B, T, 1], where a segment ends; 0 at masked steps
     middle_at: Callable  # from steps, int [n], to h^m there, [B, n, H]
     a: tf.Tensor  # [S, B, 1], the gate at the visited steps
+    chance: tf.Tensor | None  # [B, S], of an adaptive access beta Pr(a > 0) there
     visits: Any  # see `santm_tf.memories`
     state: State  # after the last step
+
+    def rates(self, mask=None):
+        """Of each sequence the share of its valid steps, `[B]`, that end a segment: "boundary_rate".
+
+        Of an adaptive access also the share that accesses the memory, "access_rate", and the share that is
+        expected to, "expected_rate". mask: bool `[B, T]`.
+        """
+        valid = tf.ones_like(self.beta[..., 0], tf.float32) if mask is None else tf.cast(mask, tf.float32)
+        lengths = tf.maximum(tf.reduce_sum(valid, 1), 1)  # float16 ends at 65,504 steps
+        shares = {"boundary_rate": self.beta[..., 0]}
+        if self.chance is not None:
+            shares |= {"access_rate": tf.transpose(self.a[..., 0]) > 0, "expected_rate": self.chance}
+        return {name: tf.reduce_sum(tf.cast(v, tf.float32), 1) / lengths for name, v in shares.items()}
 
 
 @dataclasses.dataclass(frozen=True)  # no tuple, in which Keras would look for weights to save
@@ -54,7 +71,7 @@ class Levels:
     change: ChangeBoundary | None
     bottom: Any  # `SegmentLSTMCell` or `SegmentCell`
     middle: Any  # `CascadeLSTMCell`
-    access: AccessMask
+    access: AccessMask | AdaptiveAccess
     top: Any  # a cell of `santm_tf.memories`
     recall: ChebAttention | None
 
@@ -86,6 +103,24 @@ class Levels:
                 *(f"top_{name}" for name in self.top.state_class._fields),
                 *["before"] * (self.change is not None)]
 
+    def shapes(self, batch):
+        """The shapes of a `State`'s tensors, in their order."""
+        sizes = tf.nest.flatten([level.state_size for level in (self.bottom, self.middle, self.top)])
+        sizes += [] if self.change is None else [self.change.width + 1]
+        return [shape_of(batch, *tf.TensorShape(size)) for size in sizes]
+
+    def checked(self, state, batch):
+        """A `State`'s tensors as a list, as a user gives them: as many and as large as they must be."""
+        state, wanted = list(state) if isinstance(state, list | tuple) else [state], self.shapes(batch)
+        if len(state) != len(wanted):
+            raise ArgumentError(f"SANTM: initial_state has {len(state)} tensors; the layer's state has "
+                                f"{len(wanted)}, see return_state")
+        for i, (v, shape) in enumerate(zip(state, wanted, strict=True)):
+            if not tf.TensorShape(v.shape).is_compatible_with(tf.TensorShape(shape)):
+                raise ArgumentError(f"SANTM: initial_state[{i}] has the shape {tuple(v.shape)}; it must be "
+                                    f"{tuple(shape)}")
+        return state
+
     def named(self, t, state, recalled):
         """A stream's state as named tensors: how many steps it has had, the `State`, what was recalled."""
         return {"t": t, **dict(zip(self.names, tf.nest.flatten(state), strict=True)), "recalled": recalled}
@@ -107,11 +142,11 @@ class Levels:
         before = self._after(inputs, before, valid)
         beta *= tf.expand_dims(tf.cast(valid, beta.dtype), -1)
         middle_at, middle = self.middle_of(h, beta, middle, training)
-        m, a, options = self._top_inputs(h, middle_at, valid, plan, gates)
+        m, a, chance, options = self._top_inputs(h, beta, middle_at, valid, plan, gates)
         whole = inputs.shape[1] is not None and inputs.shape[1] % self.access.period == 0
         steps = None if whole else tf.reduce_sum(tf.cast(plan[1], tf.int32))  # the rest is past the end
         visits, top = self.top.run(m, a, top, keep or Keep(reach=self.reach), steps, **options)
-        return Pass(h, beta, middle_at, a, visits, State(bottom, middle, top, before))
+        return Pass(h, beta, middle_at, a, chance, visits, State(bottom, middle, top, before))
 
     def features(self, inputs, plan, mask=None, state=None, training=False, sequences=False, gates=None):
         """`[h ; h^m ; o]` at every step, `[B, T, .]`, or at the last alone, `[B, .]`; and the `Pass`."""
@@ -144,13 +179,15 @@ class Levels:
         """
         inputs = self.bottom_inputs(x[:, None], t[:, None], state.before)
         (_, beta), bottom = self.bottom(tf.nest.map_structure(lambda v: v[:, 0], inputs), list(state.bottom))
-        a, delta = self.access.gates(t)
         if valid is not None:
             bottom = [tf.where(valid[:, None], new, old)
                       for new, old in zip(bottom, state.bottom, strict=True)]
             beta *= tf.cast(valid, beta.dtype)[:, None]
-            a *= tf.cast(valid, a.dtype)
         h_middle, middle = self.middle((bottom[0], beta), list(state.middle))
+        a, delta = self.access.gates(t)
+        a, _ = self._opened(a, bottom[0], h_middle, beta[:, 0])
+        if valid is not None:
+            a *= tf.cast(valid, a.dtype)
         m, options = self._seen_by_top(bottom[0], h_middle, (a * delta)[:, None])
         recalled, *top = tf.cond(
             tf.reduce_any(a > 0),
@@ -223,15 +260,27 @@ class Levels:
         states = tf.concat([state[0][:, None], swap_time(states)], 1)
         return lambda t: at_steps(states, tf.gather(place, t, axis=1)), LSTMState(*last)
 
-    def _top_inputs(self, h, middle_at, valid, plan, gates):
-        """m_t and a_t over the plan, `[S, B, .]` and `[S, B, 1]`, and options of the top's `run`."""
+    def _top_inputs(self, h, beta, middle_at, valid, plan, gates):
+        """Over the plan m_t `[S, B, .]`, a_t `[S, B, 1]`, `Pass.chance`, and options of the top's `run`."""
         t, inside = plan
         at = tf.where(inside, t, 0)
+        h, middle = tf.gather(h, at, axis=1), middle_at(at)
         a, delta = gates or self.access.gates_of(at, tf.shape(valid)[0])
+        a, chance = self._opened(a, h, middle, beta[..., 0])
         a *= tf.cast(inside, a.dtype)
-        m, options = self._seen_by_top(tf.gather(h, at, axis=1), middle_at(at), (a * delta)[..., None])
+        m, options = self._seen_by_top(h, middle, (a * delta)[..., None])
         open_ = tf.transpose(a * tf.cast(tf.gather(valid, at, axis=1), a.dtype))
-        return swap_time(m), tf.expand_dims(open_, -1), tf.nest.map_structure(swap_time, options)
+        return swap_time(m), tf.expand_dims(open_, -1), chance, tf.nest.map_structure(swap_time, options)
+
+    def _opened(self, given, h, middle, beta):
+        """a_t at steps that are visited, and `Pass.chance`. A mask has given a_t already.
+
+        An adaptive access visits every step, so that beta `[B, T]` or `[B]` is that of those steps.
+        """
+        if not self.access.adaptive:
+            return given, None
+        a, chance = self.access.opened(tf.concat([middle, h], -1), given)
+        return a * beta, chance * tf.cast(beta, chance.dtype)
 
     def _seen_by_top(self, h, middle, gate):
         """`m = a delta h^m`; for a memory of segments `a delta [h^m ; h]`, and h^m."""

@@ -3,6 +3,7 @@
 import dataclasses
 
 from santm_tf.access import FIXED, AccessMask
+from santm_tf.adaptive import AdaptiveAccess
 from santm_tf.attention import ChebAttention
 from santm_tf.cells import SegmentCell, SegmentLSTMCell
 from santm_tf.errors import ArgumentError
@@ -55,8 +56,8 @@ def memory_of(memory, options):
 
 
 def access_of(access, options, seed, dtype):
-    """The access mask: of a string its options, the seed and the policy dtype; or as it is given."""
-    made = _given("access", access, AccessMask, options, dtype)
+    """When to access: of a string its options, the seed and the policy dtype; or as it is given."""
+    made = _given("access", access, (AccessMask, AdaptiveAccess), options, dtype)
     if made is not None:
         return made
     rate, period = options.get("access_rate", 1.0), options.get("mask_period")
@@ -65,12 +66,17 @@ def access_of(access, options, seed, dtype):
     if period is not None and period < 1:
         raise ArgumentError(f"SANTM: mask_period={period}; it must be at least 1")
     given = {**_renamed("access", options), "seed": seed, "name": "access", "dtype": dtype}
+    if access == "adaptive":
+        for name in options.keys() - {"access_rate"}:
+            raise ArgumentError(f"SANTM: {name}={options[name]!r}; it is of a mask, which access='adaptive' "
+                                "has not; leave it out")
+        return AdaptiveAccess(**given)
     if access in KINDS:
         given.pop("surrogate", None)
         return KINDS[access](**given)
     if access not in ("learned", *FIXED):
-        raise ArgumentError(f"SANTM: access={access!r}; use one of learned, "
-                            f"{', '.join([*KINDS, *FIXED])}, or an AccessMask")
+        raise ArgumentError(f"SANTM: access={access!r}; use one of learned, adaptive, "
+                            f"{', '.join([*KINDS, *FIXED])}, or an AccessMask or AdaptiveAccess")
     return AccessMask(**given, support=access)
 
 

@@ -42,7 +42,7 @@ class L0Projection(keras.callbacks.Callback):
     Shan et al. 2025 prune a fixed number of steps an epoch. n = 3 is cubic (Zhu and Gupta 2017, arXiv
     1710.01878, equation 1), and prunes most while much is left. While D falls the plan has spare places, in
     which steps that are off get a gradient and can come back. The plan is halved when it can be, and at last
-    cut to D*: each time `fit` traces its step anew.
+    cut to D*: each time `fit` traces its step anew. Of an `AdaptiveAccess` the rate itself falls.
 
     Args:
       access_rate: the target, in (0, 1]; `D* = round(rate P)`.
@@ -56,11 +56,11 @@ class L0Projection(keras.callbacks.Callback):
         cannot know which steps matter.
       began: for a run that goes on: the epoch at which the fall began, if it did.
 
-    Logs `access_rate` at the end of each epoch, and warns where a mask was driven empty.
+    Logs the masks' `access_rate` at the end of each epoch, and warns where one was driven empty.
 
     Raises:
       ValueError: a rate outside (0, 1], a target above the start, an end before its start, or (on
-        fitting) no AccessMask.
+        fitting) no AccessMask or AdaptiveAccess.
 
     >>> from santm_tf import L0Projection
     >>> schedule = L0Projection(0.25, epochs=5)
@@ -91,12 +91,20 @@ class L0Projection(keras.callbacks.Callback):
         super().set_model(model)
         # Not by their class, whose file has the projection from here.
         self.masks = [layer for layer in layers_of(model) if hasattr(layer, "emptied")]
-        if not self.masks:
-            raise ArgumentError("L0Projection: the model has no AccessMask")
+        self.gates = [layer for layer in layers_of(model) if hasattr(layer, "hold_at")]
+        if not self.masks and not self.gates:
+            raise ArgumentError("L0Projection: the model has no AccessMask or AdaptiveAccess")
 
     def budget(self, epoch: int, period: int) -> int:
         """D at an epoch, counted from 0."""
-        start, target = accesses(self.initial_rate, period), accesses(self.access_rate, period)
+        return round(self._at(epoch, *(accesses(rate, period) for rate in (self.initial_rate,
+                                                                           self.access_rate))))
+
+    def rate(self, epoch: int) -> float:
+        """The access rate at an epoch, where no period makes it a number of steps."""
+        return self._at(epoch, self.initial_rate, self.access_rate)
+
+    def _at(self, epoch, start, target):
         if epoch >= self.epochs - 1:
             return target
         begin = self.warmup
@@ -104,7 +112,7 @@ class L0Projection(keras.callbacks.Callback):
             latest = (self.warmup + self.epochs) // 2
             begin = latest if self.began is None else min(max(begin, self.began), latest)
         done = max(0, epoch - begin) / max(1, self.epochs - 1 - begin)
-        return round(target + (start - target) * (1 - done) ** self.power)
+        return target + (start - target) * (1 - done) ** self.power
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         # What was traced before may have been with a shorter plan than the mask is about to have.
@@ -117,6 +125,8 @@ class L0Projection(keras.callbacks.Callback):
             budget = self.budget(epoch, mask.period)
             falling = budget > accesses(self.access_rate, mask.period)
             mask.limit(budget, round(self.spare * mask.period) if falling else 0)
+        for gate in self.gates:
+            gate.hold_at(self.rate(epoch))
         after = [mask.plan_size for mask in self.masks]
         if after != before:
             self.model.make_train_function(force=True)
@@ -132,5 +142,5 @@ class L0Projection(keras.callbacks.Callback):
             if mask.emptied():
                 logging.warning("%s: the optimiser has switched off every step of the access mask; the best "
                                 "one is kept. A lower learning rate or more warmup may help", mask.name)
-        if logs is not None:
+        if logs is not None and self.masks:  # what an adaptive access did the model's own figures say
             logs["access_rate"] = sum(float(mask.rate) for mask in self.masks) / len(self.masks)

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from santm_tf import parts
 from santm_tf.access import AccessMask
+from santm_tf.adaptive import AdaptiveAccess
 from santm_tf.attention import ChebAttention
 from santm_tf.cells import CascadeLSTMCell
 from santm_tf.change import ChangeBoundary
@@ -49,8 +50,9 @@ class SANTM(OldNames, Layer):
         `write_heads`, `shift_range`, `memory_init`; of a sparse one `top_k`, `allocate`, `normaliser`,
         `search`; of keys and values `top_k`, `key_width`.
       access: when the memory is accessed: "learned", "fisher" (`FisherMask`), "hard_concrete", "uniform",
-        "random", or an `AccessMask`. Options: `access_rate`, the first one; `mask_period` P, in steps
-        (default: the length of the sequences, which must then be known); `mask_surrogate`; `plan_size`.
+        "random", or an `AccessMask`; or "adaptive", where the input decides (`AdaptiveAccess`). Options:
+        `access_rate`, the first one; of a mask `mask_period` P, in steps (default: the length of the
+        sequences, which must then be known), `mask_surrogate`, `plan_size`.
       recall: "attention", a `ChebAttention`, or "read" for the plain vectors read, `o_t = r_t`: with
         `access_rate=1` the same model with an NTM on top. Options: `attention_heads` A, divides W;
         `cheb_order` K; `locality` l.
@@ -63,7 +65,8 @@ class SANTM(OldNames, Layer):
         hold a multiple of L.
       boundary_penalty: weight of `(boundary rate - 1/L)^2` in the loss.
       memory_horizon: the longest memory wanted of the middle level and of the top's controller, in steps
-        (`ChronoBias`; default P). Small where the external memory is to do all the remembering.
+        (`ChronoBias`; default P, of an adaptive access the length of the sequences). Small where the external
+        memory is to do all the remembering.
       dropout: share of `[h ; h^m ; o]` dropped while training.
       return_sequences: an output at every step, or at the last valid one.
       return_state: give `[output, *state]`: the tensors of `santm_tf.levels.State` after the last step, which
@@ -89,7 +92,8 @@ class SANTM(OldNames, Layer):
     [2, 8]
     """
 
-    def __init__(self, units: int, memory: str | Memory = "dense", access: str | AccessMask = "learned",
+    def __init__(self, units: int, memory: str | Memory = "dense",
+                 access: str | AccessMask | AdaptiveAccess = "learned",
                  recall: str | ChebAttention | None = "attention",
                  controller: keras.layers.Layer | None = None, segment_length: float = 4.0,
                  boundaries: str = "learned", boundary_penalty: float = 1.0,
@@ -131,12 +135,15 @@ class SANTM(OldNames, Layer):
         if self.access.period is None and steps is None:
             raise ArgumentError("SANTM: mask_period=None, and the length of the sequences is unknown; give "
                                 "the number of steps after which the access mask repeats")
-        _build(self.access, [batch, steps, units])
-        horizon = self.memory_horizon or self.access.period
+        learned, emitted = self.boundaries == "learned", self.bottom.units
+        _build(self.access, [batch, steps, units + emitted * self.access.adaptive])
+        horizon = self.memory_horizon or (steps if self.access.adaptive else self.access.period)
+        if horizon is None:
+            raise ArgumentError("SANTM: memory_horizon=None, and the length of the sequences is unknown; "
+                                "give the longest memory wanted, in steps")
         self.middle = CascadeLSTMCell(units, horizon, name="middle", dtype=policy)
         self.top = sizes.cell(units, memory_horizon=horizon, name="top", dtype=policy)
         check_fits("SANTM", self.memory_needed(steps or self.access.period), sizes.memory_slots)
-        learned, emitted = self.boundaries == "learned", self.bottom.units
         _build(self.bottom, [batch, features] if learned else [[batch, features], [batch, 1]])
         if self.change is not None:
             _build(self.change, [batch, steps, features])
@@ -167,7 +174,7 @@ class SANTM(OldNames, Layer):
 
     def memory_needed(self, steps: int) -> int:
         """Bytes that training on one sequence of so many steps keeps of the external memory, a formula."""
-        return self.top.bytes_kept(-(-steps // self.access.period) * self.access.plan_size)
+        return self.top.bytes_kept(self.access.visits(steps))
 
     @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking takes seconds
     def call(self, inputs: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None,
@@ -179,21 +186,29 @@ class SANTM(OldNames, Layer):
             inputs, mask = tf.reverse(inputs, [1]), mask if mask is None else tf.reverse(mask, [1])
         if training and self.change is not None:
             self.change.adapt(inputs, mask)
-        state = None if initial_state is None else self._checked(initial_state, inputs.shape[0])
+        state = None if initial_state is None else self.levels.checked(initial_state, inputs.shape[0])
         if self.stateful and state is None:
             state = self._handed_on(steps_of(inputs, axis=0))
-        features, boundaries, state = self.features(inputs, mask, state, bool(training))
+        features, rates, state = self.features(inputs, mask, state, bool(training))
         if self.stateful:
             for kept, v in zip(self.states, state, strict=True):
                 kept.assign(tf.cast(v, kept.dtype))
             self.starts.assign(False)
-        self._add_loss(self.access.penalty())
-        self.report(access_rate=self.access.rate, boundary_rate=boundaries)  # its mean is over all rows
-        if self.boundary_penalty and self.boundaries != "fixed":
-            wanted = 1.0 / self.bottom.segment_length
-            self._add_loss(self.boundary_penalty * (mean(boundaries, of_none=wanted) - wanted) ** 2)
+        self._account(**rates)
         outputs = self.readout(self.dropout(features, training=training))
         return several(outputs, *state) if self.return_state else outputs
+
+    def _account(self, boundary_rate, access_rate=None, expected_rate=None):
+        """Reports rates, whose means are over all rows, and adds to the loss what holds them."""
+        if self.access.adaptive:
+            self._add_loss(self.access.penalty(expected_rate))
+        else:
+            self._add_loss(self.access.penalty())
+            access_rate = self.access.rate
+        self.report(access_rate=access_rate, boundary_rate=boundary_rate)
+        if self.boundary_penalty and self.boundaries != "fixed":
+            wanted = 1.0 / self.bottom.segment_length
+            self._add_loss(self.boundary_penalty * (mean(boundary_rate, of_none=wanted) - wanted) ** 2)
 
     def _add_loss(self, loss):
         self.add_loss(tf.cast(loss, keras.backend.floatx()))  # which a model's loss is in
@@ -205,25 +220,12 @@ class SANTM(OldNames, Layer):
             raise ArgumentError(f"SANTM: a window of {steps} steps; stateful=True needs windows of whole "
                                 f"mask periods (mask_period={self.access.period})")
 
-    def _checked(self, state, rows):
-        """An initial state whose tensors are as many and as large as the layer's."""
-        state = list(state) if isinstance(state, list | tuple) else [state]
-        wanted = self._state_shapes(rows)
-        if len(state) != len(wanted):
-            raise ArgumentError(f"SANTM: initial_state has {len(state)} tensors; the layer's state has "
-                                f"{len(wanted)}, see return_state")
-        for i, (v, shape) in enumerate(zip(state, wanted, strict=True)):
-            if not tf.TensorShape(v.shape).is_compatible_with(tf.TensorShape(shape)):
-                raise ArgumentError(f"SANTM: initial_state[{i}] has the shape {tuple(v.shape)}; it must be "
-                                    f"{tuple(shape)}")
-        return state
-
     @property
     def states(self) -> list[tf.Variable | None] | None:
         """What a stateful layer keeps from batch to batch, in float32 at least."""
         if not self.built:
             return None
-        count = len(self._state_shapes(None))
+        count = len(self.levels.shapes(None))
         return [getattr(self, f"state_{i}") for i in range(count)] if self.stateful else no_states(count)
 
     def _handed_on(self, batch):
@@ -238,8 +240,8 @@ class SANTM(OldNames, Layer):
                     for v, kept in zip(self.get_initial_state(rows), self.states, strict=True)]
 
     def features(self, inputs: tf.Tensor, mask: tf.Tensor | None = None, state: States | None = None,
-                 training: bool = False) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """`[h ; h^m ; o]`, of which `call` makes the output; each sequence's boundary rate; the state."""
+                 training: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor], list[tf.Tensor]]:
+        """`[h ; h^m ; o]`, of which `call` makes the output; `santm_tf.levels.Pass.rates`; the state."""
         plan = t, inside = self.access.plan(steps_of(inputs), training)
         a, delta = self.access.gates_of(tf.where(inside, t, 0), steps_of(inputs, axis=0), training)
         return self._features_on_cores((inputs, mask, state, a), plan, delta, training)
@@ -250,11 +252,8 @@ class SANTM(OldNames, Layer):
         state = None if state is None else self.levels.state(state)
         features, did = self.levels.features(inputs, plan, mask, state, training, self.return_sequences,
                                              (a, delta))
-        valid = tf.ones_like(did.beta[..., 0], tf.float32) if mask is None else tf.cast(mask, tf.float32)
-        lengths = tf.reduce_sum(valid, 1)  # float16 ends at 65,504 steps
-        boundaries = tf.reduce_sum(tf.cast(did.beta[..., 0], tf.float32), 1)
         kept = self.return_state or self.stateful
-        return features, boundaries / tf.maximum(lengths, 1), tf.nest.flatten(did.state) if kept else []
+        return features, did.rates(mask), tf.nest.flatten(did.state) if kept else []
 
     def first_state(self, batch: int | tf.Tensor) -> dict[str, tf.Tensor]:
         """The state of B streams before their first step, a dict of tensors `[B, ...]`.
@@ -318,17 +317,12 @@ class SANTM(OldNames, Layer):
     def compute_mask(self, inputs: tf.Tensor,
                      mask: tf.Tensor | None = None) -> tf.Tensor | list[tf.Tensor | None] | None:
         kept = tf.nest.flatten(mask)[0] if self.return_sequences else None
-        return [kept] + [None] * len(self._state_shapes(None)) if self.return_state else kept
+        return [kept] + [None] * len(self.levels.shapes(None)) if self.return_state else kept
 
     def compute_output_shape(self, input_shape: Shape) -> Shape | list[Shape]:
         batch, steps = input_shape[:2]
         output = shape_of(batch, steps, self.units) if self.return_sequences else shape_of(batch, self.units)
-        return several(output, *self._state_shapes(batch)) if self.return_state else output
-
-    def _state_shapes(self, batch):
-        sizes = tf.nest.flatten([level.state_size for level in (self.bottom, self.middle, self.top)])
-        sizes += [] if self.change is None else [self.change.width + 1]
-        return [shape_of(batch, *tf.TensorShape(size)) for size in sizes]
+        return several(output, *self.levels.shapes(batch)) if self.return_state else output
 
     def load_own_variables(self, store: Config) -> None:
         """Nothing, as all weights are the parts'. Earlier versions saved a stateful layer's state here."""

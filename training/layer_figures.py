@@ -58,7 +58,7 @@ def addressing(trace, row, kind):
       trace: `santm_tf.analysis.trace.Trace`. row: of its batch. kind: "read" or "write".
     """
     happened = trace.gates[row] > 0
-    steps, slots = trace.steps[happened], _slots(trace, row, kind)
+    steps, slots = trace.accessed(row), _slots(trace, row, kind)
     title = f"Where content was {'read from' if kind == 'read' else 'written to'}"
     if not len(steps) or not len(slots):
         return _nothing(title, "the memory was not accessed")
@@ -92,7 +92,7 @@ def segments(inputs, trace, row, side=None, words=None):
         return _nothing(title, "the sequence is empty")
     x = np.asarray(inputs)[row, :length]
     ends = np.flatnonzero(trace.boundaries[row, :length])
-    accesses = np.flatnonzero(trace.accesses[:length])
+    accesses = trace.accessed(row)
     if x.ndim == 1 and words is not None:
         return _written(title, list(map(words, x)), ends, accesses)
     if side is not None and length == side * side:

@@ -80,9 +80,10 @@ def memory_views(layer, seen):
 
 def sequence_views(layer, seen, row, x, task):
     """The views of one traced sequence: `row` of a batch x of the task's."""
+    accessed = "when the input has it be" if layer.access.adaptive else "at the same steps in every sequence"
     yield View("segments", layer_figures.segments(x, seen, row, **_shown(task)),
                "Where the model ends a segment, the lower level forgets and the middle level takes up what "
-               "the segment was. The memory is accessed at the same steps in every sequence.")
+               f"the segment was. The memory is accessed {accessed}.")
     yield View("write", layer_figures.addressing(seen, row, "write"),
                "A column is one access, named by its step; bright slots are those that were written then. A "
                "bright diagonal: slot after slot is filled; a bright line: one slot is overwritten.")

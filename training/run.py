@@ -39,6 +39,8 @@ def advised(config, kept=None):
     with _of_task():
         advice = tasks.advice(config.task, kept=kept, **config.data)
     asked = set(config.asked).union(*(group for group in TOGETHER if group & config.asked.keys()))
+    if config.layer.get("mask") == "adaptive":
+        asked.add("mask_period")  # which it has not
     taken = {option.name: option for option in config.values() if option.name not in asked}
     chosen = {name: value for name, (value, _) in advice.items() if name in taken}
     for name, value in chosen.items():

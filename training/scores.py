@@ -34,7 +34,7 @@ def results(config, task, model, epochs):
         model.make_test_function(force=True)
     scores = model.evaluate(task.test, verbose=0, return_dict=True, callbacks=[StartSequences()])
     scores |= measured(task, model)
-    rate = float(masks[0].rate) if masks else 1.0
+    rate = float(masks[0].rate) if masks else scores.get("access_rate", 1.0)  # an adaptive one is measured
     if config.run.dynamic_rate:
         scores |= {f"dynamic_{name}": value for name, value in dynamic_scores(config, model).items()}
     return {"task": config.task, "model": config.model, "seed": config.run.seed, "epochs": len(epochs),

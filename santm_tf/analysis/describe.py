@@ -21,7 +21,7 @@ def segments(seen, row=0):
     ends = np.append(ends, length - 1)
     runs = [(first, last) for first, last in zip(starts, ends, strict=True) if first <= last]
     sizes = [last - first + 1 for first, last in runs]
-    steps = seen.steps[seen.gates[row] > 0]
+    steps = seen.accessed(row)
     yield f"segments: {len(runs)}, of {min(sizes)} to {max(sizes)} steps, {np.mean(sizes):.1f} on average"
     yield "  " + _some([f"{first}-{last}" if first < last else f"{first}" for first, last in runs])
     yield f"accesses: {len(steps)} in {length} steps"

@@ -78,7 +78,7 @@ def memory_retention(layer: SANTM, x: tf.Tensor) -> float:
       mu, a float in [0, 1].
 
     Raises:
-      ValueError: the layer is not built, or its mask accesses no step of x.
+      ValueError: the layer is not built, or it accesses no step of x.
 
     >>> from santm_tf import SANTM
     >>> layer, x = SANTM(8, memory_slots=4, slot_width=8), tf.zeros([2, 12, 3])
@@ -87,11 +87,12 @@ def memory_retention(layer: SANTM, x: tf.Tensor) -> float:
     True
     """
     x, levels = _input(layer, x), layer.levels
-    _, inside = plan = layer.access.shortest_plan(x.shape[1])
-    if not inside[0]:
-        raise ArgumentError(f"memory_retention: the access mask is off at all {x.shape[1]} steps of x")
+    plan = layer.access.shortest_plan(x.shape[1])
     did = as_in(layer, lambda x: levels.run(x, plan, keep=Keep(every=False, heads=True)), x)
-    return float(tf.reduce_mean(at_least_float32(did.visits.heads.left)))
+    left = tf.boolean_mask(at_least_float32(did.visits.heads.left), did.a[..., 0] > 0)
+    if not len(left):
+        raise ArgumentError(f"memory_retention: the access is off at all {x.shape[1]} steps of x")
+    return float(tf.reduce_mean(left))
 
 
 def _input(layer, x):

@@ -15,7 +15,7 @@ from santm_tf.visits import Keep
 
 
 class Trace(NamedTuple):
-    """B sequences of T steps, S of which the access mask has: NumPy arrays, as `trace` gives them.
+    """B sequences of T steps, S of which the top level visited: NumPy arrays, as `trace` gives them.
 
     Steps are in the order in which the layer reads them, with `go_backwards` from the end of the sequence.
     The valid steps of each sequence are its first ones; the rest is padding, wherever it was before. A head's
@@ -25,9 +25,9 @@ class Trace(NamedTuple):
 
     boundaries: np.ndarray  # bool [B, T], where a segment ends
     valid: np.ndarray  # bool [B, T], False for padding
-    accesses: np.ndarray  # bool [T], where the access mask is open, the same for every sequence
+    accesses: np.ndarray  # bool [T], where the access mask is open; of an adaptive access every step
     steps: np.ndarray  # int [S], those steps
-    gates: np.ndarray  # [B, S], a_t; 0 where the step is padding, so that nothing happened
+    gates: np.ndarray  # [B, S], a_t; 0 where nothing happened: in padding, where an adaptive gate is shut
     read_slots: np.ndarray  # int [B, S, R, k]
     read_weights: np.ndarray  # [B, S, R, k], summing to 1, but 0 where the gate is 0
     write_slots: np.ndarray  # int [B, S, writes, k]
@@ -37,6 +37,10 @@ class Trace(NamedTuple):
     middle: np.ndarray  # [B, T, H], h^m
     controller: np.ndarray  # [B, S, H], the top level's h after each access
     recalled: np.ndarray  # [B, 1 + S, .], o before the first access and after each
+
+    def accessed(self, row: int) -> np.ndarray:
+        """The steps at which one sequence accessed the memory, int, ascending."""
+        return self.steps[self.gates[row] > 0]
 
     def over(self, kind: str, row: int, slots: np.ndarray) -> np.ndarray:
         """The weights of one sequence over some slots, `[S, heads, n]`.

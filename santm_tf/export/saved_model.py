@@ -169,7 +169,8 @@ def _facts(serving, front, answer):
                   "state": _described(state_of(serving, front))}
     else:
         facts["streams"] = f"no: {serving.streams}"
-    access = [{"mask_period": layer.access.period, "access_rate": float(layer.access.rate)}
+    access = [{"access": "adaptive"} if layer.access.adaptive else
+              {"mask_period": layer.access.period, "access_rate": float(layer.access.rate)}
               for layer in serving.layers if isinstance(layer, SANTM)]
     return {**facts, "fingerprint": serving.fingerprint, **(access[0] if access else {})}
 
