@@ -10,6 +10,10 @@ from santm_tf.keras import Layer, keras, register
 from santm_tf.ops import at_least_float32, mean, product, steps_of
 from santm_tf.types import Config, Shape
 
+# The price of an excess, at once and for each unit of the multiplier. An optimiser such as Adam moves the
+# multiplier at one pace, however small the excess. What gathers while rho falls must not outweigh the first.
+AT_ONCE, LATER = 100.0, 0.1
+
 
 @register
 class AdaptiveAccess(Layer):
@@ -20,14 +24,16 @@ class AdaptiveAccess(Layer):
     In a `SANTM` x is `[h^m_t ; h_t]`, and beta_t is 1 where a segment ends. `hard_concrete` is
     `santm_tf.hard_concrete.gate` (Louizos et al. 2018, arXiv 1712.01312): while training it is drawn, for
     each step of each sequence; at rest it follows from s alone. A Lagrangian holds the expected rate, the
-    mean of `beta_t Pr(a_t > 0)` over the valid steps, at most at rho. `L0Projection` lowers rho.
+    mean of `beta_t Pr(a_t > 0)` over the valid steps, at rho (`penalty`). It holds it from both sides: a
+    memory that is not learned yet is a burden, and gates that could shut would shut before it is of use.
+    Where rho is 1 every gate is open, as without one. `L0Projection` lowers rho: learn first, then choose.
 
-    A step is accessed or not only once it is read. So the plan visits every step, and what is saved is
-    what a stream saves (`SANTM.step`): a batch of whole sequences takes as long as at a rate of 1. An
-    `AccessMask` is known before and saves both.
+    A step is accessed or not only once it is read. So the plan visits every step, and a batch of whole
+    sequences takes as long as at a rate of 1. A stream still saves what a shut gate saves (`SANTM.step`).
+    An `AccessMask` is known before, and saves in both.
 
     Args:
-      access_rate: rho at first, in (0, 1]. At 1 nearly all gates are open.
+      access_rate: rho at first, in (0, 1].
       seed: of what is drawn.
 
     As a layer it gates a sequence by itself, x being the sequence and beta 1: `[B, T, d]`.
@@ -58,8 +64,7 @@ class AdaptiveAccess(Layer):
                                       autocast=False)
         self.bias = self.add_weight(name="bias", shape=[1], autocast=False, initializer=constant(
             hard_concrete.location_of(self.initial_rate)))
-        self.multiplier = self.add_weight(name="multiplier", shape=[], initializer="ones", autocast=False,
-                                          constraint=keras.constraints.NonNeg())
+        self.multiplier = self.add_weight(name="multiplier", shape=[], initializer="zeros", autocast=False)
         self.target = self.add_weight(name="target", shape=[], initializer=constant(self.initial_rate),
                                       trainable=False, autocast=False)
         self.draws = self.add_weight(name="draws", shape=[], dtype="int32", trainable=False,
@@ -77,16 +82,23 @@ class AdaptiveAccess(Layer):
         return inputs * a[..., None]
 
     def opened(self, x: tf.Tensor, moved: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-        """The gate where x is `[..., d]`, and how likely it is to be open: `[...]` both.
+        """The gate where x is `[..., d]`, and how likely it is to be open, which has gradients to v_0 alone.
 
         Args:
           moved: as `gates_of` gives it; None at rest.
+
+        Returns:
+          `[...]` both.
         """
         precise = at_least_float32(x)
         kernel, bias = (tf.cast(w, precise.dtype) for w in (self.kernel, self.bias))
-        location = (product(precise, kernel) + bias)[..., 0]
-        moved = None if moved is None else tf.cast(moved, location.dtype)
-        return tf.cast(hard_concrete.gate(location, moved), x.dtype), hard_concrete.chance(location)
+        seen = product(precise, kernel)[..., 0]
+        moved = None if moved is None else tf.cast(moved, seen.dtype)
+        a = hard_concrete.gate(seen + bias, moved)
+        chance = hard_concrete.chance(tf.stop_gradient(seen) + bias)
+        everywhere = tf.convert_to_tensor(self.target) >= 1
+        a, chance = (tf.where(everywhere, tf.ones_like(v), v) for v in (a, chance))
+        return tf.cast(a, x.dtype), chance
 
     def plan(self, steps: int | tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         """Every step, as `AccessMask.plan` gives them; while training the next draw begins."""
@@ -120,14 +132,17 @@ class AdaptiveAccess(Layer):
         return hard_concrete.noise([rows, steps_of(t, axis=0)], key), 1.0
 
     def penalty(self, expected: tf.Tensor) -> tf.Tensor:
-        """0, with the gradient of `nu (mean of expected - rho)`, and its opposite to nu.
+        """0, with the gradient of `(100 e + nu / 10) e`, the price held; e is the mean expected less rho.
+
+        nu gets -e/10. This is an augmented Lagrangian (Nocedal and Wright 2006, section 17.3).
 
         Args:
           expected: the expected rate of each sequence, `[B]`; of no sequences there is no excess.
         """
         target, multiplier = (tf.cast(w, tf.float32) for w in (self.target, self.multiplier))
         excess = mean(tf.cast(expected, tf.float32), of_none=target) - target
-        return hard_concrete.lagrangian(multiplier, excess)
+        price = LATER * multiplier + AT_ONCE * tf.stop_gradient(excess)
+        return hard_concrete.lagrangian(price, excess)
 
     def hold_at(self, rate: float) -> None:
         """Sets rho."""

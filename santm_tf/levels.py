@@ -280,7 +280,7 @@ class Levels:
         if not self.access.adaptive:
             return given, None
         a, chance = self.access.opened(tf.concat([middle, h], -1), given)
-        return a * beta, chance * tf.cast(beta, chance.dtype)
+        return a * beta, chance * tf.stop_gradient(tf.cast(beta, chance.dtype))
 
     def _seen_by_top(self, h, middle, gate):
         """`m = a delta h^m`; for a memory of segments `a delta [h^m ; h]`, and h^m."""

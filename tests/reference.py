@@ -27,6 +27,11 @@ def softmax(x):
     return e / e.sum()
 
 
+def hard_concrete(s, noise=None):
+    """The gate of Louizos et al. 2018, equations 10 to 13."""
+    return np.clip(sigmoid(s if noise is None else (s + noise) / (2 / 3)) * 1.2 - 0.1, 0, 1)
+
+
 def lstm(x, h, c, w):
     """`(h', c')` of one LSTM step, gates in Keras' order i, f, g, o."""
     i, f, g, o = np.split(x @ w.kernel + h @ w.recurrent_kernel + w.bias, 4)
@@ -161,10 +166,16 @@ def santm(layer, x, mask=None):
             if p > 0.5:
                 c = np.zeros(units)
                 h_middle, c_middle = lstm(h, h_middle, c_middle, middle)
-            at = t % len(access.scores)
-            m = (access.scores[at] > 0) * access.step_weight[at] * h_middle
-            if access.scores[at] > 0:
-                state = ntm(layer.top, m, state)
+            if layer.access.adaptive:
+                s = np.concatenate([h_middle, h]) @ access.kernel[:, 0] + access.bias[0]
+                a, delta = (p > 0.5) * hard_concrete(s), 1
+            else:
+                at = t % len(access.scores)
+                a, delta = float(access.scores[at] > 0), access.step_weight[at]
+            if a > 0:
+                new = ntm(layer.top, a * delta * h_middle, state)
+                state = SimpleNamespace(**{name: a * v + (1 - a) * getattr(state, name)
+                                           for name, v in vars(new).items()})
             if layer.recall is None:
                 o = state.read.ravel()
             else:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from santm_tf import (
     SANTM,
     AccessMask,
+    AdaptiveAccess,
     CascadeLSTMCell,
     ChebAttention,
     FisherMask,
@@ -59,6 +60,9 @@ LAYERS = {
     "SANTM, hard concrete, read": (lambda: SANTM(**SMALL, access="hard_concrete", recall="read",
                                                  memory_init="constant", boundary_penalty=0.1),
                                    [sequence(2)]),
+    "SANTM, adaptive": (lambda: SANTM(**SMALL, access="adaptive", access_rate=0.5, return_sequences=True),
+                        [sequence(2)]),
+    "AdaptiveAccess": (lambda: AdaptiveAccess(0.5, seed=0), [sequence(3)]),
     "FisherMask": (lambda: FisherMask(4, seed=0), [sequence(3)]),
     "HardConcreteMask": (lambda: HardConcreteMask(4, seed=0), [sequence(3)]),
     "AccessMask": (lambda: AccessMask(4), [sequence(3)]),
@@ -236,9 +240,10 @@ def test_a_keras_file_brings_it_back(case, tmp_path):
 
 
 # One of each layer and one cell, as saving traces a layer many times over; all come back from a Keras file.
-SAVED = ("SANTM, sequences", "ChebAttention, banded", "ChebAttention, sparse", "HardConcreteMask",
-         "AccessMask", "MemoryCell", "NTM, sequences", "CachedUniformWritingNTM", "Transformer, causal",
-         "Mamba, sequences", "SkipLSTM", "DilatedLSTM, fused")
+SAVED = ("SANTM, sequences", "SANTM, adaptive", "ChebAttention, banded", "ChebAttention, sparse",
+         "HardConcreteMask", "AdaptiveAccess", "AccessMask", "MemoryCell", "NTM, sequences",
+         "CachedUniformWritingNTM", "Transformer, causal", "Mamba, sequences", "SkipLSTM",
+         "DilatedLSTM, fused")
 
 
 @of(SAVED)

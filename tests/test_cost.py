@@ -255,6 +255,14 @@ def test_only_sizes_and_rates_count(countable):
     assert counted_santm(0.5, return_sequences=False, access="random", seed=3) == learned
 
 
+def test_an_adaptive_access_costs_every_step_and_its_gate(countable):
+    flops = counted_santm(0.5, access="adaptive", return_sequences=True)
+    expected = cost.santm(D, H, 2, 0.5, boundary_rate=1, mask="adaptive", return_sequences=True)
+    np.testing.assert_allclose(expected.flops, flops, rtol=0.05)
+    every = cost.santm(D, H, 2, 1, boundary_rate=1, return_sequences=True)
+    assert expected.accesses == every.accesses and expected.flops - every.flops == 2 * (4 * H + 1)
+
+
 def test_santm_is_linear_in_both_rates():
     def at(access_rate, boundary_rate):
         return cost.santm(1, 32, 784, access_rate, boundary_rate)

@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from santm_tf import SANTM, AccessMask, ChebAttention, HardConcreteMask, L0Projection, Recurrent, load_model
+from santm_tf import (
+    SANTM,
+    AccessMask,
+    AdaptiveAccess,
+    ChebAttention,
+    HardConcreteMask,
+    L0Projection,
+    Recurrent,
+    load_model,
+)
 from santm_tf.keras import keras, reset_states
 from tests.helpers import random
 
@@ -442,7 +451,8 @@ def test_weights_that_access_more_than_the_plan_holds_lengthen_it():
     np.testing.assert_allclose(short.predict(data(), verbose=0), full.predict(data(), verbose=0), atol=1e-6)
 
 
-@pytest.mark.parametrize("layer", [AccessMask(STEPS), HardConcreteMask(STEPS), ChebAttention(2, locality=1)])
+@pytest.mark.parametrize("layer", [AccessMask(STEPS), HardConcreteMask(STEPS), AdaptiveAccess(0.5),
+                                   ChebAttention(2, locality=1)])
 def test_a_mask_goes_through_what_keeps_the_steps(layer):
     inputs = keras.Input([STEPS, 2])
     model = keras.Model(inputs, keras.layers.LSTM(3)(layer(keras.layers.Masking(-9.0)(inputs))))

@@ -7,6 +7,7 @@ import tensorflow as tf
 from santm_tf import (
     SANTM,
     AccessMask,
+    AdaptiveAccess,
     ChebAttention,
     DenseMemory,
     FisherMask,
@@ -46,9 +47,11 @@ def outputs(layer):
      dict(access=lambda: FisherMask(4, 0.5, seed=3), recall="read")),
     (dict(access="hard_concrete", mask_period=4, access_rate=0.5, seed=3, recall="read"),
      dict(access=lambda: HardConcreteMask(4, 0.5, seed=3), recall="read")),
+    (dict(access="adaptive", access_rate=0.5, seed=3, recall="read"),
+     dict(access=lambda: AdaptiveAccess(0.5, seed=3), recall="read")),
     (dict(segment_length=2, recall="read"),
      dict(segment_length=2, controller=lambda: SegmentLSTMCell(4, 2), recall="read")),
-], ids=["dense", "sparse", "uniform", "fisher", "hard concrete", "controller"])
+], ids=["dense", "sparse", "uniform", "fisher", "hard concrete", "adaptive", "controller"])
 def test_a_part_by_its_name_is_the_part_built_and_the_part_from_its_configuration(named, built):
     one = SANTM(4, jit_compile=False, **named)
     two = SANTM(4, jit_compile=False, **{k: v() if callable(v) else v for k, v in built.items()})
@@ -62,6 +65,7 @@ def test_a_part_by_its_name_is_the_part_built_and_the_part_from_its_configuratio
 @pytest.mark.parametrize("options, message", [
     (dict(memory=DenseMemory(), memory_slots=9), "memory_slots=9; memory is built already"),
     (dict(access=AccessMask(4), access_rate=0.5), "access_rate=0.5; access is built already"),
+    (dict(access=AdaptiveAccess(), access_rate=0.5), "access_rate=0.5; access is built already"),
     (dict(recall=ChebAttention(), locality=2), "locality=2; recall is built already"),
     (dict(allocate=False), "allocate=False; it needs memory='sparse'"),
     (dict(access="often"), "access='often'"), (dict(memory=3), "memory=3"),

@@ -104,6 +104,11 @@ def test_an_access_rate_that_would_rise_is_named():
         baselines.make("santm", {"access_rate": 0.5, "initial_access_rate": 0.25}, return_sequences=False)
 
 
+def test_a_period_of_an_adaptive_access_is_named():
+    with pytest.raises(ArgumentError, match="mask_period=5; mask=adaptive has no period, leave it out"):
+        baselines.make("santm", {"mask": "adaptive", "mask_period": 5}, return_sequences=False)
+
+
 def test_names_are_known_without_tensorflow():
     code = "import sys, santm_tf.baselines as b; sys.exit('tensorflow' in sys.modules or not b.NAMES)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -26,6 +26,8 @@ RUNS = {  # how often they are killed, and their flags
                   "--dropout=0.2"]),
     "hard_concrete": (3, [*SANTM, "--task=adding", "--length=12", "--steps_per_epoch=8", "--epochs=3",
                           "--mask=hard_concrete", "--access_rate=0.5", "--ema=0.9"]),
+    "adaptive": (2, [*SANTM, "--task=adding", "--length=12", "--steps_per_epoch=8", "--epochs=3",
+                     "--mask=adaptive", "--access_rate=0.5"]),
     "fisher": (3, [*SANTM, "--task=adding", "--length=12", "--steps_per_epoch=8", "--epochs=6",
                    "--mask=fisher", "--access_rate=0.5", "--mask_below=0.2"]),
     "stateful": (14, ["--task=chars", "--model=lstm", "--window=16", "--batch_size=4", "--dropout=0.2",

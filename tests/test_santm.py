@@ -16,14 +16,22 @@ ON = [True, False, True, False, False]
 SIZES = {"memory_slots": 6, "slot_width": 4, "attention_heads": 2, "locality": 1}
 VARIANTS = [{"recall": recall, "return_sequences": sequences}
             for recall in ("attention", "read") for sequences in (False, True)]
+ADAPTIVE = {"access": "adaptive", "return_sequences": True}
 
 
 def built(on=ON, dtype="float64", features=2, **options):
     """A layer with random weights and the access mask `on`; its plan is as short as that allows."""
-    options = {**SIZES, "read_heads": 2, "jit_compile": False, "mask_period": len(on), **options}
+    options = {**SIZES, "read_heads": 2, "jit_compile": False, **options}
+    if options.get("access") == "adaptive":
+        options = {"access_rate": 0.5, "memory_horizon": PERIOD, **options}
+    else:
+        options["mask_period"] = len(on)
     layer = SANTM(UNITS, dtype=dtype, **options)
     layer.build([None, None, features])
     randomise(layer.trainable_weights, 0.8)
+    if layer.access.adaptive:
+        layer.access.kernel.assign(4 * random(*layer.access.kernel.shape))
+        return layer
     layer.access.scores.assign(np.where(on, 0.5, -0.5))
     layer.access.fit_plan()
     return layer
@@ -39,12 +47,12 @@ def expected(layer, x, mask=None):
     return np.array([reference.santm(layer, *pair) for pair in zip(x, masks, strict=True)])
 
 
-@pytest.mark.parametrize("options", VARIANTS)
+@pytest.mark.parametrize("options", [*VARIANTS, ADAPTIVE])
 def test_it_matches_numpy_step_by_step(options):
     layer, x = built(**options), random(3, STEPS, 2)
     theirs = expected(layer, x)
     theirs = theirs if layer.return_sequences else theirs[:, -1]
-    for training in (False, True):
+    for training in (False, True)[:1 if layer.access.adaptive else 2]:  # whose gates are drawn in training
         np.testing.assert_allclose(layer(tf.constant(x), training=training), theirs, atol=1e-9)
 
 
@@ -59,7 +67,7 @@ def test_the_reference_sequences_are_not_trivial():
     assert 0.2 < np.mean(rates) < 0.8
 
 
-@pytest.mark.parametrize("options", VARIANTS)
+@pytest.mark.parametrize("options", [*VARIANTS, ADAPTIVE])
 @pytest.mark.parametrize("mask", [
     lengths(12, 8, 1), ~lengths(0, 5, 11),
     np.array([[1, 1, 0, 1] * 3, [0, 0, 1, 1, 0, 0] * 2, [1] + [0] * 10 + [1]]) > 0],

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_santm import ON, STEPS, VARIANTS, built, random
+from test_santm import ADAPTIVE, ON, STEPS, VARIANTS, built, random
 
 
 def streamed(layer, x, mask=None):
@@ -16,11 +16,12 @@ def streamed(layer, x, mask=None):
 
 
 @pytest.mark.parametrize("options", [
-    *VARIANTS[1::2], {"boundaries": "fixed", "segment_length": 3}, {"access": "hard_concrete"},
+    *VARIANTS[1::2], {"boundaries": "fixed", "segment_length": 3}, {"access": "hard_concrete"}, ADAPTIVE,
+    {**ADAPTIVE, "memory": "sparse"}, {**ADAPTIVE, "memory": "key_value"},
     {"write_heads": 2, "shift_range": 2}, {"on": [True] * 30}, {"on": [False] * 29 + [True]}], ids=str)
 def test_at_every_step_it_is_the_layer(options):
     layer, x = built(**{"return_sequences": True, **options}), tf.constant(random(3, STEPS, 2))
-    if "access" in options:
+    if options.get("access") == "hard_concrete":
         layer.access.scores.assign([3.0, -9.0, 0.4, -9.0, -1.0])  # wholly open, shut, and between
         layer.access.fit_plan()
     np.testing.assert_allclose(streamed(layer, x), layer(x), atol=1e-9)
@@ -35,9 +36,9 @@ def test_a_sparse_memory_finds_the_same_slots(slots, top_k, init):
     np.testing.assert_allclose(streamed(layer, x), layer(x), atol=1e-9)
 
 
-@pytest.mark.parametrize("memory", ["dense", "sparse"])
-def test_a_masked_step_holds_everything(memory):
-    layer, x = built(memory=memory, return_sequences=True), tf.constant(random(3, STEPS, 2))
+@pytest.mark.parametrize("options", [{"memory": "dense"}, {"memory": "sparse"}, ADAPTIVE], ids=str)
+def test_a_masked_step_holds_everything(options):
+    layer, x = built(**{"return_sequences": True, **options}), tf.constant(random(3, STEPS, 2))
     mask = tf.constant(np.array([[1, 1, 0, 1] * 3, [0, 0, 1, 1, 0, 0] * 2, [1] + [0] * 10 + [1]]) > 0)
     np.testing.assert_allclose(streamed(layer, x, mask), layer(x, mask=mask), atol=1e-9)
 

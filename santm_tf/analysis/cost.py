@@ -303,7 +303,7 @@ def santm(features: int, units: int, steps: int, access_rate: float, boundary_ra
           return_sequences: bool = False, memory: str = "dense", memory_init: str | None = None,
           top_k: int | None = None, allocate: bool = True, search: str = "auto",
           key_width: int | None = None, recall: str = "attention", controller: str = "lstm",
-          controller_order: int = 64) -> Cost:
+          controller_order: int = 64, mask: str = "learned") -> Cost:
     """A sequence through SANTM (Shan et al. 2025; see `SANTM`): each level as often as it acts.
 
     `T segment_lstm(d) + beta T cascade_lstm(H) + rho T memory_step(H) + S recall + S_y readout`
@@ -316,6 +316,7 @@ def santm(features: int, units: int, steps: int, access_rate: float, boundary_ra
     Args:
       access_rate: rho, the share of steps that access the memory.
       boundary_rate: beta, the share of steps that end a segment.
+      mask: an "adaptive" access visits every step, at any rate, and has a gate, `T dense(2 H, 1)`.
 
     Raises:
       ArgumentError: a size below 1, a rate outside [0, 1], attention heads that do not divide W.
@@ -324,7 +325,9 @@ def santm(features: int, units: int, steps: int, access_rate: float, boundary_ra
     >>> sparse.accesses / full.accesses, round(sparse.flops / full.flops, 2)
     (0.25, 0.42)
     """
-    accesses, sizes = access_rate * steps, (memory_slots, slot_width, read_heads, write_heads, shift_range)
+    adaptive = mask == "adaptive"
+    accesses = steps if adaptive else access_rate * steps
+    sizes = memory_slots, slot_width, read_heads, write_heads, shift_range
     graph = attention_heads, cheb_order, locality
 
     def recall_of(top_k):
@@ -357,6 +360,7 @@ def santm(features: int, units: int, steps: int, access_rate: float, boundary_ra
     readout = dense(2 * units + (read_heads + mean) * slot_width, units)
     bottom = (segment_lstm(features, units) if controller == "lstm"
               else segment_lmu(features, units, controller_order))
-    return (steps * bottom + boundary_rate * steps * cascade_lstm(units, units)
+    gate = dense(2 * units, 1) if adaptive else Cost()
+    return (steps * (bottom + gate) + boundary_rate * steps * cascade_lstm(units, units)
             + accesses * step + (1 + accesses if return_sequences else 1) * spent
             + (steps if return_sequences else 1) * readout)
