@@ -33,14 +33,17 @@ def inputs(seed=0, width=5):
 
 
 def reference(cell, u, a, segment):
-    """The vectors read by one sequence, before the first step and after each, row by row."""
+    """The vectors read by one sequence, before the first step and after each, row by row.
+
+    A gate between 0 and 1 leaves its complement of what was read at the access before.
+    """
     w = {weight.name.split("/")[-1].split(":")[0]: weight.numpy() for weight in cell.trainable_weights}
     heads, keys, width = cell.read_heads, cell.key_width, cell.slot_width
     rows, before, moved = [], np.zeros([heads, keys]), np.zeros(segment.shape[-1])
-    read = np.zeros([heads, width])
-    reads = [np.zeros([heads, width])]
-    for x, gate, now in zip(u, a[:, 0], segment, strict=True):
-        if not gate:
+    read = out = np.zeros([heads, width])
+    reads = [out]
+    for x, opened, now in zip(u, a[:, 0], segment, strict=True):
+        if not opened:
             reads.append(reads[-1])
             continue
         if (now != moved).any():
@@ -49,7 +52,8 @@ def reference(cell, u, a, segment):
             rows.append((before, x @ w["value_kernel"], strength[0]))
             before, moved = key, now
         gate = 1 / (1 + np.exp(-x @ w["gate_kernel"] - w["gate_bias"]))
-        reads.append(gate.reshape(heads, width) * read)
+        before_it, out = out, gate.reshape(heads, width) * read
+        reads.append(opened * out + (1 - opened) * before_it)
     return np.array(reads)
 
 
@@ -69,9 +73,12 @@ def look_up(cell, w, x, rows):
     return key, read
 
 
+@pytest.mark.parametrize("partly", [False, True], ids=["gates of 0 and 1", "gates between"])
 @pytest.mark.parametrize("options", [{}, {"memory_slots": 30}, {"read_heads": 2, "top_k": 5}], ids=str)
-def test_it_is_its_equations(options):
+def test_it_is_its_equations(options, partly):
     cell, given = built(**options), inputs()
+    if partly:
+        given[1][::2] *= np.random.default_rng(1).random(given[1][::2].shape)
     read = cell.run(*map(tf.constant, given[:2]), segment=tf.constant(given[2]))[0].read
     expected = [reference(cell, *(v[:, row] for v in given)) for row in range(BATCH)]
     np.testing.assert_allclose(read, expected, rtol=1e-5, atol=1e-7)

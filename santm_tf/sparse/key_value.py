@@ -62,7 +62,7 @@ class KeyValueVisits(NamedTuple):
     weights: tf.Tensor  # [B, states, R, k], of the rows read
     gate: tf.Tensor  # [B, states, R, W]
     near: tf.Tensor  # [B, states, R, k, 2 reach + 1, W], the values in and around the slots read
-    gap: tf.Tensor  # [B, states - 1, 1], 0 with the gradient of the gate a of the step between two states
+    gap: tf.Tensor  # [B, states - 1, 1], a - 1 at the step between two states
     since: tf.Tensor  # int32 [B, n], of which of them the n states that are asked for are held
     heads: Heads | None
 
@@ -77,7 +77,7 @@ class KeyValueVisits(NamedTuple):
 
     def _read(self, values):
         read = self.gate * tf.reduce_sum(self.weights[..., None] * values, -2)
-        # With its gate shut an access would leave what was read before.
+        # A gate leaves `1 - a` of what was read before, an open one nothing.
         change = self.gap[..., None] * (read[:, 1:] - read[:, :-1])
         return at_steps(read + tf.pad(change, [[0, 0], [1, 0], [0, 0], [0, 0]]), self.since)
 
@@ -90,7 +90,8 @@ class KeyValueMemoryCell(Cell):
     `k_n = unit(W_k u_t)`,   `v_n = W_v u_t`,   `s_n = sigmoid(w_s.u_t + b_s)`
     `w_i = softmax_i(beta log(1 + n) k_n.k_{i-1} + log s_i)` over the top k of the n rows there are, and a row
     of logit b_0 and value 0; then `(k_{n-1}, v_n, s_n)` becomes a row
-    `o_t = g_t sum_i w_i Y_i`,   `g_t = sigmoid(W_g u_t + b_g)` at every access
+    `o_t = g_t sum_i w_i Y_i`,   `g_t = sigmoid(W_g u_t + b_g)` at every access; where a_t lies between 0 and
+    1 it is a_t of that and 1 - a_t of the o of the access before
 
     Y is the recall of the values (`santm_tf.levels`). One map W_k makes the keys to read and to write by, as
     in neural episodic control (Pritzel et al. 2017, arXiv 1703.01988). A row holds the value of a segment
@@ -200,7 +201,7 @@ class KeyValueMemoryCell(Cell):
             last = tf.maximum(since[:, -1:] - 1, 0)
             seen, a = [tf.concat([at_steps(v, last), v[:, -1:]], 1) for v in seen], at_steps(a, last)
             since = tf.ones_like(last)
-        return self._visits(ring, *seen, a - tf.stop_gradient(a), since, keep.reach or 0, heads), end
+        return self._visits(ring, *seen, a - 1, since, keep.reach or 0, heads), end
 
     def _segments(self, before, segment, opened):
         """h^m before the first step and after each access, and the accesses at which it had moved."""
