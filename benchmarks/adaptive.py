@@ -17,7 +17,7 @@ FLAGS = ["--task=selective_copy", f"--symbols={SYMBOLS}", f"--length={LENGTH}", 
          "--recall=read", "--read_heads=2", "--top_k=16", "--memory_slots=128", "--slot_width=16",
          "--segment_length=1", "--boundaries=fixed", "--memory_horizon=2", "--epochs=30",
          "--steps_per_epoch=100", "--batch_size=32", "--learning_rate=0.005", "--clip_norm=1.0"]
-RATE = f"--access_rate={2 * SYMBOLS / STEPS:.4f}"
+RATE = "--access_rate=0.25"
 WAITS = "--mask_below=0.03"  # the rate falls once the task is learned
 CASES = {"full access": [], "adaptive": ["--mask=adaptive", RATE, WAITS],
          "fisher": ["--mask=fisher", RATE, WAITS], "uniform": ["--mask=uniform", RATE]}

@@ -12,7 +12,7 @@ from santm_tf.types import Config, Shape
 
 # The price of an excess, at once and for each unit of the multiplier. An optimiser such as Adam moves the
 # multiplier at one pace, however small the excess. What gathers while rho falls must not outweigh the first.
-AT_ONCE, LATER = 100.0, 0.1
+AT_ONCE, LATER = 10.0, 0.1
 
 
 @register
@@ -82,7 +82,7 @@ class AdaptiveAccess(Layer):
         return inputs * a[..., None]
 
     def opened(self, x: tf.Tensor, moved: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-        """The gate where x is `[..., d]`, and how likely it is to be open, which has gradients to v_0 alone.
+        """The gate where x is `[..., d]`, and how likely it is to be open, with gradients to v and v_0 alone.
 
         Args:
           moved: as `gates_of` gives it; None at rest.
@@ -92,10 +92,9 @@ class AdaptiveAccess(Layer):
         """
         precise = at_least_float32(x)
         kernel, bias = (tf.cast(w, precise.dtype) for w in (self.kernel, self.bias))
-        seen = product(precise, kernel)[..., 0]
-        moved = None if moved is None else tf.cast(moved, seen.dtype)
-        a = hard_concrete.gate(seen + bias, moved)
-        chance = hard_concrete.chance(tf.stop_gradient(seen) + bias)
+        moved = None if moved is None else tf.cast(moved, precise.dtype)
+        a = hard_concrete.gate((product(precise, kernel) + bias)[..., 0], moved)
+        chance = hard_concrete.chance((product(tf.stop_gradient(precise), kernel) + bias)[..., 0])
         everywhere = tf.convert_to_tensor(self.target) >= 1
         a, chance = (tf.where(everywhere, tf.ones_like(v), v) for v in (a, chance))
         return tf.cast(a, x.dtype), chance
@@ -132,7 +131,7 @@ class AdaptiveAccess(Layer):
         return hard_concrete.noise([rows, steps_of(t, axis=0)], key), 1.0
 
     def penalty(self, expected: tf.Tensor) -> tf.Tensor:
-        """0, with the gradient of `(100 e + nu / 10) e`, the price held; e is the mean expected less rho.
+        """0, with the gradient of `(10 e + nu / 10) e`, the price held; e is the mean expected less rho.
 
         nu gets -e/10. This is an augmented Lagrangian (Nocedal and Wright 2006, section 17.3).
 

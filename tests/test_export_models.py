@@ -21,6 +21,12 @@ def santm(**options):
                  access_rate=0.4, segment_length=2, jit_compile=False, **options)
 
 
+def adaptive():
+    """A SANTM whose access the input decides, after a layer that hands a mask on."""
+    return SANTM(4, memory_slots=6, slot_width=4, attention_heads=2, locality=1, access="adaptive",
+                 access_rate=0.4, memory_horizon=5, segment_length=2, jit_compile=False)
+
+
 def normalization():
     layer = layers.Normalization()
     layer.adapt(np.random.default_rng(1).normal(3, 2, [20, FEATURES]))
@@ -92,6 +98,7 @@ STREAMED = {
     "gru": lambda: sequential(layers.GRU(4, return_sequences=True), layers.GlobalAveragePooling1D()),
     "rnn": lambda: sequential(layers.SimpleRNN(4, return_sequences=True), layers.ReLU(), layers.LSTM(2)),
     "stacked": stacked, "residual": residual, "masked": masked, "shared": shared, "subclassed": subclassed,
+    "adaptive": lambda: sequential(layers.Masking(9.0), adaptive(), layers.Dense(2)),
     "half": lambda: sequential(layers.LSTM(4, dtype="mixed_float16"), layers.Dense(2, dtype="float32")),
     "tokens": lambda: keras.Sequential(
         [keras.Input([None], dtype=tf.int32), layers.Embedding(TOKENS, FEATURES, mask_zero=True),
@@ -170,6 +177,11 @@ def test_what_has_no_streams_is_served_whole_and_says_why(name, tmp_path):
     assert why.split(".")[0] in served.streams and why.split(". ")[-1] in served.streams
     assert "\n" not in served.streams and not served.state
     each_is_as_alone(served, model, random_inputs(model))
+
+
+def test_an_adaptive_access_has_no_rate_to_tell(tmp_path):
+    facts = export(sequential(adaptive()), tmp_path / "served")
+    assert facts["access"] == "adaptive" and not {"mask_period", "access_rate"} & set(facts)
 
 
 def test_a_hashed_search_has_no_streams():

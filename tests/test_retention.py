@@ -109,6 +109,23 @@ def test_the_accessed_steps_alone_count_and_match_numpy():
     np.testing.assert_allclose(memory_retention(layer, x), np.mean(left), rtol=1e-9)
 
 
+def test_an_adaptive_access_counts_where_it_is_open():
+    """Open at every boundary it is a mask whose period is a segment."""
+    left, x = [], random(2, STEPS, 2)
+    for options in dict(access="uniform", mask_period=3, access_rate=1 / 3), dict(access="adaptive"):
+        layer = SANTM(UNITS, memory_slots=SLOTS, slot_width=WIDTH, recall="read", boundaries="fixed",
+                      segment_length=3, memory_horizon=3, dtype="float64", jit_compile=False, **options)
+        layer.build([None, STEPS, 2])
+        for level in layer.bottom, layer.middle, layer.top:
+            randomise(level.trainable_weights)
+        left.append(memory_retention(layer, x))
+    np.testing.assert_allclose(*left, rtol=1e-9)
+    layer.access.hold_at(0.5)
+    layer.access.bias.assign([-50.0])
+    with pytest.raises(ValueError, match="off at all 12 steps"):
+        memory_retention(layer, x)
+
+
 def test_a_sparse_memory_with_all_slots_kept_leaves_what_the_dense_one_does():
     left = []
     for options in {}, {"memory": "sparse", "top_k": SLOTS, "allocate": False, "memory_init": "learned"}:

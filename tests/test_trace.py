@@ -9,7 +9,7 @@ from santm_tf.analysis.trace import inputs_of, layer_of, outputs_of, trace
 from santm_tf.keras import keras
 from santm_tf.memory import CONSTANT
 from tests.helpers import randomise
-from tests.reference import sigmoid, weights
+from tests.reference import hard_concrete, sigmoid, weights
 
 STEPS, BATCH, FEATURES = 12, 3, 3
 MASK = np.arange(STEPS) < np.array([[STEPS], [7], [0]])  # whole, cut, and nothing but padding
@@ -133,11 +133,13 @@ def test_the_layers_output_follows(seen):
     np.testing.assert_allclose(y if made.return_sequences else y[:, -1], expected, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("options", [dict(return_sequences=True), dict(access="hard_concrete")])
+@pytest.mark.parametrize("options", [
+    dict(return_sequences=True, mask_period=STEPS), dict(access="hard_concrete", mask_period=STEPS),
+    dict(access="adaptive", memory_horizon=STEPS)], ids=str)
 def test_a_models_output_follows(options):
     model = keras.Sequential([
         keras.Input([None, FEATURES]), keras.layers.Masking(-1.0),
-        layer(mask_period=STEPS, **options), keras.layers.Dense(2, dtype="float64")])
+        layer(**options), keras.layers.Dense(2, dtype="float64")])
     x = np.where(MASK[..., None] | ~MASK.any(1)[:, None, None], inputs(), -1.0)
     model(x)
     seen = trace(layer_of(model), *inputs_of(model, x))
@@ -149,7 +151,8 @@ def test_a_models_output_follows(options):
 
 
 @pytest.mark.parametrize("options", [dict(), dict(boundaries="fixed", segment_length=3),
-                                     dict(go_backwards=True), dict(access="hard_concrete")], ids=str)
+                                     dict(go_backwards=True), dict(access="hard_concrete"),
+                                     dict(access="adaptive")], ids=str)
 def test_padding_may_be_anywhere(options):
     """The trace is that of the valid steps alone, and so is the layer's output after the last of them."""
     made, mask = layer(**options), np.array([[False] * 5 + [True] * 7, [True, False, True] * 4])
@@ -168,6 +171,17 @@ def test_padding_may_be_anywhere(options):
         np.testing.assert_allclose(y[row], made(x)[0], rtol=1e-9)
         features = np.concatenate([seen.bottom[row, -1], seen.middle[row, -1], seen.recalled[row, -1]])
         np.testing.assert_allclose(made.readout(features[None])[0], y[row], rtol=1e-7)
+
+
+def test_an_adaptive_access_is_at_each_rows_own_steps():
+    made = layer(access="adaptive", boundaries="fixed", segment_length=2)
+    seen = trace(made, inputs(), MASK)
+    kernel, bias = made.access.kernel.numpy()[:, 0], made.access.bias.numpy()
+    locations = np.concatenate([seen.middle, seen.bottom], -1) @ kernel + bias
+    opened = (hard_concrete(locations) > 0) & MASK & (np.arange(STEPS) % 2 == 1)
+    assert seen.steps.tolist() == list(range(STEPS)) and 0 < opened[0].sum() < STEPS // 2
+    for row in range(BATCH):
+        assert seen.accessed(row).tolist() == np.flatnonzero(opened[row]).tolist()
 
 
 def test_a_pooled_output_counts_the_valid_steps():
