@@ -82,7 +82,7 @@ class AdaptiveAccess(Layer):
         return inputs * a[..., None]
 
     def opened(self, x: tf.Tensor, moved: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-        """The gate where x is `[..., d]`, and how likely it is to be open, with gradients to v and v_0 alone.
+        """The gate where x is `[..., d]`, and how likely it is to be open.
 
         Args:
           moved: as `gates_of` gives it; None at rest.
@@ -93,8 +93,8 @@ class AdaptiveAccess(Layer):
         precise = at_least_float32(x)
         kernel, bias = (tf.cast(w, precise.dtype) for w in (self.kernel, self.bias))
         moved = None if moved is None else tf.cast(moved, precise.dtype)
-        a = hard_concrete.gate((product(precise, kernel) + bias)[..., 0], moved)
-        chance = hard_concrete.chance((product(tf.stop_gradient(precise), kernel) + bias)[..., 0])
+        location = (product(precise, kernel) + bias)[..., 0]
+        a, chance = hard_concrete.gate(location, moved), hard_concrete.chance(location)
         everywhere = tf.convert_to_tensor(self.target) >= 1
         a, chance = (tf.where(everywhere, tf.ones_like(v), v) for v in (a, chance))
         return tf.cast(a, x.dtype), chance
