@@ -110,21 +110,29 @@ def test_a_ring_is_its_slots_written_in_turn(before, new, slots):
             held[count % slots] = rows[count]
 
 
-@pytest.mark.parametrize("scores, block", [(1, 1), (40, 2), (40, 4), (10**9, 10**9)])
-def test_a_search_in_parts_finds_the_same(scores, block, monkeypatch):
-    monkeypatch.setattr("santm_tf.sparse.ring.SCORES", scores)
-    monkeypatch.setattr("santm_tf.sparse.ring.BLOCK", block)
-    rng = np.random.default_rng(0)
-    ring = Ring.of(tf.constant(rng.normal(size=[2, 9, 3])), slots=5)
-    written = np.tile(np.arange(10, dtype=np.int32), [2, 1])
-    queries = rng.normal(size=[2, 10, 3])
-    found, there = ring.best(lambda q, rows, n: tf.matmul(q[:, :, 0], rows, transpose_b=True)[:, :, None],
-                             tf.constant(queries[:, :, None]), tf.constant(written), 2)
-    for b in range(2):
-        for n in range(10):
-            numbers = np.arange(max(0, n - 4), n)
-            best = numbers[np.argsort(ring.rows[b].numpy()[numbers] @ queries[b, n])[::-1]][:2]
-            assert found[b, n, 0].numpy()[there[b, n, 0]].tolist() == (best % 5).tolist()
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_a_search_finds_the_best_of_the_rows_that_are_there(data):
+    batch, heads, steps, slots, before, count, group, block, scores = (
+        data.draw(st.integers(*range_)) for range_ in (
+            (1, 3), (1, 2), (1, 30), (2, 40), (0, 60), (1, 4), (1, 5), (1, 20), (1, 200)))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    written = before + np.arange(steps) * rng.integers(0, 2, [batch, 1])  # some sequences get no rows
+    memory = (tf.zeros([batch, slots, 1]), tf.fill([batch, 1], before)) if before else ()
+    ring = Ring.of(tf.zeros([batch, steps, 1]), slots, *memory)
+    keys = rng.normal(size=[batch, ring.rows.shape[1], heads, 3])
+    queries = rng.normal(size=[batch, steps, heads, 3])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ("GROUP", group), ("BLOCK", block), ("SCORES", scores):
+            patch.setattr(f"santm_tf.sparse.ring.{name}", value)
+        found, there = ring.best(*map(tf.constant, (queries, keys)), tf.constant(written, tf.int32), count)
+    first = before - slots if before else 0
+    for b, step, head in np.ndindex(batch, steps, heads):
+        till = written[b, step]
+        numbers = np.arange(max(0, till - slots + 1), till)
+        best = numbers[np.argsort(keys[b, numbers - first, head] @ queries[b, step, head])[::-1]][:count]
+        at = there[b, step, head].numpy()
+        assert found[b, step, head].numpy()[at].tolist() == (best % slots).tolist()
 
 
 def layer(**options):

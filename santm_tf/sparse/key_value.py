@@ -242,32 +242,30 @@ class KeyValueMemoryCell(Cell):
         rows = [last_two_joined(keys), tf.math.log_sigmoid(strength), product(u, self.value_kernel)]
         return tf.concat(rows, -1), sigmoid(strength[..., 0])
 
-    def _scores(self, cosines, strength, written):
-        """`beta log(1 + n) k.k_i + log s_i`."""
-        count = tf.cast(tf.minimum(written, self.memory_slots), cosines.dtype)[..., None, None]
-        beta = tf.math.softplus(tf.cast(self.temperature_bias, cosines.dtype))
-        return beta * tf.math.log1p(count) * cosines + strength
+    def _sharpness(self, written, dtype):
+        """`beta log(1 + n)`, `[B, S, R, 1]`."""
+        count = tf.cast(tf.minimum(written, self.memory_slots), dtype)[..., None, None]
+        return tf.math.softplus(tf.cast(self.temperature_bias, dtype)) * tf.math.log1p(count)
 
     def _looked_up(self, ring, query, written):
         """The slots that the segments' keys find and their weights, `[B, S, R, k]`."""
-        heads, keys, dtype, query = self.read_heads, self.key_width, query.dtype, at_least_float32(query)
-
-        def score(query, rows, written):
-            rows = at_least_float32(rows)
-            stored = self._shaped(rows[..., :heads * keys], keys)
-            cosines = tf.einsum("bqrk,bmrk->bqrm", query, stored)
-            return self._scores(cosines, rows[:, None, None, :, heads * keys], written)
-
-        slots, there = ring.best(score, query, written, self.top_k)
-        till = written[..., None, None]
-        found = at_least_float32(ring.at(slots, till, slice(0, heads * keys + 1)))
-        stored = tf.reshape(found[..., :-1], tf.concat([tf.shape(slots), [heads, keys]], 0))
-        own = tf.reduce_sum(stored * tf.eye(heads, dtype=stored.dtype)[:, None, :, None], -2)
-        cosines = tf.reduce_sum(query[..., None, :] * own, -1)
-        scores = self._scores(cosines, found[..., -1], written)
+        dtype, query = query.dtype, at_least_float32(query)
+        query *= self._sharpness(written, query.dtype)
+        keys, strength = self._stored(ring.rows[..., :-self.slot_width])
+        slots, there = ring.best(tf.concat([query, tf.ones_like(query[..., :1])], -1),
+                                 tf.concat([keys, strength], -1), written, self.top_k)
+        keys, strength = self._stored(ring.at(slots, written[..., None, None], slice(0, -self.slot_width)))
+        own = tf.reduce_sum(keys * tf.eye(self.read_heads, dtype=keys.dtype)[:, None, :, None], -2)
+        scores = tf.reduce_sum(query[..., None, :] * own, -1) + strength[..., 0, 0]
         scores = tf.where(there, scores, -1e30)
         none = tf.broadcast_to(tf.cast(self.none_bias, scores.dtype), tf.shape(scores[..., :1]))
         return slots, tf.cast(tf.nn.softmax(tf.concat([none, scores], -1))[..., 1:], dtype)
+
+    def _stored(self, rows):
+        """Of rows `[..., R K + 1]` the keys `[..., R, K]`, and log s for each, `[..., R, 1]`."""
+        keys, strength = tf.split(at_least_float32(rows), [-1, 1], -1)
+        keys = tf.reshape(keys, tf.concat([tf.shape(keys)[:-1], [self.read_heads, self.key_width]], 0))
+        return keys, tf.repeat(strength[..., None], self.read_heads, -2)
 
     def _heads(self, u, strength, slots, weights, written):
         """`Heads`, time-major."""

@@ -7,8 +7,9 @@ import tensorflow as tf
 from santm_tf.packing import at_steps
 from santm_tf.scan import swap_time
 
-# A search has so many scores at hand at a time, and looks through so many rows.
-SCORES, BLOCK = 2**20, 1024
+# A search has so many scores at hand at a time, and looks through so many rows, of which it compares so many
+# by the best of them alone.
+SCORES, BLOCK, GROUP = 2**20, 1024, 16
 
 
 class Ring(NamedTuple):
@@ -54,51 +55,77 @@ class Ring(NamedTuple):
         """What all slots held when `[B, 1]` rows were written: `[B, N, W]`."""
         return self.at(tf.range(self.slots)[None], written)
 
-    def best(self, score, queries, written, count):
-        """For each step the slots of the rows with the highest scores, and whether there are so many.
+    def best(self, queries, keys, written, count):
+        """For each step the slots of the rows with the largest `query.key`, and whether there are so many.
 
         The row that is overwritten next is left out, so that what is read is there after a write, too. Only
-        blocks of rows are looked at in which some are there. Has no gradient.
+        blocks of rows are looked at in which some are there. Of a block the groups are kept whose best rows
+        are the best: the rows looked for are among them. Has no gradient.
 
         Args:
-          score: from queries of some steps `[B, q, R, K]`, some rows `[B, m, W]`, and how many rows there
-            were at each step, to `[B, q, R, m]`.
-          queries: `[B, S, R, K]`. written: int32 `[B, S]`. count: k.
+          queries: `[B, S, R, K]`. keys: `[B, M, R, K]`, of all rows.
+          written: int32 `[B, S]`, how many rows there were at each step. count: k.
 
         Returns:
           int32 and bool `[B, S, R, k]`.
         """
         batch, there_are = tf.unstack(tf.shape(self.rows)[:2])
-        size = tf.clip_by_value(there_are, count, BLOCK)
-        blocks = -(-there_are // size)
-        rows = tf.stop_gradient(tf.pad(self.rows, [[0, 0], [0, blocks * size - there_are], [0, 0]]))
+        size = -(-tf.clip_by_value(there_are, count * GROUP, BLOCK) // GROUP) * GROUP
+        apart, blocks = size // GROUP, -(-there_are // size)  # rows of a group are so far apart
+        keys = tf.stop_gradient(tf.pad(keys, [[0, 0], [0, blocks * size - there_are], [0, 0], [0, 0]]))
+        keys = _by_head(keys)
 
-        def among(given):
-            queries, written = given
-            till = (written - self.first)[:, :, None, None]  # as places in `rows`
+        def search(queries, written):
+            queries = _by_head(queries)
+            till = (written - self.first)[:, None, :, None]  # as places in `rows`
+            none = -self.first[..., None, None]  # how many of them are none
 
-            def look(n, scores, places):
-                place = n * size + tf.range(size)
-                new = score(queries, tf.slice(rows, [0, n * size, 0], [batch, size, -1]), written)
-                there = (place < till) & (place >= -self.first[..., None, None]) & (place > till - self.slots)
-                new = tf.where(there, new, new.dtype.min)
-                best = tf.math.top_k(tf.reshape(new, [-1, size]), count)  # XLA's is fast of a matrix
-                new = tf.reshape(best.values, tf.shape(scores))
-                at = n * size + tf.reshape(best.indices, tf.shape(places))
-                best = tf.math.top_k(tf.concat([scores, new], -1), count)
-                return n + 1, best.values, tf.gather(tf.concat([places, at], -1), best.indices, batch_dims=3)
+            def masked(scores, place):
+                there = (place < till) & (place >= none) & (place > till - self.slots)
+                return tf.where(there, scores, scores.dtype.min)
 
-            shape = tf.concat([tf.shape(queries)[:3], [count]], 0)
+            def look(n, scores, groups):
+                block = tf.slice(keys, [0, 0, n * size, 0], [batch, keys.shape[1], size, keys.shape[3]])
+                new = masked(tf.matmul(queries, block, transpose_b=True), n * size + tf.range(size))
+                new = tf.reduce_max(tf.reshape(new, [-1, GROUP, apart]), 1)
+                number = tf.broadcast_to(n * size + tf.range(apart), tf.shape(new))
+                return n + 1, *_best(tf.concat([scores, new], 1), tf.concat([groups, number], 1), count)
+
+            shape = tf.stack([tf.size(queries) // queries.shape[3], count])
             first = tf.maximum(tf.reduce_min(till) - self.slots + 1, 0) // size
             last = tf.reduce_max(till)
-            _, scores, places = tf.while_loop(
+            _, _, groups = tf.while_loop(
                 lambda n, *_: n * size < last, look,
-                (first, tf.fill(shape, queries.dtype.min), tf.zeros(shape, tf.int32)))
-            return places, scores > scores.dtype.min
+                (first, tf.fill(shape, queries.dtype.min), tf.fill(shape, -size)))  # the first are none
+            places = tf.reshape(groups[:, None] + tf.range(0, size, apart)[:, None],
+                                tf.concat([tf.shape(queries)[:3], [GROUP * count]], 0))
+            rows = tf.gather(keys, tf.maximum(places, 0), batch_dims=2)
+            scores = masked(tf.reduce_sum(queries[..., None, :] * rows, -1), places)
+            scores, places = _best(scores, places, count)
+            return _by_head(places), _by_head(scores > scores.dtype.min)
+
+        def among(given):  # most steps end no segment, and those are packed behind the others
+            shape = tf.concat([tf.shape(given[0])[:3], [count]], 0)
+            return tf.cond(tf.reduce_any(given[1] > 0), lambda: search(*given),
+                           lambda: (tf.zeros(shape, tf.int32), tf.zeros(shape, tf.bool)))
 
         found, there = in_parts(among, (tf.stop_gradient(queries), written),
                                 SCORES // (batch * queries.shape[2] * size), (tf.int32, tf.bool))
         return (found + self.first[..., None, None]) % self.slots, there
+
+
+def _by_head(x):
+    """`[B, S, R, .]` to `[B, R, S, .]`, and back."""
+    return tf.transpose(x, [0, 2, 1, 3])
+
+
+def _best(scores, numbers, count):
+    """The highest of scores `[..., n]`, and the numbers beside them."""
+    shape, width = tf.shape(scores)[:-1], tf.shape(scores)[-1]
+    scores, numbers = [tf.reshape(x, [-1, width]) for x in (scores, numbers)]
+    best = tf.math.top_k(scores, count)  # XLA's is fast of a matrix
+    numbers = tf.gather(numbers, best.indices, batch_dims=1)
+    return [tf.reshape(x, tf.concat([shape, [count]], 0)) for x in (best.values, numbers)]
 
 
 def in_parts(function, inputs, most, dtypes):
