@@ -20,7 +20,7 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
          recall: Literal["attention", "read"] = "attention", attention_heads: int = 4, cheb_order: int = 3,
          locality: int = 4, access_rate: Annotated[float, "(0, 1]"] = 1.0,
          initial_access_rate: Annotated[float, "(0, 1]"] = 1.0,
-         mask: Literal["learned", "fisher", "hard_concrete", "adaptive", "uniform",
+         mask: Literal["learned", "ablation", "hard_concrete", "adaptive", "uniform",
                        "random"] = "learned",
          mask_surrogate: Literal["sigmoid", "double_tanh"] = "sigmoid", mask_period: int | None = None,
          controller: Literal["lstm", "lmu"] = "lstm", controller_order: int = 64,
@@ -52,8 +52,8 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
       locality: Half-width of a slot's neighbourhood, w.
       access_rate: Share of steps that may access the memory at the end of training, in (0, 1].
       initial_access_rate: The same at the start; below 1 they begin at equal gaps.
-      mask: Which steps access the memory: learned by projection, by their gates' Fisher information, or as
-        hard-concrete gates; adaptive, where the input decides; or fixed from the start, at equal gaps or
+      mask: Which steps access the memory: learned by projection, by what shutting one does to the loss, or
+        as hard-concrete gates; adaptive, where the input decides; or fixed from the start, at equal gaps or
         random.
       mask_surrogate: Whose slope the learned mask's scores get.
       mask_period: Steps after which the access mask repeats (default: the length of a training sequence).

@@ -20,7 +20,7 @@ FLAGS = ["--task=selective_copy", f"--symbols={SYMBOLS}", f"--length={LENGTH}", 
 RATE = "--access_rate=0.25"
 WAITS = "--mask_below=0.03"  # the rate falls once the task is learned
 CASES = {"full access": [], "adaptive": ["--mask=adaptive", RATE, WAITS],
-         "fisher": ["--mask=fisher", RATE, WAITS], "uniform": ["--mask=uniform", RATE]}
+         "ablation": ["--mask=ablation", RATE, WAITS], "uniform": ["--mask=uniform", RATE]}
 COLUMNS = {"accuracy": "accuracy", "rate": "access rate", "tokens": "of the tokens",
            "asked": "of the answers", "blanks": "of the blanks", "seeds": "seeds", "seconds": "seconds a run"}
 

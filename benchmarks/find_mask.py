@@ -1,8 +1,8 @@
 """Does a trained mask find the steps that matter? In `copy_memory` those are the first ten and the last ten.
 
 `python -m benchmarks.find_mask` trains into `runs/find_mask/`, where what is there already is taken as it is;
-`--only="fisher, 20"` trains some, and keeps the other rows of the table. Sequences have 120 steps, a delay of
-100. Full access is one run a seed; the masks leave 40 steps, twice as many as matter, or 20.
+`--only="ablation, 20"` trains some, and keeps the other rows of the table. Sequences have 60 steps, a delay
+of 40. Full access is one run a seed; the masks leave 40 steps, twice as many as matter, or 20.
 """
 
 import statistics
@@ -11,16 +11,16 @@ import numpy as np
 
 from benchmarks import table, trained
 
-DELAY, SYMBOLS = 100, 10
+DELAY, SYMBOLS = 40, 10
 STEPS = DELAY + 2 * SYMBOLS
 FLAGS = ["--task=copy_memory", f"--delay={DELAY}", "--memory=key_value", "--recall=read", "--read_heads=2",
-         "--top_k=16", "--memory_slots=128", "--slot_width=16", "--segment_length=1", "--boundaries=fixed",
-         "--memory_horizon=2", "--epochs=60", "--steps_per_epoch=100", "--batch_size=32",
+         "--top_k=16", "--memory_slots=64", "--slot_width=16", "--segment_length=1", "--boundaries=fixed",
+         "--memory_horizon=10", "--epochs=50", "--steps_per_epoch=100", "--batch_size=32",
          "--learning_rate=0.005", "--clip_norm=1.0"]
-MASKS = "fisher", "learned", "hard_concrete", "uniform", "random"
+MASKS = "ablation", "learned", "hard_concrete", "uniform", "random"
 CASES = {"full access": (STEPS, [])} | {
     f"{mask}, {left}": (left, [f"--mask={mask}"]) for left in (40, 20) for mask in MASKS}
-WAITING = "fisher", "learned", "hard_concrete"  # whose rate falls, once the task is learned
+WAITING = "ablation", "learned", "hard_concrete"  # whose rate falls, once the task is learned
 COLUMNS = {"accuracy": "accuracy", "first": "of the first ten", "last": "of the last ten", "others": "others",
            "seeds": "seeds", "seconds": "seconds a run"}
 
@@ -28,7 +28,7 @@ COLUMNS = {"accuracy": "accuracy", "first": "of the first ten", "last": "of the 
 def case(name, seed):
     """The last line of a run, and which steps its mask holds."""
     left, given = CASES[name]
-    waits = ["--mask_below=0.03"] * name.startswith(WAITING)
+    waits = ["--mask_warmup=10", "--mask_below=0.05"] * name.startswith(WAITING)
     workdir = f"runs/find_mask/{name.replace(', ', '-').replace(' ', '_')}-{seed}"
     result = trained.result(None, workdir, *FLAGS, *given, *waits, f"--access_rate={left / STEPS:.6f}",
                             f"--seed={seed}")

@@ -124,8 +124,8 @@ def draw(rows):
     import matplotlib.pyplot as plt
 
     tasks = [task for task in SETTINGS if ranked(rows, task)]
-    figure, axes = plt.subplots(-(-len(tasks) // 2), 2, figsize=(9, 2.4 * len(tasks) / 2 + 1.2), squeeze=False,
-                                layout="constrained")
+    lines = -(-len(tasks) // 2)
+    figure, axes = plt.subplots(lines, 2, figsize=(9, 1 + 2.4 * lines), squeeze=False, layout="constrained")
     for axis in axes.ravel()[len(tasks):]:
         axis.set_axis_off()
     for task, axis in zip(tasks, axes.ravel(), strict=False):

@@ -9,12 +9,12 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from santm_tf.ablation_mask import AblationMask
     from santm_tf.access import AccessMask
     from santm_tf.adaptive import AdaptiveAccess
     from santm_tf.attention import ChebAttention
     from santm_tf.cells import CascadeLSTMCell, SegmentCell, SegmentLSTMCell
     from santm_tf.embed import EmbedCategories
-    from santm_tf.fisher_mask import FisherMask
     from santm_tf.hard_concrete_mask import HardConcreteMask
     from santm_tf.memories import DenseMemory, KeyValueMemory, SparseMemory
     from santm_tf.memory import MemoryCell, NTMCell
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _FROM = {"SANTM": "santm", "Recurrent": "recurrent", "ChebAttention": "attention", "AccessMask": "access",
-         "FisherMask": "fisher_mask", "HardConcreteMask": "hard_concrete_mask", "AdaptiveAccess": "adaptive",
-         "SegmentLSTMCell": "cells",
+         "AblationMask": "ablation_mask", "HardConcreteMask": "hard_concrete_mask",
+         "AdaptiveAccess": "adaptive", "SegmentLSTMCell": "cells",
          "SegmentCell": "cells", "CascadeLSTMCell": "cells", "EmbedCategories": "embed",
          "DenseMemory": "memories", "SparseMemory": "memories", "KeyValueMemory": "memories",
          "MemoryCell": "memory", "NTMCell": "memory", "L0Projection": "projection", "load_model": "saving",
          "load_pretrained": "pretrained"}
-__all__ = ["SANTM", "Recurrent", "ChebAttention", "AccessMask", "FisherMask", "HardConcreteMask",
+__all__ = ["SANTM", "Recurrent", "ChebAttention", "AccessMask", "AblationMask", "HardConcreteMask",
            "AdaptiveAccess", "SegmentLSTMCell", "SegmentCell", "CascadeLSTMCell", "EmbedCategories",
            "DenseMemory", "SparseMemory", "KeyValueMemory", "MemoryCell", "NTMCell", "L0Projection",
            "capacity", "load_model", "load_pretrained"]

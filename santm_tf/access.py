@@ -135,7 +135,8 @@ class AccessMask(Layer):
              training: bool | None = None) -> tf.Tensor:
         steps = steps_of(inputs)
         a, delta = self.gates_of(tf.range(steps), tf.shape(inputs)[0], bool(training))
-        return inputs * tf.reshape(a * delta, [-1, steps] + [1] * (inputs.shape.rank - 2))
+        gated = inputs * tf.reshape(a * delta, [-1, steps] + [1] * (inputs.shape.rank - 2))
+        return self.watched(gated) if training else gated
 
     def openings(self, training: bool = False) -> tf.Tensor:
         """a over a period, `[P]`."""
@@ -155,6 +156,10 @@ class AccessMask(Layer):
         """`(a_t, delta_t)` at the steps t `[S]` for each sequence of a batch: `[B, S]` and `[S]`."""
         a, delta = self.gates(t, training)
         return tf.repeat(a[None], rows, 0), delta
+
+    def watched(self, y: tf.Tensor) -> tf.Tensor:
+        """What the gated sequences came to, `[B, ...]`, as it is: for masks that learn on the way back."""
+        return y
 
     @tf.autograph.experimental.do_not_convert
     def plan(self, steps: int | tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:

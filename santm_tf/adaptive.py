@@ -130,6 +130,10 @@ class AdaptiveAccess(Layer):
         key = tf.stack([self.seed or 0, tf.convert_to_tensor(self.draws)])
         return hard_concrete.noise([rows, steps_of(t, axis=0)], key), 1.0
 
+    def watched(self, y: tf.Tensor) -> tf.Tensor:
+        """y, as `AccessMask.watched` has it."""
+        return y
+
     def penalty(self, expected: tf.Tensor) -> tf.Tensor:
         """0, with the gradient of `(10 e + nu / 10) e`, the price held; e is the mean expected less rho.
 

@@ -146,8 +146,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--retention", type=float, required=True,
                         help="lambda, in [0, 1]: what the controller keeps of its state in one step")
     parser.add_argument("--erases", choices=("share", "oldest"), default="share",
-                        help="what a write takes the place of: a share of every slot, or the oldest one, as in "
-                             "memory='key_value'")
+                        help="what a write takes the place of: a share of every slot, or the oldest one, as "
+                             "in memory='key_value'")
     parser.add_argument("--lags", type=float, nargs="+", metavar="STEPS",
                         help="how many steps after it came a thing is asked for (default: all at the end)")
     sizes = vars(parser.parse_args(argv))

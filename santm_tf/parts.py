@@ -2,17 +2,17 @@
 
 import dataclasses
 
+from santm_tf.ablation_mask import AblationMask
 from santm_tf.access import FIXED, AccessMask
 from santm_tf.adaptive import AdaptiveAccess
 from santm_tf.attention import ChebAttention
 from santm_tf.cells import SegmentCell, SegmentLSTMCell
 from santm_tf.errors import ArgumentError
-from santm_tf.fisher_mask import FisherMask
 from santm_tf.hard_concrete_mask import HardConcreteMask
 from santm_tf.keras import keras
 from santm_tf.memories import MEMORIES, Memory
 
-KINDS = {"fisher": FisherMask, "hard_concrete": HardConcreteMask}  # of access masks, beside `AccessMask`
+KINDS = {"ablation": AblationMask, "hard_concrete": HardConcreteMask}  # of access masks, beside `AccessMask`
 # Options that SANTM hands on to a part which a string names: what the part calls them, or its kind.
 OPTIONS = {
     "memory": {field.name: kind for kind, sizes in reversed(MEMORIES.items())

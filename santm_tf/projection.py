@@ -107,12 +107,16 @@ class L0Projection(keras.callbacks.Callback):
     def _at(self, epoch, start, target):
         if epoch >= self.epochs - 1:
             return target
-        begin = self.warmup
-        if self.below is not None:
-            latest = (self.warmup + self.epochs) // 2
-            begin = latest if self.began is None else min(max(begin, self.began), latest)
+        begin = self._begin()
         done = max(0, epoch - begin) / max(1, self.epochs - 1 - begin)
         return target + (start - target) * (1 - done) ** self.power
+
+    def _begin(self):
+        """The epoch at which the fall begins, the last with the first mask."""
+        if self.below is None:
+            return self.warmup
+        latest = (self.warmup + self.epochs) // 2
+        return latest if self.began is None else min(max(self.warmup, self.began), latest)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         # What was traced before may have been with a shorter plan than the mask is about to have.
@@ -123,8 +127,9 @@ class L0Projection(keras.callbacks.Callback):
         before = [mask.plan_size for mask in self.masks]
         for mask in self.masks:
             budget = self.budget(epoch, mask.period)
-            falling = budget > accesses(self.access_rate, mask.period)
-            mask.limit(budget, round(self.spare * mask.period) if falling else 0)
+            waiting = epoch < self._begin() and budget == mask.period  # there is nothing to explore yet
+            falling = budget > accesses(self.access_rate, mask.period) and not waiting
+            mask.limit(budget, max(1, round(self.spare * mask.period)) if falling else 0)
         for gate in self.gates:
             gate.hold_at(self.rate(epoch))
         after = [mask.plan_size for mask in self.masks]

@@ -49,7 +49,7 @@ class SANTM(OldNames, Layer):
         sizes, such as `DenseMemory(...)`. Options: `memory_slots` N, `slot_width` W, `read_heads` R,
         `write_heads`, `shift_range`, `memory_init`; of a sparse one `top_k`, `allocate`, `normaliser`,
         `search`; of keys and values `top_k`, `key_width`.
-      access: when the memory is accessed: "learned", "fisher" (`FisherMask`), "hard_concrete", "uniform",
+      access: when the memory is accessed: "learned", "ablation" (`AblationMask`), "hard_concrete", "uniform",
         "random", or an `AccessMask`; or "adaptive", where the input decides (`AdaptiveAccess`). Options:
         `access_rate`, the first one; of a mask `mask_period` P, in steps (default: the length of the
         sequences, which must then be known), `mask_surrogate`, `plan_size`.
@@ -196,6 +196,7 @@ class SANTM(OldNames, Layer):
             self.starts.assign(False)
         self._account(**rates)
         outputs = self.readout(self.dropout(features, training=training))
+        outputs = self.access.watched(outputs) if training else outputs
         return several(outputs, *state) if self.return_state else outputs
 
     def _account(self, boundary_rate, access_rate=None, expected_rate=None):

@@ -101,7 +101,7 @@ def test_a_text_that_is_wrong_is_named(option, text, needed):
 def test_choices_are_those_of_the_library():
     access, layer = read("santm_tf.training.config:Access"), read("santm_tf.baselines.santm:make")
     assert access["mask_schedule"].choices == tuple(L0Projection.POWERS)
-    assert set(layer["mask"].choices) == {"learned", "fisher", "hard_concrete", "adaptive", *FIXED}
+    assert set(layer["mask"].choices) == {"learned", "ablation", "hard_concrete", "adaptive", *FIXED}
     assert layer["mask_surrogate"].choices == tuple(SURROGATES)
     assert read("santm_tf.training.config:Optimiser")["optimizer"].choices == tuple(models.OPTIMIZERS)
 

@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from santm_tf import (
     SANTM,
+    AblationMask,
     AccessMask,
     AdaptiveAccess,
     CascadeLSTMCell,
     ChebAttention,
-    FisherMask,
     HardConcreteMask,
     MemoryCell,
     NTMCell,
@@ -63,7 +63,7 @@ LAYERS = {
     "SANTM, adaptive": (lambda: SANTM(**SMALL, access="adaptive", access_rate=0.5, return_sequences=True),
                         [sequence(2)]),
     "AdaptiveAccess": (lambda: AdaptiveAccess(0.5, seed=0), [sequence(3)]),
-    "FisherMask": (lambda: FisherMask(4, seed=0), [sequence(3)]),
+    "AblationMask": (lambda: AblationMask(4, seed=0), [sequence(3)]),
     "HardConcreteMask": (lambda: HardConcreteMask(4, seed=0), [sequence(3)]),
     "AccessMask": (lambda: AccessMask(4), [sequence(3)]),
     "SegmentLSTMCell": (lambda: Recurrent(SegmentLSTMCell(4, 2.0), return_sequences=True),

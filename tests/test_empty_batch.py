@@ -18,7 +18,7 @@ MODELS = {name: (name, {}) for name in baselines.NAMES} | {
     "skip_lstm": ("skip_lstm", {"cost_per_sample": 0.1}), "sparse": ("santm", {"memory": "sparse"}),
     "hard_concrete": ("santm", {"mask": "hard_concrete"}),
     "adaptive": ("santm", {"mask": "adaptive", "initial_access_rate": 0.5, "access_rate": 0.5}),
-    "fisher": ("santm", {"mask": "fisher"}), "fixed": ("santm", {"boundaries": "fixed"})}
+    "ablation": ("santm", {"mask": "ablation"}), "fixed": ("santm", {"boundaries": "fixed"})}
 PRICED = "hard_concrete", "drr_lstm"  # of which the weights themselves, not their outputs, add to the loss
 
 

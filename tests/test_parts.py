@@ -6,11 +6,11 @@ import tensorflow as tf
 
 from santm_tf import (
     SANTM,
+    AblationMask,
     AccessMask,
     AdaptiveAccess,
     ChebAttention,
     DenseMemory,
-    FisherMask,
     HardConcreteMask,
     Recurrent,
     SegmentCell,
@@ -43,15 +43,15 @@ def outputs(layer):
      dict(memory=SparseMemory(9, 4, top_k=2), recall="read")),
     (dict(access="uniform", access_rate=0.25, memory_slots=6, recall="read"),
      dict(access=lambda: AccessMask(None, 0.25, support="uniform"), memory=DenseMemory(6), recall="read")),
-    (dict(access="fisher", mask_period=4, access_rate=0.5, seed=3, recall="read"),
-     dict(access=lambda: FisherMask(4, 0.5, seed=3), recall="read")),
+    (dict(access="ablation", mask_period=4, access_rate=0.5, seed=3, recall="read"),
+     dict(access=lambda: AblationMask(4, 0.5, seed=3), recall="read")),
     (dict(access="hard_concrete", mask_period=4, access_rate=0.5, seed=3, recall="read"),
      dict(access=lambda: HardConcreteMask(4, 0.5, seed=3), recall="read")),
     (dict(access="adaptive", access_rate=0.5, seed=3, recall="read"),
      dict(access=lambda: AdaptiveAccess(0.5, seed=3), recall="read")),
     (dict(segment_length=2, recall="read"),
      dict(segment_length=2, controller=lambda: SegmentLSTMCell(4, 2), recall="read")),
-], ids=["dense", "sparse", "uniform", "fisher", "hard concrete", "adaptive", "controller"])
+], ids=["dense", "sparse", "uniform", "ablation", "hard concrete", "adaptive", "controller"])
 def test_a_part_by_its_name_is_the_part_built_and_the_part_from_its_configuration(named, built):
     one = SANTM(4, jit_compile=False, **named)
     two = SANTM(4, jit_compile=False, **{k: v() if callable(v) else v for k, v in built.items()})
