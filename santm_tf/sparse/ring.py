@@ -9,7 +9,7 @@ from santm_tf.scan import swap_time
 
 # A search has so many scores at hand at a time, and looks through so many rows, of which it compares so many
 # by the best of them alone.
-SCORES, BLOCK, GROUP = 2**20, 1024, 16
+SCORES, BLOCK, GROUP = 2**20, 1024, 8
 
 
 class Ring(NamedTuple):
