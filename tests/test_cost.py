@@ -41,11 +41,12 @@ from santm_tf.baselines.ntm import NTM
 from santm_tf.baselines.skip_lstm import SkipLSTMCell
 from santm_tf.baselines.transformer import Transformer
 from santm_tf.baselines.uw_ntm import UniformWritingNTM
+from santm_tf.change import ChangeBoundary
 from santm_tf.errors import ArgumentError
 from santm_tf.keras import keras
 from santm_tf.sparse.cell import SparseMemoryCell
 from santm_tf.sparse.recency import Recency
-from santm_tf.sparse.ring import Ring
+from santm_tf.sparse.ring import GROUP, Ring
 
 D, H = 8, 32
 SMALL = dict(slot_width=16, read_heads=2, write_heads=2, shift_range=2)
@@ -89,6 +90,8 @@ LAYERS = {
     "mamba": (lambda: Mamba(H, **PLAIN), [4, D], mamba.cost(D, H, 4)),
     "mamba, chunks": (lambda: Mamba(H, layers=1, chunk_length=8, **PLAIN), [24, D],
                       mamba.cost(D, H, 24, layers=1, chunk_length=8)),
+    "change_boundary": (lambda: ChangeBoundary(), [100, D], 100 * cost.change_boundary(D)),
+    "change_boundary, one feature": (lambda: ChangeBoundary(), [100, 1], 100 * cost.change_boundary(1)),
     "cheb_attention": (lambda: ChebAttention(), [32, 32], cost.cheb_attention(32, 32)),
     "cheb_attention, one term": (lambda: ChebAttention(order=1), [32, 32],
                                  cost.cheb_attention(32, 32, cheb_order=1)),
@@ -224,13 +227,13 @@ def test_santm_with_a_sparse_memory_costs_the_sum_of_its_levels(sequences, count
 
 @pytest.mark.parametrize("recall", ["attention", "read"])
 def test_santm_with_keys_and_values_costs_the_sum_of_its_levels(recall, countable, monkeypatch):
-    """But for the search, a loop, whose scores of all rows are `2 (K + 1)` each."""
-    monkeypatch.setattr(Ring, "best", lambda self, score, queries, written, count: (
+    """But for the search, a loop, whose scores are `2 (K + 1)` each."""
+    monkeypatch.setattr(Ring, "best", lambda self, queries, keys, written, count: (
         tf.zeros([*queries.shape[:3], count], tf.int32), tf.ones([*queries.shape[:3], count], tf.bool)))
     memory = {"memory": "key_value", "memory_slots": 100, "top_k": 2, "key_width": 16, "recall": recall}
     flops = counted_santm(1, return_sequences=True, **memory)
     expected = cost.santm(D, H, 2, 1, boundary_rate=1, return_sequences=True, **memory).flops
-    np.testing.assert_allclose(expected - 2 * 2 * 2 * (16 + 1), flops, rtol=0.05)
+    np.testing.assert_allclose(expected - 2 * 2 * (16 + 1) * (2 + GROUP * 2), flops, rtol=0.05)
 
 
 def test_a_sparse_memory_costs_the_same_whatever_its_slots():
@@ -304,6 +307,14 @@ def test_what_cannot_be_is_named(count, arguments, message):
 def test_heads_that_do_not_divide_the_width_are_named():
     with pytest.raises(ArgumentError, match="^cost.cheb_attention: attention_heads=5; .*slot_width=32$"):
         cost.santm(1, 32, 784, access_rate=0.5, attention_heads=5)
+
+
+def test_boundaries_by_change_are_counted(countable):
+    expected = cost.santm(D, H, 2, 1, boundary_rate=1, return_sequences=True, boundaries="change").flops
+    learned = cost.santm(D, H, 2, 1, boundary_rate=1, return_sequences=True).flops
+    assert expected - learned == 2 * cost.change_boundary(D).flops
+    flops = counted_santm(1, return_sequences=True, boundaries="change")
+    np.testing.assert_allclose(expected, flops, rtol=0.05)
 
 
 def test_a_legendre_bottom_level_takes_the_place_of_the_lstm():

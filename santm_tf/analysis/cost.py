@@ -17,6 +17,7 @@ import inspect
 from santm_tf.attention import SLOTS_PER_OFFSET
 from santm_tf.errors import ArgumentError, at_least
 from santm_tf.sparse.cell import EXACT_UP_TO
+from santm_tf.sparse.ring import GROUP
 from santm_tf.sparse.search import LOAD, MIN_ROOM, PROBES, TABLES, turns_of
 
 _RATES = ("access_rate", "boundary_rate", "update_rate")
@@ -104,6 +105,16 @@ def segment_lstm(features, units):
     104
     """
     return lstm(features, units) + dense(features + units, 1) + Cost(units + 5)
+
+
+@checked
+def change_boundary(features):
+    """A step of boundaries where the input changes, `4 d + 10` FLOPs. See `ChangeBoundary`.
+
+    >>> change_boundary(40).flops
+    170
+    """
+    return Cost(4 * features + 10, bytes=4 * 4) + state(features + 1)
 
 
 @checked
@@ -248,7 +259,7 @@ def key_value_segment(features, rows, memory_slots=1024, slot_width=32, read_hea
     """One segment of a memory of keys and values that gets M rows a sequence. See `KeyValueMemoryCell`.
 
     `2 d (R K + W + 1)`        keys, value and strength
-    `2 R (K + 1) M`            scores of all rows, those that are not there yet among them
+    `2 R (K + 1) (M + 8 k)`    scores of all rows, also those not there yet, and again of k groups of 8
     `R k (4 R K + 10) + 3 R K` the rows found and their weights; a unit key
 
     >>> key_value_segment(64, 100).accesses
@@ -256,7 +267,8 @@ def key_value_segment(features, rows, memory_slots=1024, slot_width=32, read_hea
     """
     heads, keys = read_heads, key_width or slot_width
     row = heads * keys + slot_width + 1
-    flops = 2 * heads * (keys + 1) * rows + heads * top_k * (4 * heads * keys + 10) + 3 * heads * keys
+    flops = (2 * heads * (keys + 1) * (rows + GROUP * top_k) + heads * top_k * (4 * heads * keys + 10)
+             + 3 * heads * keys)
     return (dense(features, row) + Cost(flops, accesses=heads * top_k + 1,
                                         bytes=4 * row * min(rows, memory_slots)))
 
@@ -303,7 +315,7 @@ def santm(features: int, units: int, steps: int, access_rate: float, boundary_ra
           return_sequences: bool = False, memory: str = "dense", memory_init: str | None = None,
           top_k: int | None = None, allocate: bool = True, search: str = "auto",
           key_width: int | None = None, recall: str = "attention", controller: str = "lstm",
-          controller_order: int = 64, mask: str = "learned") -> Cost:
+          controller_order: int = 64, mask: str = "learned", boundaries: str = "learned") -> Cost:
     """A sequence through SANTM (Shan et al. 2025; see `SANTM`): each level as often as it acts.
 
     `T segment_lstm(d) + beta T cascade_lstm(H) + rho T memory_step(H) + S recall + S_y readout`
@@ -311,7 +323,8 @@ def santm(features: int, units: int, steps: int, access_rate: float, boundary_ra
     `recall = cheb_attention + 2 R N W + N W`, `readout = 2 (2 H + (R + 1) W) H + H`; S = S_y = 1, or with
     return_sequences S = 1 + rho T (the memory at first and after each access) and S_y = T. A sparse memory
     has `sparse_memory_step`, one of keys and values a gate a step and `key_value_segment`. They recall R k
-    slots, each from those within its reach. A bottom level that is an "lmu" has `segment_lmu`.
+    slots, each from those within its reach. A bottom level that is an "lmu" has `segment_lmu`. Boundaries by
+    "change" add `change_boundary`; what learned ones cost is always counted.
 
     Args:
       access_rate: rho, the share of steps that access the memory.
@@ -360,6 +373,8 @@ def santm(features: int, units: int, steps: int, access_rate: float, boundary_ra
     readout = dense(2 * units + (read_heads + mean) * slot_width, units)
     bottom = (segment_lstm(features, units) if controller == "lstm"
               else segment_lmu(features, units, controller_order))
+    if boundaries == "change":
+        bottom += change_boundary(features)
     gate = dense(2 * units, 1) if adaptive else Cost()
     return (steps * (bottom + gate) + boundary_rate * steps * cascade_lstm(units, units)
             + accesses * step + (1 + accesses if return_sequences else 1) * spent
