@@ -284,7 +284,7 @@ class Levels:
 
     def _seen_by_top(self, h, middle, gate):
         """`m = a delta h^m`; for a memory of segments `a delta [h^m ; h]`, and h^m."""
-        if not getattr(self.top, "by_segment", False):
+        if not self.top.by_segment:
             return middle * gate, {}
         return tf.concat([middle, h], -1) * gate, {"segment": middle}
 

@@ -6,7 +6,7 @@ A memory is a Keras cell. Beside what Keras asks of a cell it has
   `[S, B, 1]`, a named state or None for the first, what to `Keep`. The visits answer `recalled(attention)`
   (`[B, states, .]`), and know the vectors `read` and, if asked for, the `heads`;
 - `bytes_kept(visits)` and `check_recall(attention)`;
-- `by_segment` (default False): True has `run` take `segment=`, h^m `[S, B, H]`, and m be `[m ; h]`;
+- `by_segment`: True has `run` take `segment=`, h^m `[S, B, H]`, and m be `[m ; h]`;
 - `state_class`, the named state; `goes_on`, from a state that is handed to it; `lite`, TensorFlow Lite has
   its operations; `erases`, what a write takes the place of, as `santm_tf.capacity` has it.
 

@@ -271,6 +271,7 @@ class MemoryCell(NTMCell):
     goes_on = True  # from a state that is handed to it
     lite = True  # TensorFlow Lite has its operations
     erases = "share"  # of every slot, on average, in a write: see `santm_tf.capacity.recallable`
+    by_segment = False  # `run` takes m alone
 
     def __init__(self, units: int, **kwargs: Any):
         super().__init__(units, **kwargs)

@@ -148,7 +148,7 @@ class SANTM(OldNames, Layer):
         if self.change is not None:
             _build(self.change, [batch, steps, features])
         _build(self.middle, [[batch, emitted], [batch, 1]])
-        by_segment = getattr(self.top, "by_segment", False)
+        by_segment = self.top.by_segment
         _build(self.top, [[batch, units + emitted * by_segment], [batch, 1]])
         recalled = sizes.read_heads * sizes.slot_width
         if self.recall is not None:
