@@ -42,9 +42,10 @@ class AdaptiveAccess(Layer):
       ArgumentError: a rate outside (0, 1].
 
     >>> from santm_tf import AdaptiveAccess
-    >>> layer = AdaptiveAccess()
+    >>> layer = AdaptiveAccess(0.5)
     >>> layer.build([None, None, 1])
-    >>> layer.set_weights([[[1.0]], [0.0], *layer.get_weights()[2:]])
+    >>> _ = layer.kernel.assign([[1.0]])
+    >>> _ = layer.bias.assign([0.0])
     >>> layer(tf.constant([[[-4.0], [0.0], [1.0], [4.0]]])).numpy().ravel().round(2) + 0.0
     array([0.  , 0.  , 0.78, 4.  ], dtype=float32)
     """
