@@ -152,7 +152,8 @@ class Levels:
         """`[h ; h^m ; o]` at every step, `[B, T, .]`, or at the last alone, `[B, .]`; and the `Pass`."""
         if mask is not None:  # what counts steps is to count those that are valid
             inputs, mask, place = valid_first(inputs, mask)
-        did = self.run(inputs, plan, mask, state, training, Keep(sequences, self.reach), gates)
+        keep = Keep(sequences, self.reach, partly=training)
+        did = self.run(inputs, plan, mask, state, training, keep, gates)
         o = did.visits.recalled(self.recall)
         if not sequences:
             return tf.concat([did.state.bottom[0], did.state.middle.h, o[:, -1]], -1), did

@@ -13,6 +13,7 @@ class Keep(NamedTuple):
     every: bool = True  # the state before the first step and that after each, or the last alone
     reach: int | None = None  # how far around the slots read the recall looks; None: it does not
     heads: bool = False  # `Heads`
+    partly: bool = False  # whether a gate between 0 and 1 reads in part, where a memory's state cannot say so
 
 
 EVERY = Keep()

@@ -79,7 +79,8 @@ def test_it_is_its_equations(options, partly):
     cell, given = built(**options), inputs()
     if partly:
         given[1][::2] *= np.random.default_rng(1).random(given[1][::2].shape)
-    read = cell.run(*map(tf.constant, given[:2]), segment=tf.constant(given[2]))[0].read
+    u, a, segment = map(tf.constant, given)
+    read = cell.run(u, a, keep=Keep(partly=partly), segment=segment)[0].read
     expected = [reference(cell, *(v[:, row] for v in given)) for row in range(BATCH)]
     np.testing.assert_allclose(read, expected, rtol=1e-5, atol=1e-7)
 

@@ -175,6 +175,8 @@ def test_padding_may_be_anywhere(options):
 
 def test_an_adaptive_access_is_at_each_rows_own_steps():
     made = layer(access="adaptive", boundaries="fixed", segment_length=2)
+    made.access.kernel.assign(4 * made.access.kernel)
+    made.access.bias.assign([-3.2])
     seen = trace(made, inputs(), MASK)
     kernel, bias = made.access.kernel.numpy()[:, 0], made.access.bias.numpy()
     locations = np.concatenate([seen.middle, seen.bottom], -1) @ kernel + bias

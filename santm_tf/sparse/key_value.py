@@ -62,7 +62,7 @@ class KeyValueVisits(NamedTuple):
     weights: tf.Tensor  # [B, states, R, k], of the rows read
     gate: tf.Tensor  # [B, states, R, W]
     near: tf.Tensor  # [B, states, R, k, 2 reach + 1, W], the values in and around the slots read
-    gap: tf.Tensor  # [B, states - 1, 1], a - 1 at the step between two states
+    gap: tf.Tensor  # [B, states - 1, 1], at the step between two states a - 1, or 0 with its gradient
     since: tf.Tensor  # int32 [B, n], of which of them the n states that are asked for are held
     heads: Heads | None
 
@@ -90,14 +90,16 @@ class KeyValueMemoryCell(Cell):
     `k_n = unit(W_k u_t)`,   `v_n = W_v u_t`,   `s_n = sigmoid(w_s.u_t + b_s)`
     `w_i = softmax_i(beta log(1 + n) k_n.k_{i-1} + log s_i)` over the top k of the n rows there are, and a row
     of logit b_0 and value 0; then `(k_{n-1}, v_n, s_n)` becomes a row
-    `o_t = g_t sum_i w_i Y_i`,   `g_t = sigmoid(W_g u_t + b_g)` at every access; where a_t lies between 0 and
-    1 it is a_t of that and 1 - a_t of the o of the access before
+    `o_t = g_t sum_i w_i Y_i`,   `g_t = sigmoid(W_g u_t + b_g)` at every access
 
     Y is the recall of the values (`santm_tf.levels`). One map W_k makes the keys to read and to write by, as
     in neural episodic control (Pritzel et al. 2017, arXiv 1703.01988). A row holds the value of a segment
     under the key of the segment before, as H3's shift does (Fu et al. 2023, arXiv 2212.14052, section 3): a
     segment that comes again finds what followed it. The logarithm keeps the weight of one row among n from
     falling with n (Nakanishi 2025, arXiv 2501.19399).
+
+    While training a gate a_t between 0 and 1 leaves `1 - a_t` of what was read at the access before, so that
+    the loss tells what an access is worth. At rest every access reads wholly.
 
     What is written does not depend on what is read, so a whole sequence is searched at once, by products of
     matrices. A new row takes the slot written longest ago; the one that is next to be taken is not read.
@@ -201,7 +203,8 @@ class KeyValueMemoryCell(Cell):
             last = tf.maximum(since[:, -1:] - 1, 0)
             seen, a = [tf.concat([at_steps(v, last), v[:, -1:]], 1) for v in seen], at_steps(a, last)
             since = tf.ones_like(last)
-        return self._visits(ring, *seen, a - 1, since, keep.reach or 0, heads), end
+        whole = tf.ones_like(a) if keep.partly else tf.stop_gradient(a)
+        return self._visits(ring, *seen, a - whole, since, keep.reach or 0, heads), end
 
     def _segments(self, before, segment, opened):
         """h^m before the first step and after each access, and the accesses at which it had moved."""
