@@ -132,7 +132,6 @@ def test_the_rate_falls_to_its_target():
 @pytest.mark.parametrize("memory", ["dense", "sparse", "key_value"])
 def test_a_shut_gate_holds_the_memory(memory):
     layer, x = santm(memory=memory, return_state=True), random(2, 8, 3)
-    _, *first = layer(x[:, :0 + 1])
     layer.access.kernel.assign(tf.zeros_like(layer.access.kernel))
     layer.access.bias.assign([-50.0])
     _, *after = layer(x)
@@ -142,26 +141,18 @@ def test_a_shut_gate_holds_the_memory(memory):
         name for name in names if not name.startswith("top_")}
 
 
-few = hypothesis.settings(max_examples=15, deadline=None)
+@pytest.fixture(scope="module")
+def made():
+    return santm()
 
 
-@few
+@hypothesis.settings(max_examples=15, deadline=None)
 @hypothesis.given(st.lists(st.integers(1, 8), min_size=1, max_size=4), st.integers(0, 99))
-def test_a_row_is_what_it_is_alone(lengths, seed):
-    layer = _made()
+def test_a_row_is_what_it_is_alone(made, lengths, seed):
     x, mask = random(len(lengths), 8, 3, seed=seed), np.arange(8) < np.array(lengths)[:, None]
-    together = layer(x, mask=tf.constant(mask))
+    together = made(tf.constant(x), mask=tf.constant(mask))
     for y, row, length in zip(together, x, lengths, strict=True):
-        np.testing.assert_allclose(y, layer(row[None, :length])[0], atol=1e-9)
-
-
-_kept = {}
-
-
-def _made():
-    if "layer" not in _kept:
-        _kept["layer"] = santm()
-    return _kept["layer"]
+        np.testing.assert_allclose(y, made(tf.constant(row[None, :length]))[0], atol=1e-9)
 
 
 @pytest.mark.parametrize("boundaries", ["fixed", "learned"])
@@ -201,6 +192,19 @@ def test_the_reported_rate_is_the_share_of_valid_steps_accessed():
     opened = did.a[..., 0].numpy().T > 0
     assert 0 < opened.sum() < mask.sum() and not opened[~mask].any()
     assert logs["access_rate"] == pytest.approx(np.mean(opened.sum(1) / mask.sum(1)), rel=1e-5)
+
+
+def test_a_step_that_ends_no_segment_is_not_expected_to_access_the_memory():
+    layer, x = santm(boundaries="fixed"), tf.constant(random(3, 8, 3))
+    mask, t = np.arange(8) < np.array([[8], [5], [1]]), tf.range(8)
+    with tf.GradientTape() as tape:
+        layer(x, mask=tf.constant(mask))
+        penalty, = layer.losses
+    did = layer.levels.run(x, (t, t >= 0), tf.constant(mask))
+    locations = np.concatenate([did.middle_at(t), did.h], -1) @ layer.access.kernel.numpy()[:, 0]
+    p = sigmoid(locations + layer.access.bias.numpy() - 2 / 3 * np.log(0.1 / 1.1))
+    expected = np.mean((p * mask * (np.arange(8) % 2 == 1)).sum(1) / mask.sum(1))
+    assert float(tape.gradient(penalty, layer.access.multiplier)) == pytest.approx(-(expected - 0.5) / 10)
 
 
 @pytest.mark.parametrize("options, message", [
