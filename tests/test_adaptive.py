@@ -129,6 +129,21 @@ def test_the_rate_falls_to_its_target():
     assert float(layer.target) == pytest.approx(0.5) and logs == {"access_rate": 0.7}
 
 
+@pytest.mark.parametrize("memory", ["dense", "key_value"])
+def test_on_slices_of_the_batch_compiled_it_is_the_same(memory):
+    x, found = random(17, 8, 3), []
+    for jit in False, True:
+        layer = santm(memory=memory, jit_compile=jit)
+        with tf.GradientTape() as tape:
+            y = layer(tf.constant(x), training=True)
+            loss = tf.reduce_sum(y) + tf.cast(sum(layer.losses), y.dtype)
+        access = layer.access
+        found.append([y, *tape.gradient(loss, [access.kernel, access.bias, access.multiplier])])
+    for plain, compiled in zip(*found, strict=True):
+        assert np.any(plain)
+        np.testing.assert_allclose(compiled, plain, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("memory", ["dense", "sparse", "key_value"])
 def test_a_shut_gate_holds_the_memory(memory):
     layer, x = santm(memory=memory, return_state=True), random(2, 8, 3)

@@ -52,7 +52,7 @@ def export(model: keras.Model, folder: str | os.PathLike, jit_compile: bool = Fa
       of each by name; what the `front` says of itself; `features`, d, or `vocabulary` of the model itself;
       `outputs`, their `kind` (logits, class, labels, numbers), `width` and names; `return_sequences`;
       `streams`, yes or why not; the `state`'s names, shapes and dtypes; the model's `fingerprint`; of a SANTM
-      `mask_period` and `access_rate`.
+      `mask_period` and `access_rate`, or that its `access` is "adaptive".
 
     Raises:
       ArgumentError: a model that cannot be served, or a folder that holds something else.
