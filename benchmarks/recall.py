@@ -22,8 +22,8 @@ MEMORIES = {
 ITEMS = {16: (320, 32), 100: (64, 32), 1000: (32, 16), 10_000: (16, 4)}  # sequences, and those of a batch
 VECTORS, BITS = 3, 6  # of an item
 COLUMNS = {"steps": "steps", "sequences": "sequences", "chance": "wrong bits of 18 by chance",
-           "sparse": "sparse", "key_value": "key_value", "sparse_seconds": "processor seconds a sequence, sparse",
-           "key_value_seconds": "key_value"}
+           "sparse": "sparse", "key_value": "key_value",
+           "sparse_seconds": "processor seconds a sequence, sparse", "key_value_seconds": "key_value"}
 
 
 def evaluated(workdir, *given):
