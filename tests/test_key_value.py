@@ -38,8 +38,8 @@ def reference(cell, u, a, segment):
     A gate between 0 and 1 leaves its complement of what was read at the access before.
     """
     w = {weight.name.split("/")[-1].split(":")[0]: weight.numpy() for weight in cell.trainable_weights}
-    heads, keys, width = cell.read_heads, cell.key_width, cell.slot_width
-    rows, before, moved = [], np.zeros([heads, keys]), np.zeros(segment.shape[-1])
+    heads, width = cell.read_heads, cell.slot_width
+    rows, before, moved = [], unit(w["first_key"]), np.zeros(segment.shape[-1])
     read = out = np.zeros([heads, width])
     reads = [out]
     for x, opened, now in zip(u, a[:, 0], segment, strict=True):
@@ -57,11 +57,14 @@ def reference(cell, u, a, segment):
     return np.array(reads)
 
 
+def unit(key):
+    return key / np.sqrt((key ** 2).sum(-1, keepdims=True) + 1e-6)
+
+
 def look_up(cell, w, x, rows):
     """The key of a segment, and the sum of the values that it finds."""
     heads, width = cell.read_heads, cell.slot_width
-    key = (x @ w["key_kernel"]).reshape(heads, cell.key_width)
-    key /= np.sqrt((key ** 2).sum(-1, keepdims=True) + 1e-6)
+    key = unit((x @ w["key_kernel"]).reshape(heads, cell.key_width))
     there, read = rows[-cell.memory_slots + 1:], np.zeros([heads, width])
     beta = np.log1p(np.exp(w["temperature_bias"][:, 0])) * np.log1p(min(len(rows), cell.memory_slots))
     for head in range(heads):
@@ -94,6 +97,22 @@ def test_a_segment_that_comes_again_finds_what_followed_it():
     visits, _ = cell.run(tf.constant(u), tf.ones([20, 1, 1]))
     gate = 1 / (1 + np.exp(-u[19] @ cell.gate_kernel.numpy()))
     np.testing.assert_allclose(visits.read[0, -1], gate * (u[8] @ cell.value_kernel.numpy()), rtol=1e-4,
+                               atol=1e-5)
+
+
+def test_the_first_segment_has_a_key_that_is_learned():
+    cell = KeyValueMemoryCell(8, memory_slots=50, slot_width=8, top_k=1)
+    cell.build([[None, 8], [None, 1]])
+    cell.temperature_bias.assign([[30.0]])
+    u = np.random.default_rng(1).normal(size=[20, 1, 8]).astype(np.float32)
+    with tf.GradientTape() as tape:
+        visits, _ = cell.run(tf.constant(u), tf.ones([20, 1, 1]))
+        loss = tf.reduce_sum(visits.read ** 2)
+    assert np.abs(tape.gradient(loss, cell.first_key)).max() > 0
+    cell.first_key.assign(u[19] @ cell.key_kernel)
+    visits, _ = cell.run(tf.constant(u), tf.ones([20, 1, 1]))
+    gate = 1 / (1 + np.exp(-u[19] @ cell.gate_kernel.numpy()))
+    np.testing.assert_allclose(visits.read[0, -1], gate * (u[0] @ cell.value_kernel.numpy()), rtol=1e-4,
                                atol=1e-5)
 
 

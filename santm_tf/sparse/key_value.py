@@ -95,7 +95,8 @@ class KeyValueMemoryCell(Cell):
     Y is the recall of the values (`santm_tf.levels`). One map W_k makes the keys to read and to write by, as
     in neural episodic control (Pritzel et al. 2017, arXiv 1703.01988). A row holds the value of a segment
     under the key of the segment before, as H3's shift does (Fu et al. 2023, arXiv 2212.14052, section 3): a
-    segment that comes again finds what followed it. The logarithm keeps the weight of one row among n from
+    segment that comes again finds what followed it. k_0, before the first segment, is learned, so that the
+    first can be found, too. The logarithm keeps the weight of one row among n from
     falling with n (Nakanishi 2025, arXiv 2501.19399).
 
     While training a gate a_t between 0 and 1 leaves `1 - a_t` of what was read at the access before, so that
@@ -163,6 +164,8 @@ class KeyValueMemoryCell(Cell):
         self.temperature_bias = weight(name="temperature_bias", shape=[heads, 1],
                                        initializer=constant(FIRST_TEMPERATURE))
         self.none_bias = weight(name="none_bias", shape=[heads, 1], initializer="zeros")
+        self.first_key = weight(name="first_key", shape=[heads, self.key_width],
+                                initializer=keras.initializers.RandomNormal(stddev=1.0))
         super().build(input_shape)
 
     def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
@@ -170,8 +173,10 @@ class KeyValueMemoryCell(Cell):
             batch_size = tf.shape(tf.nest.flatten(inputs)[0])[0]
         dtype = dtype or self.compute_dtype
         integers = "slots", "written"
-        return [tf.zeros([batch_size, *tf.TensorShape(size)], tf.int32 if name in integers else dtype)
-                for name, size in zip(KeyValueState._fields, self.state_size, strict=True)]
+        state = KeyValueState(*(
+            tf.zeros([batch_size, *tf.TensorShape(size)], tf.int32 if name in integers else dtype)
+            for name, size in zip(KeyValueState._fields, self.state_size, strict=True)))
+        return list(state._replace(key=state.key + tf.cast(_unit(self.first_key), dtype)))
 
     def run(self, m, a, state=None, keep=EVERY, steps=None, segment=None):
         """See `santm_tf.memories`.
@@ -236,8 +241,7 @@ class KeyValueMemoryCell(Cell):
 
     def _keys(self, u):
         """k, `[B, S, R, K]`."""
-        key = at_least_float32(self._shaped(product(u, self.key_kernel), self.key_width))
-        return tf.cast(key * tf.math.rsqrt(tf.reduce_sum(key * key, -1, keepdims=True) + EPSILON), u.dtype)
+        return _unit(self._shaped(product(u, self.key_kernel), self.key_width))
 
     def _rows(self, keys, u):
         """What each step would write, `[k ; log s ; v]`, and its strength s, `[B, S]`."""
@@ -301,3 +305,10 @@ class KeyValueMemoryCell(Cell):
     def get_config(self):
         names = "units", "memory_slots", "slot_width", "read_heads", "key_width", "top_k", "memory_horizon"
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _unit(key):
+    """Keys `[..., K]` of length 1."""
+    precise = at_least_float32(tf.convert_to_tensor(key))
+    length = tf.sqrt(tf.reduce_sum(precise ** 2, -1, keepdims=True) + EPSILON)
+    return tf.cast(precise / length, key.dtype)
