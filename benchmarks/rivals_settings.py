@@ -65,14 +65,15 @@ MODELS = {
     "mamba": ((), ("--layers=1", "--layers=2")),
 }
 # Where segments end and the access rate, which depend on the task; of SANTM alone.
-STEPWISE = "--segment_length=1", "--boundaries=fixed", "--memory_horizon=2", "--boundary_penalty=0"
+STEPWISE = "--segment_length=1", "--boundaries=fixed", "--boundary_penalty=0"
 SANTM = {
-    "pmnist": ("--segment_length=7", "--boundaries=fixed", "--initial_access_rate=0.143",
-               "--access_rate=0.143", "--mask=uniform"),
-    "copy": (*STEPWISE, "--mask_period=1"), "copy_memory": STEPWISE,
+    "pmnist": ("--controller=lmu", "--segment_length=14", "--boundaries=fixed", "--memory_horizon=8",
+               "--mask=uniform", "--access_rate=0.0715"),
+    "copy": (*STEPWISE, "--memory_horizon=10", "--mask_period=1"),
+    "copy_memory": (*STEPWISE, "--memory_horizon=10"),
     "adding": (*STEPWISE, "--initial_access_rate=0.05", "--access_rate=0.05"),
     "associative_recall": ("--segment_length=4", "--memory_horizon=2", "--mask_period=1"),
-    "mqar": (*STEPWISE, "--mask_period=1"),
+    "mqar": (*STEPWISE, "--memory_horizon=2", "--mask_period=1"),
     "sounds": ("--segment_length=8", "--initial_access_rate=0.1", "--access_rate=0.1"),
     "chars": ("--segment_length=4", "--mask=uniform", "--initial_access_rate=0.25", "--access_rate=0.25"),
 }
