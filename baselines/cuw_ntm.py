@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from santm_tf.analysis import cost as costs
+from santm_tf.analysis import counting
 from santm_tf.baselines import uw_ntm
 from santm_tf.baselines.model import Model
 from santm_tf.keras import keras
@@ -72,7 +72,7 @@ def make(*, steps=None, **options: uw_ntm.make):
     return CachedUniformWritingNTM.for_steps(steps, **options)
 
 
-@costs.checked
+@counting.checked
 def cost(features, units, steps, write_interval=None, memory_slots=32, slot_width=32, read_heads=1,
          write_heads=1, shift_range=1, return_sequences=False):
     """`uw_ntm + D (2 H^2 (L + 1) + 2 R W H + (5 L + 1) H + 5 L)` FLOPs.
@@ -83,9 +83,10 @@ def cost(features, units, steps, write_interval=None, memory_slots=32, slot_widt
     True
     """
     interval = write_interval or uw_ntm.optimal_interval(steps, memory_slots)
-    pick = (costs.dense(units, units, interval, bias=False) + costs.dense(units, 1, interval, bias=False)
-            + costs.dense(units + read_heads * slot_width, units, bias=False)
-            + costs.Cost((3 * interval + 1) * units + 5 * interval) + costs.state(interval * units))
+    pick = (counting.dense(units, units, interval, bias=False)
+            + counting.dense(units, 1, interval, bias=False)
+            + counting.dense(units + read_heads * slot_width, units, bias=False)
+            + counting.Cost((3 * interval + 1) * units + 5 * interval) + counting.state(interval * units))
     return (uw_ntm.cost(features, units, steps, interval, memory_slots, slot_width, read_heads, write_heads,
                         shift_range, return_sequences)
             + steps // interval * pick)

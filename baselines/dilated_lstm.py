@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from santm_tf import Recurrent
 from santm_tf.analysis import cost as costs
+from santm_tf.analysis import counting
 from santm_tf.baselines.layer import SequenceLayer, built
 from santm_tf.baselines.lstm import gate_bias, with_dropout
 from santm_tf.baselines.model import Model
@@ -166,7 +167,7 @@ def make(units: int = 32, layers: int = 3, memory_horizon: int | None = None,
                         dropout, seed)
 
 
-@costs.checked
+@counting.checked
 def cost(features, units, steps, layers=3):
     """`T (lstm(d, H) + (layers - 1) lstm(H, H))` FLOPs, whatever the dilations.
 

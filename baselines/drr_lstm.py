@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from santm_tf import Recurrent
-from santm_tf.analysis import cost as costs
+from santm_tf.analysis import counting
 from santm_tf.baselines.layer import Configured
 from santm_tf.baselines.lstm import gate_bias, with_dropout
 from santm_tf.baselines.model import Model
@@ -139,7 +139,7 @@ def make(units: int = 32, routes: int = 4, rank: int | None = None, memory_horiz
                         dropout, seed)
 
 
-@costs.checked
+@counting.checked
 def cost(features, units, steps, routes=4, rank=None):
     """`T (2 k (d + H) + 2 k + 6 k^2 + (4 k - 2) H + 2 r (d + H) + r + 8 r H + 24 H)` FLOPs.
 
@@ -149,10 +149,10 @@ def cost(features, units, steps, routes=4, rank=None):
     True
     """
     rank = rank or max(1, units // 2)
-    around = costs.Cost(routes + 6 * routes ** 2 + (4 * routes - 2) * units + rank + 20 * units)
-    maps = (costs.dense(features + units, routes) + costs.dense(features + units, rank, bias=False)
-            + costs.dense(rank, 4 * units))
-    return steps * (maps + around + costs.state(2 * routes * units))
+    around = counting.Cost(routes + 6 * routes ** 2 + (4 * routes - 2) * units + rank + 20 * units)
+    maps = (counting.dense(features + units, routes) + counting.dense(features + units, rank, bias=False)
+            + counting.dense(rank, 4 * units))
+    return steps * (maps + around + counting.state(2 * routes * units))
 
 
 MODEL = Model(make, cost)

@@ -2,6 +2,7 @@
 
 from santm_tf.addons import addons
 from santm_tf.analysis import cost as costs
+from santm_tf.analysis import counting
 from santm_tf.baselines import lstm
 from santm_tf.baselines.layer_norm_lstm import LayerNormLSTMCell
 from santm_tf.baselines.model import Model
@@ -18,7 +19,7 @@ def make(**options: lstm.make):
     return lstm.of_cell(LayerNormLSTMCell if module is None else module.rnn.LayerNormLSTMCell, **options)
 
 
-@costs.checked
+@counting.checked
 def cost(features, units, steps=1):
     """`T (lstm + 65 H)` FLOPs: `LN(x W)` and `LN(h U)` on 4 H numbers and `LN(c)` on H, each 9 a number.
 
@@ -28,8 +29,8 @@ def cost(features, units, steps=1):
     >>> cost(1, 32).flops - costs.lstm(1, 32).flops == 65 * 32
     True
     """
-    norms = 2 * costs.norm(4 * units) + costs.norm(units)
-    return steps * (costs.lstm(features, units) + norms + costs.Cost(-16 * units))
+    norms = 2 * counting.norm(4 * units) + counting.norm(units)
+    return steps * (costs.lstm(features, units) + norms + counting.Cost(-16 * units))
 
 
 MODEL = Model(make, cost)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tensorflow as tf
 
-from santm_tf.analysis import cost as costs
+from santm_tf.analysis import counting
 from santm_tf.baselines.associative_scan import selective_scan
 from santm_tf.baselines.layer import Configured, SequenceLayer, built, only_valid
 from santm_tf.baselines.model import Model
@@ -207,7 +207,7 @@ def make(units: int = 32, layers: int = 2, state_size: int = 16, conv_width: int
                  return_sequences=return_sequences)
 
 
-@costs.checked
+@counting.checked
 def cost(features, units, steps, layers=2, state_size=16, conv_width=4, expand=2, chunk_length=64):
     """FLOPs; a step of a block with E = expand W features of N states, r = ceil(W / 16), takes
 
@@ -221,17 +221,17 @@ def cost(features, units, steps, layers=2, state_size=16, conv_width=4, expand=2
     True
     """
     inner, rank, states = expand * units, math.ceil(units / 16), state_size * expand * units
-    maps = (costs.dense(units, 2 * inner, steps, bias=False) + costs.dense(rank, inner, steps)
-            + costs.dense(inner, rank + 2 * state_size + units, steps, bias=False))
-    around = costs.Cost(((2 * conv_width + 9) * inner + 5 * units) * steps,
+    maps = (counting.dense(units, 2 * inner, steps, bias=False) + counting.dense(rank, inner, steps)
+            + counting.dense(inner, rank + 2 * state_size + units, steps, bias=False))
+    around = counting.Cost(((2 * conv_width + 9) * inner + 5 * units) * steps,
                         bytes=4 * ((conv_width + 2) * inner + states + units))
-    scan = steps * (costs.Cost(6 * states) + costs.state(states))
+    scan = steps * (counting.Cost(6 * states) + counting.state(states))
     if chunk_length and steps > 2 * chunk_length:
         chunks = math.ceil(steps / chunk_length)
-        scan += steps * (costs.Cost(4 * states) + costs.state(states))
-        scan += costs.Cost(3 * states * chunks * math.ceil(math.log2(chunks)))
-    return (costs.dense(features, units, steps) + layers * (maps + around + scan)
-            + costs.Cost(4 * units, bytes=4 * units))
+        scan += steps * (counting.Cost(4 * states) + counting.state(states))
+        scan += counting.Cost(3 * states * chunks * math.ceil(math.log2(chunks)))
+    return (counting.dense(features, units, steps) + layers * (maps + around + scan)
+            + counting.Cost(4 * units, bytes=4 * units))
 
 
 MODEL = Model(make, cost)

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from santm_tf import NTMCell, Recurrent
 from santm_tf.analysis import cost as costs
+from santm_tf.analysis import counting
 from santm_tf.baselines.layer import SequenceLayer, built
 from santm_tf.baselines.model import Model
 from santm_tf.keras import keras
@@ -110,7 +111,7 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32,
         jit_compile=jit_compile, seed=seed)
 
 
-@costs.checked
+@counting.checked
 def cost(features, units, steps, memory_slots=32, slot_width=32, read_heads=1, write_heads=1, shift_range=1,
          return_sequences=False):
     """`T ntm_step + readout` FLOPs; `readout = 2 (H + R W) H + H`, T times that with sequences.
@@ -119,7 +120,7 @@ def cost(features, units, steps, memory_slots=32, slot_width=32, read_heads=1, w
     True
     """
     step = costs.ntm_step(features, units, memory_slots, slot_width, read_heads, write_heads, shift_range)
-    readout = costs.dense(units + read_heads * slot_width, units)
+    readout = counting.dense(units + read_heads * slot_width, units)
     return steps * step + (steps if return_sequences else 1) * readout
 
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from santm_tf import Recurrent
 from santm_tf.analysis import cost as costs
+from santm_tf.analysis import counting
 from santm_tf.baselines.layer import Configured, SequenceLayer, built
 from santm_tf.baselines.lstm import gate_bias, with_dropout
 from santm_tf.baselines.model import Model
@@ -155,7 +156,7 @@ def make(units: int = 32, cost_per_sample: Annotated[float, "[0, inf)"] = 0.0,
                         dropout, seed)
 
 
-@costs.checked
+@counting.checked
 def cost(features, units, steps, update_rate=1.0):
     """`u T (lstm + 8 H + 14)` FLOPs: a skipped step costs nothing, as it is known at the step before.
 
@@ -165,7 +166,8 @@ def cost(features, units, steps, update_rate=1.0):
     >>> cost(1, 32, steps=784, update_rate=0.5).flops / cost(1, 32, steps=784).flops
     0.5
     """
-    step = costs.lstm(features, units) + costs.dense(units, 1) + costs.Cost(6 * units + 13) + costs.state(1)
+    gate = counting.dense(units, 1) + counting.Cost(6 * units + 13) + counting.state(1)
+    step = costs.lstm(features, units) + gate
     return update_rate * steps * step
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tensorflow as tf
 
-from santm_tf.analysis import cost as costs
+from santm_tf.analysis import counting
 from santm_tf.baselines.layer import Configured, SequenceLayer, built, only_valid
 from santm_tf.baselines.model import Model
 from santm_tf.baselines.pooling import last_valid, mean_valid
@@ -224,7 +224,7 @@ def make(units: int = 32, layers: int = 6, attention_heads: int = 4, feed_forwar
                        return_sequences, feed_forward)
 
 
-@costs.checked
+@counting.checked
 def cost(features, units, steps, layers=6, attention_heads=4, feed_forward=None, patch=1):
     """FLOPs of S = T / patch tokens; a layer of width W, A heads and hidden width F (default 4 W) takes
 
@@ -238,12 +238,12 @@ def cost(features, units, steps, layers=6, attention_heads=4, feed_forward=None,
     3.39
     """
     tokens, hidden = math.ceil(steps / patch), feed_forward or 4 * units
-    attention = (costs.dense(units, 4 * units, tokens, bias=False) + costs.state(2 * tokens * units)
-                 + costs.Cost((4 * units + 5 * attention_heads) * tokens ** 2 + tokens * units))
-    feed = costs.dense(units, hidden, tokens) + costs.dense(hidden, units, tokens)
-    layer = attention + feed + 2 * costs.norm(units, tokens) + costs.Cost(2 * tokens * units)
-    around = costs.dense(patch * features, units, tokens) + costs.norm(units, tokens)
-    return around + layers * layer + costs.Cost(2 * tokens * units)
+    attention = (counting.dense(units, 4 * units, tokens, bias=False) + counting.state(2 * tokens * units)
+                 + counting.Cost((4 * units + 5 * attention_heads) * tokens ** 2 + tokens * units))
+    feed = counting.dense(units, hidden, tokens) + counting.dense(hidden, units, tokens)
+    layer = attention + feed + 2 * counting.norm(units, tokens) + counting.Cost(2 * tokens * units)
+    around = counting.dense(patch * features, units, tokens) + counting.norm(units, tokens)
+    return around + layers * layer + counting.Cost(2 * tokens * units)
 
 
 MODEL = Model(make, cost, multiple="attention_heads", finer="feed_forward")

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from santm_tf import NTMCell
 from santm_tf.analysis import cost as costs
+from santm_tf.analysis import counting
 from santm_tf.baselines import ntm
 from santm_tf.baselines.model import Model
 from santm_tf.errors import ArgumentError, at_least
@@ -207,7 +208,7 @@ def make(write_interval: int | None = None, *, steps=None, **options: ntm.make):
     return UniformWritingNTM.for_steps(steps, write_interval=write_interval, **options)
 
 
-@costs.checked
+@counting.checked
 def cost(features, units, steps, write_interval=None, memory_slots=32, slot_width=32, read_heads=1,
          write_heads=1, shift_range=1, return_sequences=False):
     """`D ntm_step + (T - D) (lstm(d, H) + 4 H) + D 8 R W H + readout` FLOPs, D = floor(T / L) writes.
@@ -220,11 +221,11 @@ def cost(features, units, steps, write_interval=None, memory_slots=32, slot_widt
     sizes = memory_slots, slot_width, read_heads, write_heads, shift_range
     writes = steps // (write_interval or optimal_interval(steps, memory_slots))
     between = steps - writes
-    from_read = costs.dense(read_heads * slot_width, 4 * units, bias=False)
+    from_read = counting.dense(read_heads * slot_width, 4 * units, bias=False)
     return (writes * costs.ntm_step(features, units, *sizes)
-            + between * (costs.lstm(features, units) + costs.Cost(4 * units))
+            + between * (costs.lstm(features, units) + counting.Cost(4 * units))
             + (writes if between else 0) * from_read
-            + (steps if return_sequences else 1) * costs.dense(units + read_heads * slot_width, units))
+            + (steps if return_sequences else 1) * counting.dense(units + read_heads * slot_width, units))
 
 
 MODEL = Model(make, cost)
