@@ -28,7 +28,7 @@ COLUMNS = {"accuracy": "accuracy", "first": "of the first ten", "last": "of the 
 def case(name, seed):
     """The last line of a run, and which steps its mask holds."""
     left, given = CASES[name]
-    waits = ["--mask_warmup=8", "--mask_below=0.05"] * name.startswith(WAITING)
+    waits = ["--mask_warmup=8", "--mask_below=0.05", "--mask_schedule=cubic"] * name.startswith(WAITING)
     workdir = f"runs/find_mask/{name.replace(', ', '-').replace(' ', '_')}-{seed}"
     result = trained.result(None, workdir, *FLAGS, *given, *waits, f"--access_rate={left / STEPS:.6f}",
                             f"--seed={seed}")
