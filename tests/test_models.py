@@ -141,3 +141,15 @@ def test_an_automatic_access_rate_is_the_optimum_of_the_idealised_memory():
     compiled(config.texts()["access_rate"], "--units=4")
     config, _ = resolved("--access_rate=auto", "--retention=0.9", "--memory=key_value", "--memory_slots=16")
     assert config.access.access_rate == 16 / 64  # a write takes the oldest slot
+
+
+def test_a_norm_without_a_limit_clips_nothing():
+    def step(limit):
+        config, _ = resolved("--model=lstm", "--units=4", "--optimizer=sgd", f"--clip_norm={limit}",
+                             "--learning_rate=1", "--schedule=constant")
+        weight = tf.Variable([3.0, 4.0])
+        models.optimizer(config.optimiser, 1, 1).apply_gradients([(tf.constant([3.0, 4.0]), weight)])
+        return weight.numpy()
+
+    np.testing.assert_array_equal(step("inf"), [0, 0])
+    np.testing.assert_allclose(step("1"), [2.4, 3.2], rtol=1e-6)

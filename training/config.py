@@ -79,7 +79,7 @@ class Optimiser:
       schedule: Learning rate over the run: down to 0 along a cosine, or constant.
       weight_decay: Decoupled decay of kernels and embeddings (default: the optimiser's own).
       ema: Momentum of the weights' moving average, which they become after every epoch; 0 for none.
-      clip_norm: Gradients' global norm is clipped at this.
+      clip_norm: Gradients' global norm is clipped at this; inf: not at all.
     """
 
     optimizer: Literal["adam", "adamw", "nadam", "rmsprop", "sgd", "lamb", "rectified_adam"] = "adam"

@@ -86,7 +86,8 @@ def optimizer(chosen, steps_per_epoch, epochs):
     rate = chosen.learning_rate
     if chosen.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps_per_epoch * epochs)
-    options = {"global_clipnorm": chosen.clip_norm}
+    # Keras multiplies by an infinite norm, which makes every gradient NaN.
+    options = {"global_clipnorm": chosen.clip_norm if math.isfinite(chosen.clip_norm) else None}
     if chosen.weight_decay is not None:
         options["weight_decay"] = chosen.weight_decay
     if chosen.ema:
