@@ -34,15 +34,15 @@ class Setting:
 EMBEDDING = 64
 GENERATED = "--steps_per_epoch=100", "--batch_size=32"
 SETTINGS = {
-    "pmnist": Setting("accuracy", True, ("--pixels_per_step=4", "--train_size=20000", "--batch_size=64"), 6,
+    "pmnist": Setting("accuracy", True, ("--pixels_per_step=4", "--train_size=20000", "--batch_size=64"), 4,
                       data="mnist.npz"),
-    "copy": Setting("wrong_bits", False, (*GENERATED, "--max_length=20", "--test_length=40"), 20),
-    "copy_memory": Setting("accuracy", True, (*GENERATED, "--delay=200"), 16),
-    "adding": Setting("mse", False, (*GENERATED, "--length=400"), 16),
-    "associative_recall": Setting("wrong_bits", False, (*GENERATED, "--max_items=6"), 24),
-    "mqar": Setting("accuracy", True, (*GENERATED, "--pairs=16", "--length=64", "--vocabulary=256"), 16,
+    "copy": Setting("wrong_bits", False, (*GENERATED, "--max_length=20", "--test_length=40"), 12),
+    "copy_memory": Setting("accuracy", True, (*GENERATED, "--delay=200"), 8),
+    "adding": Setting("mse", False, (*GENERATED, "--length=400"), 8),
+    "associative_recall": Setting("wrong_bits", False, (*GENERATED, "--max_items=6"), 12),
+    "mqar": Setting("accuracy", True, (*GENERATED, "--pairs=16", "--length=64", "--vocabulary=256"), 8,
                     vocabulary=256),
-    "sounds": Setting("accuracy", True, ("--batch_size=32", "--max_length=64"), 12, data="fsdd.zip"),
+    "sounds": Setting("accuracy", True, ("--batch_size=32", "--max_length=64"), 8, data="fsdd.zip"),
     "chars": Setting("bits_per_character", False, ("--batch_size=64", "--window=128", "--nocarry"), 3,
                      vocabulary=67, data="tinyshakespeare.txt"),
 }

@@ -52,13 +52,13 @@ def runs(tmp_path, monkeypatch):
 def test_validation_chooses_with_half_of_the_epochs_and_what_was_tried_is_kept(runs):
     row = rivals.Rivals("data", math.inf).row("pmnist", "lstm", seeds=3)
     assert [run["learning_rate"] for run in runs] == ["0.001", "0.003", "0.01", "0.003", *["0.003"] * 3]
-    assert [run["epochs"] for run in runs] == ["3"] * 4 + ["6"] * 3
+    assert [run["epochs"] for run in runs] == ["2"] * 4 + ["4"] * 3
     assert [run["seed"] for run in runs] == ["0"] * 4 + ["0", "1", "2"]
     assert (row["rate"], row["option"], row["failed"]) == (0.003, "", 0)
     assert row["scores"] == pytest.approx([1.0, 0.99, 0.98])
     runs.clear()
     rivals.Rivals("data", math.inf).row("pmnist", "lstm", seeds=1)
-    assert [run["epochs"] for run in runs] == ["6"]
+    assert [run["epochs"] for run in runs] == ["4"]
 
 
 def test_out_of_time_begins_no_run_and_goes_on_later(runs):
