@@ -15,7 +15,7 @@ DELAY, SYMBOLS = 40, 10
 STEPS = DELAY + 2 * SYMBOLS
 FLAGS = ["--task=copy_memory", f"--delay={DELAY}", "--memory=key_value", "--recall=read", "--read_heads=2",
          "--top_k=16", "--memory_slots=64", "--slot_width=16", "--segment_length=1", "--boundaries=fixed",
-         "--memory_horizon=10", "--epochs=40", "--steps_per_epoch=100", "--batch_size=32",
+         "--memory_horizon=10", "--epochs=60", "--steps_per_epoch=100", "--batch_size=32",
          "--learning_rate=0.005", "--clip_norm=1.0"]
 MASKS = "ablation", "learned", "hard_concrete", "uniform", "random"
 CASES = {"full access": (STEPS, [])} | {
@@ -28,7 +28,7 @@ COLUMNS = {"accuracy": "accuracy", "first": "of the first ten", "last": "of the 
 def case(name, seed):
     """The last line of a run, and which steps its mask holds."""
     left, given = CASES[name]
-    waits = ["--mask_warmup=8", "--mask_below=0.05", "--mask_schedule=cubic"] * name.startswith(WAITING)
+    waits = ["--mask_below=0.05"] * name.startswith(WAITING)
     workdir = f"runs/find_mask/{name.replace(', ', '-').replace(' ', '_')}-{seed}"
     result = trained.result(None, workdir, *FLAGS, *given, *waits, f"--access_rate={left / STEPS:.6f}",
                             f"--seed={seed}")
