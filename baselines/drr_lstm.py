@@ -145,7 +145,8 @@ def cost(features, units, steps, routes=4, rank=None):
 
     In this order: the router and its projection, the sum of k states, `P_x, P_h` and Q, the gates.
 
-    >>> cost(1, 32, steps=1).flops < costs.lstm(1, 32).flops
+    >>> from santm_tf.analysis.cost import lstm
+    >>> cost(1, 32, steps=1).flops < lstm(1, 32).flops
     True
     """
     rank = rank or max(1, units // 2)
