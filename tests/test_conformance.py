@@ -53,7 +53,7 @@ LAYERS = {
     "SANTM, sparse, read": (lambda: SANTM(**SMALL, memory="sparse", top_k=2, access_rate=0.5,
                                           recall="read"), [sequence(2)]),
     "SANTM, keys and values": (lambda: SANTM(**{**SMALL, "segment_length": 1}, memory="key_value", top_k=2,
-                                             boundaries="fixed"), [sequence(2)]),
+                                             boundaries="fixed", return_sequences=True), [sequence(2)]),
     "ChebAttention, dense": (lambda: ChebAttention(2, locality=1, form="dense"), [[BATCH, 7, 4]]),
     "ChebAttention, banded": (lambda: ChebAttention(2, locality=2, form="banded"), [[BATCH, 7, 4]]),
     "ChebAttention, sparse": (lambda: ChebAttention(2, locality=2, form="sparse"), [[BATCH, 7, 4]]),
