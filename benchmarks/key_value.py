@@ -63,8 +63,8 @@ class AnyLength(KeyValueMemoryCell):
 class Steady(KeyValueMemoryCell):
     """A temperature that does not know how many rows there are."""
 
-    def _scores(self, cosines, strength, written):
-        return tf.math.softplus(self.temperature_bias) * tf.math.log1p(16.0) * cosines + strength
+    def _sharpness(self, written, dtype):
+        return super()._sharpness(tf.fill(tf.shape(written), 16), dtype)
 
 
 class Ungated(KeyValueMemoryCell):
@@ -78,8 +78,9 @@ class Ungated(KeyValueMemoryCell):
 class AllAlike(KeyValueMemoryCell):
     """Rows of one strength."""
 
-    def _scores(self, cosines, strength, written):
-        return super()._scores(cosines, tf.zeros_like(strength), written)
+    def _stored(self, rows):
+        keys, strength = super()._stored(rows)
+        return keys, tf.zeros_like(strength)
 
 
 VARIANTS = {  # the cell, and what differs in the layer

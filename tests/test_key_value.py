@@ -6,6 +6,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.key_value import VARIANTS
 from santm_tf import SANTM
 from santm_tf.analysis.trace import trace
 from santm_tf.sparse.key_value import KeyValueMemoryCell
@@ -242,3 +243,17 @@ def test_a_trace_shows_where_it_was_written():
         assert seen.write_slots[row, wrote, 0, 0].tolist() == list(range(wrote.sum()))
         np.testing.assert_array_equal(seen.memory[row].any(-1), np.arange(60) < wrote.sum())
         assert (seen.read_weights[row].sum(-1) < 1).all()
+
+
+@pytest.mark.parametrize("name", [name for name, (kind, _) in VARIANTS.items()
+                                  if kind is not KeyValueMemoryCell])
+def test_what_an_ablation_takes_away_is_away(name):
+    u, a, segment = map(tf.constant, inputs(width=16))
+    reads = []
+    for kind in KeyValueMemoryCell, VARIANTS[name][0]:
+        cell = kind(8, memory_slots=50, slot_width=8, dtype="float64")
+        cell.build([[None, 16], [None, 1]])
+        for w in cell.weights:  # the same in both
+            w.assign(np.random.default_rng(len(w.name.split("/")[-1])).normal(size=w.shape))
+        reads.append(cell.run(u, a, segment=segment[..., :8])[0].read)
+    assert np.abs(reads[0] - reads[1]).max() > 1e-3
