@@ -9,7 +9,8 @@ import statistics
 
 import numpy as np
 
-from benchmarks import table, trained
+from benchmarks import trained
+from santm_tf.analysis.trace import inputs_of, layer_of, trace
 
 SYMBOLS, LENGTH = 8, 64
 STEPS = LENGTH + SYMBOLS
@@ -27,8 +28,6 @@ COLUMNS = {"accuracy": "accuracy", "rate": "access rate", "tokens": "of the toke
 
 def case(name, seed):
     """The last line of a run; of the tokens, answers and blanks of test sequences the shares accessed."""
-    from santm_tf.analysis.trace import inputs_of, layer_of, trace
-
     workdir = f"runs/adaptive/{name.replace(' ', '_')}-{seed}"
     result = trained.result(None, workdir, *FLAGS, *CASES[name], f"--seed={seed}")
     task, model = trained.load(workdir)
@@ -53,13 +52,8 @@ def row(name, seeds):
 
 
 def main():
-    options = trained.options("adaptive", CASES)
-    rows = table.read("adaptive")
-    for name in options.only:
-        rows[name] = row(name, options.seeds)
-        table.write("adaptive", "Accuracy of the eight tokens, and which steps access the memory: mean ± "
-                    "deviation over seeds.", "access", {case: rows[case] for case in CASES if case in rows},
-                    COLUMNS, table.rounded)
+    title = "Accuracy of the eight tokens, and which steps access the memory: mean ± deviation over seeds."
+    trained.fill("adaptive", trained.options("adaptive", CASES), CASES, row, title, "access", COLUMNS)
 
 
 if __name__ == "__main__":

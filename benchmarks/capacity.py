@@ -14,9 +14,9 @@ import statistics
 
 import numpy as np
 
-import santm_tf
 from benchmarks import table, trained
 from santm_tf.analysis.retention import controller_retention, memory_retention
+from santm_tf.analysis.trace import layer_of
 from santm_tf.capacity import optimal_access_rate, recallable
 
 SLOTS, GAPS = (4, 16), (16, 8, 4, 2, 1)  # an access every so many steps
@@ -42,7 +42,7 @@ def measure(task, slots, gap, seed):
                           f"--mask_period={gap}", f"--access_rate={1 / gap}", f"--seed={seed}")
     data, model = trained.load(workdir)
     x = np.concatenate([batch[0] for batch in data.test])
-    layer = next(layer for layer in model.layers if isinstance(layer, santm_tf.SANTM))
+    layer = layer_of(model)
     return x.shape[1], recall(line), controller_retention(layer, x), memory_retention(layer, x)
 
 

@@ -9,7 +9,8 @@ import statistics
 
 import numpy as np
 
-from benchmarks import table, trained
+from benchmarks import trained
+from santm_tf.analysis.trace import layer_of
 
 DELAY, SYMBOLS = 30, 10
 STEPS = DELAY + 2 * SYMBOLS
@@ -33,8 +34,7 @@ def case(name, seed):
     result = trained.result(None, workdir, *FLAGS, *given, *waits, f"--access_rate={left / STEPS:.6f}",
                             f"--seed={seed}")
     _, model = trained.load(workdir)
-    mask = next(layer.access for layer in model.layers if hasattr(layer, "access"))
-    return result, np.flatnonzero(mask.openings().numpy() > 0)
+    return result, np.flatnonzero(layer_of(model).access.openings().numpy() > 0)
 
 
 def row(name, seeds):
@@ -51,13 +51,10 @@ def row(name, seeds):
 
 
 def main():
-    options = trained.options("find_mask", CASES)
-    rows = table.read("find_mask")
-    for name in options.only:
-        rows[name] = row(name, options.seeds)
-        table.write("find_mask", "Accuracy of the ten symbols, mean ± deviation over seeds, and how many of "
-                    "which steps the mask of each seed holds.", "mask, steps left",
-                    {case: rows[case] for case in CASES if case in rows}, COLUMNS, table.rounded)
+    title = ("Accuracy of the ten symbols, mean ± deviation over seeds, and how many of which steps the mask "
+             "of each seed holds.")
+    trained.fill("find_mask", trained.options("find_mask", CASES), CASES, row, title, "mask, steps left",
+                 COLUMNS)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-import santm_tf
 from benchmarks import table, trained
 from santm_tf.analysis.retention import controller_retention
+from santm_tf.analysis.trace import layer_of
 from santm_tf.capacity import optimal_access_rate, recallable
 
 FLAGS = ["--memory=key_value", "--recall=read", "--read_heads=2", "--top_k=4", "--slot_width=16",
@@ -50,8 +50,7 @@ def measure(name, accesses, seed):
                           f"--memory_slots={task.slots}", f"--access_rate={accesses / task.steps:.6f}")
     data, model = trained.load(workdir)
     x = next(iter(data.test))[0][:, :task.steps // 2]  # without padding
-    layer = next(layer for layer in model.layers if isinstance(layer, santm_tf.SANTM))
-    return task.recall(line), controller_retention(layer, x)
+    return task.recall(line), controller_retention(layer_of(model), x)
 
 
 def rows(name, seeds):

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 
+from benchmarks import table
 from santm_tf.training import flags
 from santm_tf.training.errors import UsageError
 
@@ -69,6 +70,21 @@ def _done(workdir, argv):
     asked = {option.name: text for option, text in flags.parse(argv).given().items()}
     same = all(made.get(name) == text for name, text in asked.items() if name != "data_dir")
     return result if same else None
+
+
+def fill(benchmark, options, cases, row, title, first, columns):
+    """Makes a table row by row, and writes it after each; rows that `--only` leaves out stay as they were.
+
+    Args:
+      benchmark: its name, of `benchmarks.NAME`. options: of `options`.
+      cases: names of all rows, in order. row: from a name and how many seeds to a row.
+      title, first, columns: see `table.write`.
+    """
+    rows = table.read(benchmark)
+    for name in options.only:
+        rows[name] = row(name, options.seeds)
+        table.write(benchmark, title, first, {case: rows[case] for case in cases if case in rows}, columns,
+                    table.rounded)
 
 
 def flops(*given):

@@ -60,11 +60,6 @@ class AblationMask(AccessMask):
             self.plan_size = halved(self.period, count)
         self.falls.assign(int(spare > 0))
 
-    def call(self, inputs: tf.Tensor, mask: tf.Tensor | None = None,
-             training: bool | None = None) -> tf.Tensor:
-        self.draws.assign_add(int(bool(training)))
-        return super().call(inputs, mask, training)
-
     def gates_of(self, t: tf.Tensor, rows: int | tf.Tensor,
                  training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         a, delta = super().gates_of(t, rows, training)

@@ -134,6 +134,8 @@ class AccessMask(Layer):
     def call(self, inputs: tf.Tensor, mask: tf.Tensor | None = None,
              training: bool | None = None) -> tf.Tensor:
         steps = steps_of(inputs)
+        if training:
+            self.draws.assign_add(1)
         a, delta = self.gates_of(tf.range(steps), tf.shape(inputs)[0], bool(training))
         gated = inputs * tf.reshape(a * delta, [-1, steps] + [1] * (inputs.shape.rank - 2))
         return self.watched(gated) if training else gated

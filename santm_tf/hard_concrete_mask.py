@@ -52,7 +52,6 @@ class HardConcreteMask(AccessMask):
 
     def call(self, inputs: tf.Tensor, mask: tf.Tensor | None = None,
              training: bool | None = None) -> tf.Tensor:
-        self.draws.assign_add(int(bool(training)))
         self.add_loss(self.penalty())
         return super().call(inputs, mask, training)
 
