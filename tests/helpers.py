@@ -8,6 +8,7 @@ from santm_tf import tasks
 from santm_tf.keras import VERSION, several
 from santm_tf.tasks.errors import TaskError
 
+in_keras_3_alone = pytest.mark.skipif(VERSION == 2, reason="takes long, and does not depend on Keras")
 keras_2_alone = pytest.mark.skipif(VERSION != 2, reason="what it compares with is written for Keras 2")
 
 

@@ -116,7 +116,7 @@ def test_weights_and_gradients_are_sound_at_extremes(dtype, kind, raw, hot):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("gamma", [-20.0, 20.0, 60.0])
+@pytest.mark.parametrize("gamma", [-20.0, 60.0])
 @pytest.mark.parametrize("memory", ["zeros", "huge"])
 def test_two_hundred_steps_stay_finite(dtype, gamma, memory):
     raw = heads_of(2, 2)

@@ -22,7 +22,7 @@ from santm_tf import (
     load_model,
 )
 from santm_tf.keras import keras, reset_states
-from tests.helpers import random
+from tests.helpers import in_keras_3_alone, random
 
 UNITS, STEPS = 4, 6
 SMALL = {"memory_slots": 6, "slot_width": 4, "attention_heads": 2, "locality": 1, "access_rate": 0.5,
@@ -375,6 +375,7 @@ def test_a_stateful_layer_in_half_precision_is_saved_and_loaded(make, policy, tm
         assert all(tf.as_dtype(v.dtype) in (tf.float32, tf.int32) for v in tf.nest.flatten(layer.states))
 
 
+@in_keras_3_alone
 @ours
 def test_persistent_and_nested_tapes_have_the_right_numbers(make):
     """Those of the plain layer."""
@@ -400,6 +401,7 @@ def test_persistent_and_nested_tapes_have_the_right_numbers(make):
         np.testing.assert_allclose(tf.convert_to_tensor(a), tf.convert_to_tensor(b), atol=1e-4)
 
 
+@in_keras_3_alone
 @ours
 def test_batch_jacobian(make):
     layer, x = small(make, jit_compile=True), tf.constant(data(2, 3))

@@ -23,7 +23,7 @@ PRICED = "hard_concrete", "drr_lstm"  # of which the weights themselves, not the
 
 
 @pytest.mark.parametrize("name, jit_compile", [
-    *((name, False) for name in MODELS), *((name, True) for name in ("santm", "sparse", "ntm", "mamba"))])
+    *((name, False) for name in MODELS), *((name, True) for name in ("santm", "ntm", "mamba"))])
 def test_a_batch_of_no_rows_has_a_loss_and_asks_for_no_change(name, jit_compile):
     model, given = MODELS[name]
     given = {option: SMALL[option] for option in baselines.options(model) if option in SMALL} | given

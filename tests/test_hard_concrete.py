@@ -25,9 +25,14 @@ LOG_ALPHA = np.linspace(-4, 4, 9).astype("float32")
 
 def test_drawn_gates_open_as_often_as_the_closed_form_says():
     layer, drawn = mask(LOG_ALPHA), []
-    for _ in range(3000):
+
+    @tf.function
+    def draw():
         layer.plan(9, training=True)
-        drawn.append(layer.openings(training=True).numpy())
+        return layer.openings(training=True)
+
+    for _ in range(3000):
+        drawn.append(draw().numpy())
     drawn = np.array(drawn)
     closed = sigma(LOG_ALPHA - TEMPERATURE * np.log(-BELOW / ABOVE))
     np.testing.assert_allclose(layer.chances(), closed, rtol=1e-5)
