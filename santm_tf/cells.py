@@ -80,13 +80,15 @@ class _Cutting:
         return product(inputs, self.boundary_kernel) + self.boundary_bias
 
     def _cut(self, score, gathered):
-        """beta_t from `_boundary_score` and what the segment has gathered, c_{t-1}.
+        """beta_t from `_boundary_score` and what the segment has gathered, c_{t-1}; and again, for the reset.
 
-        c gets no gradient here: from c by beta to c it would grow by up to `|c| |u_c| / 4` a step.
+        The gradient that the reset gives beta goes to u_x, u_c and u_0, and not on to c_{t-1}. From c by
+        beta to c it would grow by up to `|c| |u_c| / 4` a step.
         """
         if self.boundaries == "given":
-            return score
-        return straight_through(sigmoid(score + tf.stop_gradient(gathered) @ self.boundary_recurrent_kernel))
+            return score, score
+        by = self.boundary_recurrent_kernel
+        return [straight_through(sigmoid(score + c @ by)) for c in (gathered, tf.stop_gradient(gathered))]
 
     def get_config(self) -> Config:
         return {**super().get_config(), "segment_length": self.segment_length, "boundaries": self.boundaries}
@@ -99,7 +101,8 @@ class SegmentLSTMCell(_Cutting, _LSTMCell):
     `h_t, c~_t = LSTM(x_t; h_{t-1}, c_{t-1})`,   `c_t = (1 - beta_t) c~_t`
     `p_t = sigmoid(u_x.x_t + u_c.c_{t-1} + u_0)`,   `beta_t = 1[p_t > 1/2]` (straight-through)
 
-    SANTM's bottom level (Shan et al. 2025; docs/equations.md, bottom). p gives c no gradient.
+    SANTM's bottom level (Shan et al. 2025; docs/equations.md, bottom). The reset gives c_{t-1} no
+    gradient by p.
 
     Args:
       units: H.
@@ -137,9 +140,9 @@ class SegmentLSTMCell(_Cutting, _LSTMCell):
     def call(self, inputs: Nest, states: States, projected: bool = False) -> tuple[Nest, list[tf.Tensor]]:
         z, score = inputs if projected else self.project(inputs)
         h, c = states
-        beta = self._cut(score, c)
+        beta, reset = self._cut(score, c)
         h, c = lstm(z + h @ self.recurrent_kernel, c)
-        return (h, beta), [h, (1 - beta) * c]
+        return (h, beta), [h, (1 - reset) * c]
 
 
 @register
@@ -192,11 +195,11 @@ class SegmentCell(_Cutting, Cell):
     def call(self, inputs: Nest, states: States,
              training: bool | None = None) -> tuple[Nest, list[tf.Tensor]]:
         x, score = inputs if self.boundaries == "given" else (inputs, self._boundary_score(inputs))
-        beta = self._cut(score, states[-1])
+        beta, reset = self._cut(score, states[-1])
         before = tf.nest.pack_sequence_as(self.cell.state_size, list(states[1:]))
         y, after = self.cell(x, before, **training_option(self.cell, training))
         *after, last = tf.nest.flatten(after)
-        return (y, beta), [y, *after, (1 - beta) * last]
+        return (y, beta), [y, *after, (1 - reset) * last]
 
     def get_config(self) -> Config:
         return {**super().get_config(), "cell": keras.layers.serialize(self.cell)}

@@ -32,7 +32,7 @@ def numpy_lstm(z, c):
 def numpy_segments(x, kernel, recurrent_kernel, bias, u, v, b, offset=None, given=None, seen=None):
     """The bottom level's equations for `[B, T, d]`; `offset` puts `beta = p + offset`, `given` beta.
 
-    `seen`: a list of the cells that the boundary sees, step by step; an empty one gets them.
+    `seen`: a list of the cells by which a boundary resets, step by step; an empty one gets them.
     """
     h = c = np.zeros([len(x), len(v)])
     hs, ps, betas = [], [], []
@@ -40,11 +40,11 @@ def numpy_segments(x, kernel, recurrent_kernel, bias, u, v, b, offset=None, give
     for t in range(x.shape[1]):
         if len(seen) == t:
             seen.append(c)
-        p = logistic(x[:, t] @ u + seen[t] @ v + b)
-        beta = (p > 0.5).astype(float) if offset is None else p + offset[:, t]
-        beta = beta if given is None else given[:, t]
+        p, by = (logistic(x[:, t] @ u + cell @ v + b) for cell in (c, seen[t]))
+        beta, reset = ((q > 0.5).astype(float) if offset is None else q + offset[:, t] for q in (p, by))
+        beta, reset = (beta, reset) if given is None else (given[:, t], given[:, t])
         h, c = numpy_lstm(x[:, t] @ kernel + h @ recurrent_kernel + bias, c)
-        c = (1 - beta) * c
+        c = (1 - reset) * c
         hs.append(h)
         ps.append(p)
         betas.append(beta)
@@ -124,7 +124,7 @@ def test_segment_cell_is_its_equations():
     assert_all_close([h, beta, *state], [hs, betas, *last], 1e-12)
 
 
-def test_segment_cell_gradients_take_beta_for_p_and_stop_at_the_cell_that_it_sees():
+def test_segment_cell_gradients_take_beta_for_p_and_stop_at_the_cell_by_which_it_resets():
     x = normal(2, 4, 2, seed=7)
     layer = segment_layer(x)
     weights, seen = layer.get_weights(), []
@@ -145,7 +145,7 @@ def test_segment_cell_gradients_take_beta_for_p_and_stop_at_the_cell_that_it_see
 
 
 def test_gradients_through_784_steps_are_those_with_the_same_boundaries_given():
-    """With a gradient from beta to c these weights gave NaN."""
+    """With a gradient from the reset by beta to c these weights gave NaN."""
     x = tf.constant(np.random.default_rng(0).uniform(size=[1, 784, 1]), tf.float32)
     layer = Recurrent(SegmentLSTMCell(8), return_sequences=True, jit_compile=True)
     layer(x)
