@@ -16,8 +16,8 @@ DELAY, SYMBOLS = 30, 10
 STEPS = DELAY + 2 * SYMBOLS
 FLAGS = ["--task=copy_memory", f"--delay={DELAY}", "--memory=key_value", "--recall=read", "--read_heads=2",
          "--top_k=16", "--memory_slots=64", "--slot_width=16", "--segment_length=1", "--boundaries=fixed",
-         "--memory_horizon=10", "--epochs=50", "--steps_per_epoch=100", "--batch_size=32",
-         "--learning_rate=0.005", "--clip_norm=1.0"]
+         "--memory_horizon=10", "--epochs=80", "--steps_per_epoch=100", "--batch_size=32",
+         "--learning_rate=0.005", "--schedule=constant", "--clip_norm=1.0"]
 MASKS = "ablation", "learned", "hard_concrete", "uniform", "random"
 CASES = {"full access": (STEPS, [])} | {
     f"{mask}, {left}": (left, [f"--mask={mask}"]) for left in (40, 20) for mask in MASKS}

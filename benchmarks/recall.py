@@ -19,7 +19,7 @@ MEMORIES = {
                "--slot_width=32", "--boundaries=fixed", f"--max_items={TRAINED}", "--curriculum",
                "--curriculum_epochs=4", "--epochs=14"],
 }
-ITEMS = {16: (320, 32), 100: (64, 32), 1000: (32, 16), 10_000: (16, 4)}  # sequences, and those of a batch
+ITEMS = {16: (320, 32), 100: (64, 32), 1000: (32, 16), 10_000: (64, 4)}  # sequences, and those of a batch
 VECTORS, BITS = 3, 6  # of an item
 COLUMNS = {"steps": "steps", "sequences": "sequences", "chance": "wrong bits of 18 by chance",
            "sparse": "sparse", "key_value": "key_value",

@@ -1,31 +1,39 @@
 """An access mask that keeps the steps which the loss misses most when they are shut."""
 
+import numpy as np
 import tensorflow as tf
 
-from santm_tf.access import AccessMask, halved
+from santm_tf.access import AccessMask
 from santm_tf.keras import register
 from santm_tf.ops import at_least_float32
 from santm_tf.types import Shape
 
-PROBES = 4  # one sequence in so many of a batch
-KEPT = 0.97  # of a score, a probe of its step
-LEAST = 1e-30  # the score of an open step; at 0 it would be shut
+PROBES = 4  # one sequence in so many of a batch has an open step shut, one in twice as many a shut one opened
+KEPT = 0.97  # of a worth, a probe of its step
+MARGIN = 0.1  # by which a shut step's worth is above that of the open one whose place it takes
+LEAST = 1e-3  # the score of the least open step; at 0 it would be shut
 
 
 @register
 class AblationMask(AccessMask):
-    """An `AccessMask` that shuts the steps which matter least: it tries what shutting them does.
+    """An `AccessMask` that learns which steps matter from what the loss asks without each of them.
 
-    While D falls every fourth sequence of a batch is a probe: one more step t is shut in it, drawn from the
-    open ones. What its loss then still asks for is `G_b = |d loss / d y_b|^2`, y_b what the layer gives.
-    `s_t <- 0.97 s_t + 0.03 G_b / mean_b G_b` for each probe b of step t
+    While D falls, and for a third of the fall after it, some sequences of a batch are probes. Each has the
+    mask but for one step t: an open one, drawn at random, is shut, or a shut one is open. What its loss then
+    asks for is `G_b = |d loss / d y_b|^2`, y_b what the layer gives. R is the mean of G over the sequences
+    that are no probes. For each probe b of step t
 
-    The mean is over the whole batch, so that a step which nothing misses comes to 1 or less. Where the model
-    fits, G_b is near 0 in all sequences but the probes of steps that matter. To prune by what a removal does
-    is the oracle of Molchanov et al. 2017 (arXiv 1611.06440, section 2.2). Probes are not trained on: their
-    gradient ends here, so that the model does not learn to do without single steps. The optimiser has no
-    part in the scores: Adam moves them all at one pace, however little their steps matter. `L0Projection`
-    lowers D, and `AtMost` keeps the D highest. What is shut stays shut.
+    `w_t <- 0.97 w_t + 0.03 (G_b - R) / mean_b G_b`, and `(R - G_b)` where t is open in b alone
+
+    Both say what is lost where t is shut: w_t is what step t is worth. Where the model fits, G_b is near 0 in
+    all sequences but the probes of steps that matter. To prune by what a removal does is the oracle of
+    Molchanov et al. 2017 (arXiv 1611.06440, section 2.2). Probes are not trained on: their gradient ends
+    here, so that the model does not learn to do without single steps. The optimiser has no part in the
+    scores: Adam moves them all at one pace, however little their steps matter.
+
+    After each epoch the scores follow the worths, and `L0Projection` has the D highest stay. A shut step that
+    is worth more by 0.1 takes the place of an open one, one in 25 steps an epoch. Those were shut by mistake:
+    near D* all open steps can be worth the same, as the model leans on some that it could do without.
 
     What is found before the task is learned is noise: let the fall wait for the loss (`below` of
     `L0Projection`). Arguments, shapes and errors are `AccessMask`'s; `support` and `surrogate` have no
@@ -39,43 +47,53 @@ class AblationMask(AccessMask):
     >>> with tf.GradientTape() as tape:  # of x only the second step matters
     ...     loss = tf.reduce_mean((1 - mask(x, training=True)[:, 1]) ** 2)
     >>> _ = tape.gradient(loss, mask.step_weight)
-    >>> int(tf.argmax(mask.scores))
+    >>> int(tf.argmax(mask.worth))
     1
     """
 
     trained = False
+    settling = 1 / 3
 
     def build(self, input_shape: Shape | None = None) -> None:
         super().build(input_shape)
         self.falls = self.add_weight(name="falls", shape=[], dtype="int32", trainable=False,
                                      initializer="zeros")
+        self.worth = self.add_weight(name="worth", shape=[self.period], trainable=False, autocast=False,
+                                     initializer="zeros")
 
     def limit(self, count: int, spare: int = 0) -> None:
-        """See `AccessMask.limit`; with spare places D is yet to fall, and batches have probes.
-
-        A shut step needs no place in the plan, as it stays shut.
-        """
+        """See `AccessMask.limit`; with spare places batches have probes."""
         super().limit(count, spare)
-        if spare:
-            self.plan_size = halved(self.period, count)
         self.falls.assign(int(spare > 0))
+
+    def exchange(self) -> None:
+        """Has the scores follow the worths, and shut steps take the places of those that are worth less."""
+        worth, scores, falls = (v.numpy() for v in (self.worth, self.scores, self.falls))
+        if not falls:
+            return
+        on = scores > 0
+        for _ in range(max(1, self.period // 25) if not on.all() else 0):
+            out, into = np.argmin(np.where(on, worth, np.inf)), np.argmax(np.where(on, -np.inf, worth))
+            if worth[into] <= worth[out] + MARGIN:
+                break
+            on[out], on[into] = False, True
+        self.scores.assign(np.where(on, worth - worth[on].min() + LEAST, 0.0))
 
     def gates_of(self, t: tf.Tensor, rows: int | tf.Tensor,
                  training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         a, delta = super().gates_of(t, rows, training)
         if training:
-            shut = t % self.period == self._probed(rows)[:, None]
-            a = tf.where(shut, tf.zeros_like(a), a)
+            a = tf.where(t % self.period == self._probed(rows)[:, None], 1 - a, a)
         return a, delta
 
     def watched(self, y: tf.Tensor) -> tf.Tensor:
-        """y `[B, ...]`, of which the way back scores the steps that were shut in probes."""
+        """y `[B, ...]`, of which the way back tells what the steps are worth that were turned over."""
         probed = self._probed(tf.shape(y)[0])
 
         @tf.custom_gradient
         def watch(y):
             def backward(gradient):
-                self._score(probed, gradient)
+                self._tell(probed, gradient)
                 trained = tf.reshape(probed < 0, [-1] + [1] * (gradient.shape.rank - 1))
                 return tf.where(trained, gradient, tf.zeros_like(gradient))
 
@@ -86,18 +104,22 @@ class AblationMask(AccessMask):
     def _probed(self, rows):
         """The step that each sequence probes, int32 `[B]`, -1 for none: the same until the next `plan`."""
         drawn = tf.random.stateless_uniform([rows, self.period], self._key(1))
-        step = tf.argmax(tf.where(self.openings() > 0, drawn, -1.0), 1, tf.int32)
-        return tf.where((tf.range(rows) % PROBES == 0) & (self.falls > 0), step, -1)
+        row, on = tf.range(rows)[:, None], self.openings() > 0
+        visited = tf.reduce_any(tf.one_hot(self._chosen(True), self.period, True, False), 0)
+        may = tf.where(row % PROBES == 0, on, (row % (2 * PROBES) == PROBES // 2) & ~on & visited)
+        step = tf.argmax(tf.where(may, drawn, -1.0), 1, tf.int32)
+        return tf.where(tf.reduce_any(may, 1) & (self.falls > 0), step, -1)
 
-    def _score(self, probed, gradient):
-        """Takes the gradients `[B, ...]` of what the layer gave into the scores."""
+    def _tell(self, probed, gradient):
+        """Takes the gradients `[B, ...]` of what the layer gave into the worths."""
         asked = tf.reduce_sum(tf.reshape(at_least_float32(gradient), [tf.shape(probed)[0], -1]) ** 2, 1)
-        share = tf.math.divide_no_nan(asked, tf.reduce_mean(asked))
+        usual, rest = tf.reduce_mean(asked), tf.cast(probed < 0, asked.dtype)
+        rest = tf.math.divide_no_nan(tf.reduce_sum(rest * asked), tf.reduce_sum(rest))
+        share = tf.math.divide_no_nan(asked - rest, usual)
         mine = probed[:, None] == tf.range(self.period)
         probes = tf.reduce_sum(tf.cast(mine, share.dtype), 0)
         found = tf.math.divide_no_nan(tf.reduce_sum(tf.where(mine, share[:, None], 0.0), 0), probes)
-        kept = tf.pow(KEPT, probes)
-        scores = tf.convert_to_tensor(self.scores)
-        new = tf.maximum(kept * scores + (1 - kept) * found, LEAST)
-        told = (probes > 0) & tf.math.is_finite(new) & (tf.reduce_sum(asked) > 0)
-        self.scores.assign(tf.where(told, new, scores))
+        found = tf.where(self.openings() > 0, found, -found)
+        kept, before = tf.pow(KEPT, probes), tf.convert_to_tensor(self.worth)
+        told = (probes > 0) & tf.math.is_finite(found) & (usual > 0)
+        self.worth.assign(tf.where(told, kept * before + (1 - kept) * found, before))

@@ -75,6 +75,7 @@ class AccessMask(Layer):
 
     trained = True  # whether the optimiser moves the scores of a learned support
     adaptive = False  # the mask does not depend on the input
+    settling = 0.0  # the share of a fall, its end, in which D stays and steps are exchanged
 
     def __init__(self, period: int | None = None, access_rate: float = 1.0, plan_size: int | None = None,
                  seed: int | None = None, support: str = "learned", surrogate: str = "sigmoid",
@@ -177,17 +178,20 @@ class AccessMask(Layer):
           `(t, inside)`: int `[S]` ascending, S = plan_size * ceil(T / P), and bool `[S]`, False for
           places past the end of the sequence.
         """
-        size = self._places(training)
         if training:
             self.draws.assign_add(1)
+        periods = -(-steps // self.period)
+        t = tf.reshape(tf.range(periods)[:, None] * self.period + self._chosen(training), [-1])
+        return t, t < steps
+
+    def _chosen(self, training):
+        """The steps of a period that a plan has, ascending: the same until the next `plan`."""
+        size = self._places(training)
         sampled = training and size < self.period
         spare = (tf.random.stateless_uniform([self.period], self._key(0)) if sampled
                  else tf.zeros([self.period]))
         a = tf.cast(self.openings(training), tf.float32)
-        chosen = tf.sort(tf.math.top_k(tf.where(a > 0, 1 + a, spare), size).indices)
-        periods = -(-steps // self.period)
-        t = tf.reshape(tf.range(periods)[:, None] * self.period + chosen, [-1])
-        return t, t < steps
+        return tf.sort(tf.math.top_k(tf.where(a > 0, 1 + a, spare), size).indices)
 
     def visits(self, steps: int) -> int:
         """How many of so many steps the plan has places for, those past their end among them."""
@@ -232,6 +236,9 @@ class AccessMask(Layer):
         self.budget.assign(count)
         self.scores.assign(self.scores.constraint(self.scores))
         self.plan_size = halved(self.period, count + spare) if spare else count
+
+    def exchange(self) -> None:
+        """Has other steps take the places of open ones, at the end of an epoch; here the optimiser does."""
 
     def emptied(self) -> bool:
         """Whether the optimiser would access no step, and the best is kept only as the last one."""

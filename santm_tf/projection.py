@@ -42,7 +42,8 @@ class L0Projection(keras.callbacks.Callback):
     Shan et al. 2025 prune a fixed number of steps an epoch. n = 3 is cubic (Zhu and Gupta 2017, arXiv
     1710.01878, equation 1), and prunes most while much is left. While D falls the plan has spare places, in
     which steps that are off get a gradient and can come back. The plan is halved when it can be, and at last
-    cut to D*: each time `fit` traces its step anew. Of an `AdaptiveAccess` the rate itself falls.
+    cut to D*: each time `fit` traces its step anew. Of an `AdaptiveAccess` the rate itself falls. An
+    `AblationMask` reaches D* after two thirds of the fall, and has the rest to exchange steps.
 
     Args:
       access_rate: the target, in (0, 1]; `D* = round(rate P)`.
@@ -95,21 +96,21 @@ class L0Projection(keras.callbacks.Callback):
         if not self.masks and not self.gates:
             raise ArgumentError("L0Projection: the model has no AccessMask or AdaptiveAccess")
 
-    def budget(self, epoch: int, period: int) -> int:
-        """D at an epoch, counted from 0."""
+    def budget(self, epoch: int, period: int, settling: float = 0.0) -> int:
+        """D at an epoch, counted from 0; it is D* for a share `settling` of the fall, its end."""
         return round(self._at(epoch, *(accesses(rate, period) for rate in (self.initial_rate,
-                                                                           self.access_rate))))
+                                                                           self.access_rate)), settling))
 
     def rate(self, epoch: int) -> float:
         """The access rate at an epoch, where no period makes it a number of steps."""
         return self._at(epoch, self.initial_rate, self.access_rate)
 
-    def _at(self, epoch, start, target):
+    def _at(self, epoch, start, target, settling=0.0):
         if epoch >= self.epochs - 1:
             return target
         begin = self._begin()
-        done = max(0, epoch - begin) / max(1, self.epochs - 1 - begin)
-        return target + (start - target) * (1 - done) ** self.power
+        done = max(0, epoch - begin) / max(1, (1 - settling) * (self.epochs - 1 - begin))
+        return target + (start - target) * (1 - min(1, done)) ** self.power
 
     def _begin(self):
         """The epoch at which the fall begins, the last with the first mask."""
@@ -126,9 +127,10 @@ class L0Projection(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         before = [mask.plan_size for mask in self.masks]
         for mask in self.masks:
-            budget = self.budget(epoch, mask.period)
+            budget = self.budget(epoch, mask.period, mask.settling)
             waiting = epoch < self._begin() and budget == mask.period  # there is nothing to explore yet
-            falling = budget > accesses(self.access_rate, mask.period) and not waiting
+            settles = mask.settling > 0 and epoch < self.epochs - 1
+            falling = (settles or budget > accesses(self.access_rate, mask.period)) and not waiting
             mask.limit(budget, max(1, round(self.spare * mask.period)) if falling else 0)
         for gate in self.gates:
             gate.hold_at(self.rate(epoch))
@@ -144,6 +146,7 @@ class L0Projection(keras.callbacks.Callback):
         if self.below is not None and self.began is None and (logs or {}).get("loss", math.inf) <= self.below:
             self.began = epoch + 1
         for mask in self.masks:
+            mask.exchange()
             if mask.emptied():
                 logging.warning("%s: the optimiser has switched off every step of the access mask; the best "
                                 "one is kept. A lower learning rate or more warmup may help", mask.name)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from santm_tf import SANTM, AblationMask, L0Projection
-from santm_tf.ablation_mask import KEPT, PROBES
+from santm_tf.ablation_mask import KEPT, MARGIN, PROBES
 from santm_tf.keras import keras
 
 
@@ -17,12 +17,13 @@ def falling(mask):
     return mask
 
 
-def scored(scores, probed, gradient):
-    """The scores after a batch, in NumPy: probe after probe, those of one step by their mean."""
+def told(worth, on, probed, gradient):
+    """The worths after a batch, in NumPy: probe after probe, those of one step by their mean."""
     asked = (gradient.reshape(len(gradient), gradient[:1].size) ** 2).sum(1)
-    new = np.array(scores, np.float64)
+    rest = asked[probed < 0].mean() if np.any(probed < 0) else 0
+    new = np.array(worth, np.float64)
     for t in set(probed[probed >= 0]):
-        found = asked[probed == t] / asked.mean()
+        found = (asked[probed == t] - rest) / asked.mean() * (1 if on[t] else -1)
         for _ in found:
             new[t] = KEPT * new[t] + (1 - KEPT) * found.mean()
     return new
@@ -30,7 +31,7 @@ def scored(scores, probed, gradient):
 
 @pytest.mark.parametrize("memory, jit, period", [("dense", False, 6), ("sparse", False, 8),
                                                  ("key_value", True, 4)])
-def test_probes_have_one_open_step_shut_and_score_it(memory, jit, period):
+def test_probes_have_one_step_turned_over_and_tell_its_worth(memory, jit, period):
     layer = SANTM(4, memory=memory, memory_slots=8, slot_width=4, locality=1, access="ablation",
                   mask_period=period, boundaries="fixed", segment_length=2, jit_compile=jit, seed=0)
     x = tf.random.stateless_normal([9, 8, 3], [0, 1])
@@ -43,29 +44,53 @@ def test_probes_have_one_open_step_shut_and_score_it(memory, jit, period):
         y = layer(x, training=True)
         loss = tf.reduce_mean(tf.reduce_sum((y - target) ** 2, -1))
     probed = layer.access._probed(9).numpy()
-    assert ((probed >= 0) == (np.arange(9) % PROBES == 0)).all() and (scores[probed[probed >= 0]] > 0).all()
-    for row, step in list(enumerate(probed))[:2]:  # as a mask without that step would have it
+    row, on = np.arange(9), scores > 0
+    assert on[probed[row % PROBES == 0]].all() and not on[probed[row % 8 == 2]].any()
+    assert (probed[(row % PROBES != 0) & (row % 8 != 2)] == -1).all()
+    for row, step in list(enumerate(probed))[:3]:  # as a mask without that step would have it, or with it
         t = tf.range(8)
         a, delta = layer.access.gates(t)
-        a = tf.where(t % period == step, 0.0, a)
+        a = tf.where(t % period == step, 1 - a, a)
         features, _ = layer.levels.features(x[row:row + 1], (t, t >= 0), training=True,
                                             gates=(a[None], delta))
         np.testing.assert_allclose(layer.readout(features)[0], y[row], atol=1e-5)
     tape.gradient(loss, layer.trainable_weights)
-    wanted = scored(scores, probed, 2 * (y - target).numpy() / 9)
-    np.testing.assert_allclose(layer.access.scores, wanted, rtol=1e-4)
+    wanted = told(np.zeros(period), on, probed, 2 * (y - target).numpy() / 9)
+    np.testing.assert_allclose(layer.access.worth, wanted, rtol=1e-3, atol=1e-6)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 9), st.integers(1, 7), st.integers(0, 100))
-def test_any_batch_scores_as_numpy_does(rows, period, seed):
+def test_any_batch_tells_what_it_tells_in_numpy(rows, period, seed):
     mask = falling(_built(period, seed))
     random = np.random.RandomState(seed)
     probed = random.randint(-1, period, rows).astype("int32")
     gradient = random.normal(size=[rows, 2, 3]).astype("float32")
-    before = mask.scores.numpy()
-    mask._score(tf.constant(probed, shape=[rows]), tf.constant(gradient, shape=[rows, 2, 3]))
-    np.testing.assert_allclose(mask.scores, scored(before, probed, gradient), rtol=1e-4)
+    on, worth = random.rand(period) < 0.7, random.normal(size=period).astype("float32")
+    mask.scores.assign(on.astype("float32"))
+    mask.worth.assign(worth)
+    mask._tell(tf.constant(probed, shape=[rows]), tf.constant(gradient, shape=[rows, 2, 3]))
+    np.testing.assert_allclose(mask.worth, told(worth, on, probed, gradient), rtol=1e-3, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(0, 100), st.sampled_from([0.0, 0.5, 1.0]))
+def test_an_exchange_keeps_how_many_are_open_and_takes_those_that_are_worth_more(period, seed, share):
+    mask, random = falling(_built(period)), np.random.RandomState(seed)
+    on, worth = random.rand(period) < share, random.normal(size=period).astype("float32")
+    on[random.randint(period)] = True
+    mask.scores.assign(on.astype("float32"))
+    mask.worth.assign(worth)
+    mask.exchange()
+    scores = mask.scores.numpy()
+    after = scores > 0
+    gone, came = on & ~after, after & ~on
+    assert after.sum() == on.sum() and gone.sum() == came.sum() <= max(1, period // 25)
+    if gone.any():
+        assert worth[came].min() > worth[gone].max() + MARGIN
+    elif not on.all():
+        assert worth[~on].max() <= worth[on].min() + MARGIN
+    assert (np.argsort(scores[after]) == np.argsort(worth[after])).all()
 
 
 def _built(period, seed=0):
@@ -79,7 +104,7 @@ def test_probes_are_not_trained_on():
     y = tf.Variable(tf.random.stateless_normal([9, 2], [0, 0]))
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(mask.watched(y) ** 2)
-    probes = np.arange(9) % PROBES == 0
+    probes = np.arange(9) % PROBES == 0  # all steps are open: none is there to be opened
     np.testing.assert_allclose(tape.gradient(loss, y), np.where(probes[:, None], 0, 2 * y.numpy()))
 
 
@@ -101,24 +126,26 @@ def test_inference_and_a_mask_that_does_not_fall_have_no_probes(training, falls)
     layer(x)
     if falls:
         falling(layer.access)
-    before = layer.access.scores.numpy()
+    scores, worth = layer.access.scores.numpy(), layer.access.worth.numpy()
     with tf.GradientTape() as tape:
         y = layer(x, training=training)
         loss = tf.reduce_sum(y ** 2)
     tape.gradient(loss, layer.trainable_weights)
-    np.testing.assert_array_equal(layer.access.scores, before)
+    np.testing.assert_array_equal(layer.access.worth, worth)
+    if not falls:
+        layer.access.exchange()
+        np.testing.assert_array_equal(layer.access.scores, scores)
     np.testing.assert_allclose(y, layer(x), atol=1e-6)
 
 
 @pytest.mark.parametrize("rows, bad", [(0, 1.0), (4, float("nan")), (4, float("inf")), (4, 0.0)])
 def test_a_batch_that_tells_nothing_changes_nothing(rows, bad):
     mask = falling(_built(4))
-    before = mask.scores.numpy()
     y = tf.Variable(tf.ones([rows, 2]))
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(mask.watched(y)) * bad
     tape.gradient(loss, y)
-    np.testing.assert_array_equal(mask.scores, before)
+    assert not np.any(mask.worth)
 
 
 class WhatMatters(keras.layers.Layer):
@@ -148,19 +175,18 @@ def test_the_mask_keeps_the_steps_that_matter_once_they_are_learned(matter):
     assert losses[-1] < 0.01
 
 
-def test_the_optimiser_has_no_part_in_it_and_what_is_shut_stays_shut():
+def test_the_optimiser_has_no_part_in_it():
     mask = AblationMask(8, 0.5, seed=0)
-    shut = mask(tf.ones([2, 8, 1])).numpy()[0, :, 0] == 0
+    mask(tf.ones([2, 8, 1]))
     falling(mask)
-    assert mask.plan_size == 8
     assert [w.name for w in mask.trainable_weights] == [mask.step_weight.name]
     before = mask.scores.numpy()
     for _ in range(3):
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(mask(tf.random.normal([8, 8, 1]), training=True) ** 2)
         tape.gradient(loss, mask.trainable_weights)
-    np.testing.assert_array_equal(mask.scores <= 0, shut)
-    assert np.any(mask.scores.numpy() != before)
+    np.testing.assert_array_equal(mask.scores, before)
+    assert np.any(mask.worth)
     assert mask.get_config() == AblationMask.from_config(mask.get_config()).get_config()
 
 
@@ -170,11 +196,10 @@ def test_half_precision_scores_too():
     x, y = tf.random.stateless_normal([4, 6, 3], [0, 1]), tf.zeros([4, 4], tf.bfloat16)
     layer(x)
     falling(layer.access)
-    before = layer.access.scores.numpy()
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean((layer(x, training=True) - y) ** 2)
     tape.gradient(loss, layer.trainable_weights)
-    assert np.isfinite(layer.access.scores).all() and np.any(layer.access.scores.numpy() != before)
+    assert np.isfinite(layer.access.worth).all() and np.any(layer.access.worth)
 
 
 def test_the_fall_waits_for_the_loss_but_not_for_ever():
