@@ -10,8 +10,11 @@ from santm_tf.types import Shape
 
 PROBES = 4  # one sequence in so many of a batch has an open step shut, one in twice as many a shut one opened
 KEPT = 0.97  # of a worth, a probe of its step
-MARGIN = 0.1  # by which a shut step's worth is above that of the open one whose place it takes
+MARGIN = 0.3  # by which a shut step's worth is above that of the open one whose place it takes
+DROPPED = 0.5  # of the steps that are to go, in sequences that are no probes
 LEAST = 1e-3  # the score of the least open step; at 0 it would be shut
+DRAWS = 2 ** 30  # more than a run has batches: other keys than those of probes
+RESTING, PROBING, DROPPING = range(3)
 
 
 @register
@@ -32,8 +35,11 @@ class AblationMask(AccessMask):
     scores: Adam moves them all at one pace, however little their steps matter.
 
     After each epoch the scores follow the worths, and `L0Projection` has the D highest stay. A shut step that
-    is worth more by 0.1 takes the place of an open one, one in 25 steps an epoch. Those were shut by mistake:
-    near D* all open steps can be worth the same, as the model leans on some that it could do without.
+    is worth more by 0.3 takes the place of an open one, one in 25 steps an epoch. From the first scores on,
+    each open step that is not among the D* highest is dropped from half of the sequences that are no probes
+    (targeted dropout, Gomez et al. 2019, arXiv 1905.13678, at the level of steps). So the model learns to do
+    without what is to go. Else it leans on steps that it could do without, all open ones are worth the same
+    near D*, and the last to be shut are drawn by chance.
 
     What is found before the task is learned is noise: let the fall wait for the loss (`below` of
     `L0Projection`). Arguments, shapes and errors are `AccessMask`'s; `support` and `surrogate` have no
@@ -56,7 +62,7 @@ class AblationMask(AccessMask):
 
     def build(self, input_shape: Shape | None = None) -> None:
         super().build(input_shape)
-        self.falls = self.add_weight(name="falls", shape=[], dtype="int32", trainable=False,
+        self.stage = self.add_weight(name="stage", shape=[], dtype="int32", trainable=False,
                                      initializer="zeros")
         self.worth = self.add_weight(name="worth", shape=[self.period], trainable=False, autocast=False,
                                      initializer="zeros")
@@ -64,26 +70,28 @@ class AblationMask(AccessMask):
     def limit(self, count: int, spare: int = 0) -> None:
         """See `AccessMask.limit`; with spare places batches have probes."""
         super().limit(count, spare)
-        self.falls.assign(int(spare > 0))
+        self.stage.assign(max(PROBING, int(self.stage.numpy())) if spare else RESTING)
 
     def exchange(self) -> None:
         """Has the scores follow the worths, and shut steps take the places of those that are worth less."""
-        worth, scores, falls = (v.numpy() for v in (self.worth, self.scores, self.falls))
-        if not falls:
+        worth, on = self.worth.numpy(), self.scores.numpy() > 0
+        if self.stage.numpy() == RESTING:
             return
-        on = scores > 0
         for _ in range(max(1, self.period // 25) if not on.all() else 0):
             out, into = np.argmin(np.where(on, worth, np.inf)), np.argmax(np.where(on, -np.inf, worth))
             if worth[into] <= worth[out] + MARGIN:
                 break
             on[out], on[into] = False, True
         self.scores.assign(np.where(on, worth - worth[on].min() + LEAST, 0.0))
+        self.stage.assign(DROPPING)
 
     def gates_of(self, t: tf.Tensor, rows: int | tf.Tensor,
                  training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         a, delta = super().gates_of(t, rows, training)
         if training:
-            a = tf.where(t % self.period == self._probed(rows)[:, None], 1 - a, a)
+            probed, place = self._probed(rows)[:, None], t % self.period
+            dropped = tf.gather(self._dropped(rows), place, axis=1) & (probed < 0)
+            a = tf.where(place == probed, 1 - a, tf.where(dropped, tf.zeros_like(a), a))
         return a, delta
 
     def watched(self, y: tf.Tensor) -> tf.Tensor:
@@ -108,7 +116,14 @@ class AblationMask(AccessMask):
         visited = tf.reduce_any(tf.one_hot(self._chosen(True), self.period, True, False), 0)
         may = tf.where(row % PROBES == 0, on, (row % (2 * PROBES) == PROBES // 2) & ~on & visited)
         step = tf.argmax(tf.where(may, drawn, -1.0), 1, tf.int32)
-        return tf.where(tf.reduce_any(may, 1) & (self.falls > 0), step, -1)
+        return tf.where(tf.reduce_any(may, 1) & (self.stage >= PROBING), step, -1)
+
+    def _dropped(self, rows):
+        """Which steps each sequence is without, bool `[B, P]`."""
+        scores = tf.convert_to_tensor(self.scores)
+        goes = scores < tf.math.top_k(scores, self.aim or self.period).values[-1]
+        drawn = tf.random.stateless_uniform([rows, self.period], self._key(1) + [0, DRAWS])
+        return goes & (drawn < DROPPED) & (self.stage == DROPPING)
 
     def _tell(self, probed, gradient):
         """Takes the gradients `[B, ...]` of what the layer gave into the worths."""

@@ -76,6 +76,7 @@ class AccessMask(Layer):
     trained = True  # whether the optimiser moves the scores of a learned support
     adaptive = False  # the mask does not depend on the input
     settling = 0.0  # the share of a fall, its end, in which D stays and steps are exchanged
+    aim = None  # D*, while `L0Projection` lowers D
 
     def __init__(self, period: int | None = None, access_rate: float = 1.0, plan_size: int | None = None,
                  seed: int | None = None, support: str = "learned", surrogate: str = "sigmoid",

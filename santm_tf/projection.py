@@ -129,8 +129,9 @@ class L0Projection(keras.callbacks.Callback):
         for mask in self.masks:
             budget = self.budget(epoch, mask.period, mask.settling)
             waiting = epoch < self._begin() and budget == mask.period  # there is nothing to explore yet
+            mask.aim = accesses(self.access_rate, mask.period)
             settles = mask.settling > 0 and epoch < self.epochs - 1
-            falling = (settles or budget > accesses(self.access_rate, mask.period)) and not waiting
+            falling = (settles or budget > mask.aim) and not waiting
             mask.limit(budget, max(1, round(self.spare * mask.period)) if falling else 0)
         for gate in self.gates:
             gate.hold_at(self.rate(epoch))

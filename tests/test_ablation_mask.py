@@ -119,6 +119,23 @@ def test_each_batch_probes_other_steps_and_one_seed_the_same():
     assert len(set(drawn)) == 3
 
 
+def test_steps_that_are_to_go_are_dropped_from_half_of_the_sequences_that_are_no_probes():
+    mask = falling(_built(6))
+    mask.aim = 3
+    mask.worth.assign([0.1, 3.0, 0.2, 2.0, 1.0, 0.0])
+    t = tf.range(12)
+    assert np.all(np.delete(mask.gates_of(t, 400, training=True)[0], np.s_[::PROBES], 0) == 1)  # not told yet
+    mask.exchange()
+    mask.plan(12, training=True)
+    rows = np.arange(400) % PROBES != 0
+    a = mask.gates_of(t, 400, training=True)[0].numpy()[rows]
+    np.testing.assert_array_equal(a[:, :6], a[:, 6:])
+    assert a[:, [1, 3, 4]].all()
+    np.testing.assert_allclose(a[:, [0, 2, 5]].mean(0), 0.5, atol=0.1)
+    assert abs(np.corrcoef(a[:, [0, 2, 5]].T) - np.eye(3)).max() < 0.2  # each by itself
+    assert np.all(mask.gates_of(t, 400)[0] == 1)
+
+
 @pytest.mark.parametrize("training, falls", [(False, True), (True, False)])
 def test_inference_and_a_mask_that_does_not_fall_have_no_probes(training, falls):
     layer = SANTM(4, memory_slots=8, slot_width=4, access="ablation", jit_compile=False, seed=0)
