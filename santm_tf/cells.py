@@ -8,7 +8,7 @@ import tensorflow as tf
 from santm_tf.errors import ArgumentError, at_least, whole
 from santm_tf.keras import Cell, keras, register
 from santm_tf.lstm import ChronoBias, forget_one, lstm
-from santm_tf.ops import gated, product, sigmoid, straight_through
+from santm_tf.ops import gated, product, sigmoid
 from santm_tf.recurrent import training_option
 from santm_tf.saving import OldNames
 from santm_tf.stepping import first_of_cell
@@ -51,6 +51,20 @@ class _LSTMCell(OldNames, Cell):
         return {**super().get_config(), "units": self.units}
 
 
+@tf.custom_gradient
+def _boundary(score, c, kernel):
+    """`1[p > 1/2]`, `p = sigmoid(score + c u)`, twice: what comes back by the second gives c no gradient."""
+    p = sigmoid(score + c @ kernel)
+    beta = tf.cast(p > 0.5, p.dtype)
+
+    def backward(whole, reset):
+        slope = p * (1 - p)
+        both = slope * (whole + reset)
+        return both, tf.matmul(slope * whole, kernel, transpose_b=True), tf.matmul(c, both, transpose_a=True)
+
+    return (beta, beta), backward
+
+
 class _Cutting:
     """What cells that cut the input share: the boundary's weights u_x, u_c and u_0, and beta as an input."""
 
@@ -87,8 +101,7 @@ class _Cutting:
         """
         if self.boundaries == "given":
             return score, score
-        by = self.boundary_recurrent_kernel
-        return [straight_through(sigmoid(score + c @ by)) for c in (gathered, tf.stop_gradient(gathered))]
+        return _boundary(score, gathered, tf.convert_to_tensor(self.boundary_recurrent_kernel))
 
     def get_config(self) -> Config:
         return {**super().get_config(), "segment_length": self.segment_length, "boundaries": self.boundaries}

@@ -22,15 +22,15 @@ from tests.programs import code_of, run
 SMALL = ["--units=4", "--nojit_compile", "--checkpoint_minutes=0"]
 SANTM = ["--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2"]
 RUNS = {  # how often they are killed, and their flags
-    "santm": (3, [*SANTM, "--task=digits", "--batch_size=128", "--epochs=3", "--access_rate=0.25",
+    "santm": (2, [*SANTM, "--task=digits", "--batch_size=128", "--epochs=3", "--access_rate=0.25",
                   "--dropout=0.2"]),
-    "hard_concrete": (3, [*SANTM, "--task=adding", "--length=12", "--steps_per_epoch=8", "--epochs=3",
+    "hard_concrete": (1, [*SANTM, "--task=adding", "--length=12", "--steps_per_epoch=8", "--epochs=3",
                           "--mask=hard_concrete", "--access_rate=0.5", "--ema=0.9"]),
-    "adaptive": (2, [*SANTM, "--task=adding", "--length=12", "--steps_per_epoch=8", "--epochs=3",
+    "adaptive": (1, [*SANTM, "--task=adding", "--length=12", "--steps_per_epoch=8", "--epochs=3",
                      "--mask=adaptive", "--access_rate=0.5"]),
-    "ablation": (3, [*SANTM, "--task=adding", "--length=12", "--steps_per_epoch=8", "--epochs=6",
+    "ablation": (2, [*SANTM, "--task=adding", "--length=12", "--steps_per_epoch=8", "--epochs=6",
                    "--mask=ablation", "--access_rate=0.5", "--mask_below=0.2"]),
-    "stateful": (14, ["--task=chars", "--model=lstm", "--window=16", "--batch_size=4", "--dropout=0.2",
+    "stateful": (7, ["--task=chars", "--model=lstm", "--window=16", "--batch_size=4", "--dropout=0.2",
                       "--token_dropout=0.1", "--epochs=9", "--patience=1", "--optimizer=sgd",
                       "--learning_rate=10"]),
 }
