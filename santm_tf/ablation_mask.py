@@ -113,7 +113,8 @@ class AblationMask(AccessMask):
         """The step that each sequence probes, int32 `[B]`, -1 for none: the same until the next `plan`."""
         drawn = tf.random.stateless_uniform([rows, self.period], self._key(1))
         row, on = tf.range(rows)[:, None], self.openings() > 0
-        visited = tf.reduce_any(tf.one_hot(self._chosen(True), self.period, True, False), 0)
+        chosen = self._chosen(True)
+        visited = tf.scatter_nd(chosen[:, None], tf.ones_like(chosen), [self.period]) > 0
         may = tf.where(row % PROBES == 0, on, (row % (2 * PROBES) == PROBES // 2) & ~on & visited)
         step = tf.argmax(tf.where(may, drawn, -1.0), 1, tf.int32)
         return tf.where(tf.reduce_any(may, 1) & (self.stage >= PROBING), step, -1)
