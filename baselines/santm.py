@@ -14,7 +14,7 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
          read_heads: int = 1, write_heads: int = 1, shift_range: Annotated[int, "[0, inf)"] = 1,
          memory_init: Literal["learned", "constant"] | None = None,
          memory: Literal["dense", "sparse", "key_value"] = "dense", top_k: int | None = None,
-         key_width: int | None = None, allocate: bool = True,
+         key_width: int | None = None, reads_on: bool = False, allocate: bool = True,
          normaliser: Literal["softmax", "sparsemax"] = "softmax",
          search: Literal["auto", "exact", "lsh"] = "auto",
          recall: Literal["attention", "read"] = "attention", attention_heads: int = 4, cheb_order: int = 3,
@@ -43,6 +43,7 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
         rows of a key and a value, one for each segment, found by the key.
       top_k: Weights that a head of a sparse memory or of one of keys and values keeps (4).
       key_width: Width of a key in a memory of keys and values (default: slot_width).
+      reads_on: Whether a head of a memory of keys and values may read the rows after those it read last.
       allocate: Whether a sparse memory's write heads may take the slot accessed longest ago.
       normaliser: What makes a sparse memory's weights sum to 1.
       search: How a sparse memory finds the slots most similar to a key: among all, or hashed.
@@ -84,7 +85,8 @@ def make(units: int = 32, memory_slots: Annotated[int, "[2, inf)"] = 32, slot_wi
     return SANTM(
         units, memory_slots=memory_slots, slot_width=slot_width, read_heads=read_heads,
         write_heads=write_heads, shift_range=shift_range, memory_init=memory_init, memory=memory, top_k=top_k,
-        key_width=key_width, allocate=allocate, normaliser=normaliser, search=search, recall=recall,
+        key_width=key_width, reads_on=reads_on, allocate=allocate, normaliser=normaliser, search=search,
+        recall=recall,
         attention_heads=attention_heads, cheb_order=cheb_order, locality=locality,
         mask_period=mask_period, access=mask, mask_surrogate=mask_surrogate,
         access_rate=access_rate if mask in FIXED else initial_access_rate,

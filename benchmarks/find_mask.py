@@ -19,7 +19,7 @@ FLAGS = ["--task=copy_memory", f"--delay={DELAY}", "--memory=key_value", "--reca
          "--memory_horizon=10", "--epochs=80", "--steps_per_epoch=100", "--batch_size=32",
          "--learning_rate=0.005", "--schedule=constant", "--clip_norm=1.0"]
 MASKS = "ablation", "learned", "hard_concrete", "uniform", "random"
-CASES = {"full access": (STEPS, [])} | {
+CASES = {"full access": (STEPS, ["--mask=uniform"])} | {
     f"{mask}, {left}": (left, [f"--mask={mask}"]) for left in (40, 20) for mask in MASKS}
 WAITING = "ablation", "learned", "hard_concrete"  # whose rate falls, once the task is learned
 COLUMNS = {"accuracy": "accuracy", "first": "of the first ten", "last": "of the last ten", "others": "others",

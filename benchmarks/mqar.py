@@ -5,10 +5,6 @@ batches, into `runs/mqar/`, where what is there already is taken as it is. `--on
 keeps the other rows of the table.
 """
 
-import json
-import subprocess
-import sys
-
 from benchmarks import table, trained
 
 TRAINED = ["--epochs=8", "--steps_per_epoch=100", "--batch_size=8", "--schedule=cosine", "--clip_norm=1.0"]
@@ -22,13 +18,6 @@ COLUMNS = {"runs": "seeds", "weights": "weights", "short": "64 pairs, 256 steps"
            "short_flops": "MFLOPs a sequence of 256", "long_flops": "MFLOPs a sequence of 4,096"}
 
 
-def longer(workdir):
-    """Accuracy with 1,024 pairs."""
-    command = [sys.executable, "evaluate.py", f"--workdir={workdir}", *LONGER]
-    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(ran.stdout.strip().split("\n")[-1])["test_accuracy"]
-
-
 def main():
     options = trained.options("mqar", RIVALS)
     rows = table.read("mqar")
@@ -39,7 +28,8 @@ def main():
         rows[name] = {
             "runs": len(lines), "weights": lines[0]["parameters"],
             "short": trained.spread([line["test_accuracy"] for line in lines]),
-            "long": trained.spread([longer(folder) for folder in folders]),
+            "long": trained.spread([trained.evaluated(folder, *LONGER)["test_accuracy"]
+                                     for folder in folders]),
             "seconds": sum(line["seconds"] for line in lines) / len(lines),
             "short_flops": trained.flops(*RIVALS[name]),
             "long_flops": trained.flops(*RIVALS[name], "--pairs=1024", "--length=4096")}

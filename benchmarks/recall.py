@@ -5,9 +5,6 @@ taken as it is, and evaluates over more and more items. `--only=key_value` train
 the other's columns.
 """
 
-import json
-import subprocess
-import sys
 import time
 
 from benchmarks import table, trained
@@ -24,13 +21,6 @@ VECTORS, BITS = 3, 6  # of an item
 COLUMNS = {"steps": "steps", "sequences": "sequences", "chance": "wrong bits of 18 by chance",
            "sparse": "sparse", "key_value": "key_value",
            "sparse_seconds": "processor seconds a sequence, sparse", "key_value_seconds": "key_value"}
-
-
-def evaluated(workdir, *given):
-    """Wrong bits of an answer."""
-    command = [sys.executable, "evaluate.py", f"--workdir={workdir}", *given]
-    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(ran.stdout.strip().split("\n")[-1])["test_wrong_bits"]
 
 
 def seconds(workdir, *given):
@@ -59,7 +49,8 @@ def main():
             asked = [f"--test_items={items}", f"--test_sequences={sequences}", f"--batch_size={batch}"]
             rows.setdefault(f"{items} items", {}).update({
                 "steps": (VECTORS + 1) * (items + 2), "sequences": sequences, "chance": VECTORS * BITS / 2,
-                memory: trained.spread([evaluated(folder, *asked) for folder in folders]),
+                memory: trained.spread([trained.evaluated(folder, *asked)["test_wrong_bits"]
+                                        for folder in folders]),
                 f"{memory}_seconds": seconds(folders[0], *asked)})
             table.write("recall", f"Wrong bits of 18, trained on 2 to {TRAINED} items.", "run", rows, COLUMNS,
                         table.rounded)

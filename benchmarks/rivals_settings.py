@@ -50,8 +50,9 @@ MEMORY = "--memory_slots=32", "--slot_width=16", "--memory_init=constant"
 LOCAL = "--attention_heads=2", "--cheb_order=2", "--locality=1"
 # Of each model what it always has, and the two values of its own option of which validation chooses.
 MODELS = {
-    "santm": (("--slot_width=16", *LOCAL), ("--memory=key_value --recall=read --memory_slots=512",
-                                            "--memory=dense --memory_slots=32 --memory_init=constant")),
+    "santm": (LOCAL, ("--memory=key_value --reads_on --recall=read --memory_slots=512 --slot_width=64 "
+                      "--key_width=32",
+                      "--memory=dense --memory_slots=32 --slot_width=16 --memory_init=constant")),
     "lstm": ((), ("", "--memory_horizon=100")),
     "lnlstm": ((), ("", "--dropout=0.2")),
     "skip_lstm": ((), ("", "--cost_per_sample=0.0001")),
@@ -72,7 +73,7 @@ SANTM = {
     "copy": (*STEPWISE, "--memory_horizon=10", "--mask_period=1"),
     "copy_memory": (*STEPWISE, "--memory_horizon=10"),
     "adding": (*STEPWISE, "--initial_access_rate=0.05", "--access_rate=0.05"),
-    "associative_recall": ("--segment_length=4", "--memory_horizon=2", "--mask_period=1"),
+    "associative_recall": (*STEPWISE, "--memory_horizon=10", "--mask_period=1"),
     "mqar": (*STEPWISE, "--memory_horizon=2", "--mask_period=1"),
     "sounds": ("--segment_length=8", "--initial_access_rate=0.1", "--access_rate=0.1"),
     "chars": ("--segment_length=4", "--mask=uniform", "--initial_access_rate=0.25", "--access_rate=0.25"),

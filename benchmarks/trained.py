@@ -61,6 +61,13 @@ def result(config, workdir, *given):
     return json.loads(ran.stdout.strip().split("\n")[-1])
 
 
+def evaluated(workdir, *given):
+    """The last line of `evaluate.py` for a run that is done, with flags of how it is tested."""
+    command = [sys.executable, "evaluate.py", f"--workdir={workdir}", *given]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(ran.stdout.strip().split("\n")[-1])
+
+
 def _done(workdir, argv):
     """The result of a run that was made with these flags and is done, else None."""
     try:

@@ -12,7 +12,7 @@ PROBES = 4  # one sequence in so many of a batch has an open step shut, one in t
 KEPT = 0.97  # of a worth, a probe of its step
 MARGIN = 0.3  # by which a shut step's worth is above that of the open one whose place it takes
 DROPPED = 0.5  # of the steps that are to go, in sequences that are no probes
-LEAST = 1e-3  # the score of the least open step; at 0 it would be shut
+LOWEST = 1e-3  # score of the least open step, above `projection.LEAST`, that of a mask kept from being empty
 DRAWS = 2 ** 30  # more than a run has batches: other keys than those of probes
 RESTING, PROBING, DROPPING = range(3)
 
@@ -82,7 +82,7 @@ class AblationMask(AccessMask):
             if worth[into] <= worth[out] + MARGIN:
                 break
             on[out], on[into] = False, True
-        self.scores.assign(np.where(on, worth - worth[on].min() + LEAST, 0.0))
+        self.scores.assign(np.where(on, worth - worth[on].min() + LOWEST, 0.0))
         self.stage.assign(DROPPING)
 
     def gates_of(self, t: tf.Tensor, rows: int | tf.Tensor,

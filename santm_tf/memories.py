@@ -84,6 +84,7 @@ class KeyValueMemory(Memory):
 
     key_width: int | None = None
     top_k: int = 4
+    reads_on: bool = False
     cell_class = KeyValueMemoryCell
 
 

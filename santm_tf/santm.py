@@ -48,7 +48,7 @@ class SANTM(OldNames, Layer):
         the key of the segment before (`KeyValueMemory`, which has no controller and no write heads); or its
         sizes, such as `DenseMemory(...)`. Options: `memory_slots` N, `slot_width` W, `read_heads` R,
         `write_heads`, `shift_range`, `memory_init`; of a sparse one `top_k`, `allocate`, `normaliser`,
-        `search`; of keys and values `top_k`, `key_width`.
+        `search`; of keys and values `top_k`, `key_width`, `reads_on`.
       access: when the memory is accessed: "learned", "ablation" (`AblationMask`), "hard_concrete", "uniform",
         "random", or an `AccessMask`; or "adaptive", where the input decides (`AdaptiveAccess`). Options:
         `access_rate`, the first one; of a mask `mask_period` P, in steps (default: the length of the

@@ -225,12 +225,13 @@ def test_santm_with_a_sparse_memory_costs_the_sum_of_its_levels(sequences, count
     np.testing.assert_allclose(expected.flops, flops, rtol=0.05)
 
 
-@pytest.mark.parametrize("recall", ["attention", "read"])
-def test_santm_with_keys_and_values_costs_the_sum_of_its_levels(recall, countable, monkeypatch):
+@pytest.mark.parametrize("recall, reads_on", [("attention", False), ("read", False), ("read", True)])
+def test_santm_with_keys_and_values_costs_the_sum_of_its_levels(recall, reads_on, countable, monkeypatch):
     """But for the search, a loop, whose scores are `2 (K + 1)` each."""
     monkeypatch.setattr(Ring, "best", lambda self, queries, keys, written, count: (
         tf.zeros([*queries.shape[:3], count], tf.int32), tf.ones([*queries.shape[:3], count], tf.bool)))
-    memory = {"memory": "key_value", "memory_slots": 100, "top_k": 2, "key_width": 16, "recall": recall}
+    memory = {"memory": "key_value", "memory_slots": 100, "top_k": 2, "key_width": 16, "recall": recall,
+              "reads_on": reads_on}
     flops = counted_santm(1, return_sequences=True, **memory)
     expected = cost.santm(D, H, 2, 1, boundary_rate=1, return_sequences=True, **memory).flops
     np.testing.assert_allclose(expected - 2 * 2 * (16 + 1) * (2 + GROUP * 2), flops, rtol=0.05)

@@ -41,6 +41,7 @@ def reference(cell, u, a, segment):
     w = {weight.name.split("/")[-1].split(":")[0]: weight.numpy() for weight in cell.trainable_weights}
     heads, width = cell.read_heads, cell.slot_width
     rows, before, moved = [], unit(w["first_key"]), np.zeros(segment.shape[-1])
+    found = [[] for _ in range(heads)]  # of each head the numbers of the rows that it read last, and weights
     read = out = np.zeros([heads, width])
     reads = [out]
     for x, opened, now in zip(u, a[:, 0], segment, strict=True):
@@ -48,7 +49,14 @@ def reference(cell, u, a, segment):
             reads.append(reads[-1])
             continue
         if (now != moved).any():
-            key, read = look_up(cell, w, x, rows)
+            key, looked = look_up(cell, w, x, rows)
+            phi = np.zeros(heads)
+            if cell.reads_on:
+                phi = 1 / (1 + np.exp(-x @ w["on_kernel"] - w["on_bias"]))
+            after = [[(n + 1, weight) for n, weight in some] for some in found]
+            share = phi[:, None]
+            read = (1 - share) * values(looked, rows, width) + share * values(after, rows, width)
+            found = [after[head] if phi[head] > 0.5 else looked[head] for head in range(heads)]
             strength = 1 / (1 + np.exp(-x @ w["strength_kernel"] - w["strength_bias"]))
             rows.append((before, x @ w["value_kernel"], strength[0]))
             before, moved = key, now
@@ -58,27 +66,34 @@ def reference(cell, u, a, segment):
     return np.array(reads)
 
 
+def values(found, rows, width):
+    """The sums of the rows' values by their weights, `[R, W]`."""
+    return np.array([sum((weight * rows[n][1] for n, weight in some), np.zeros(width)) for some in found])
+
+
 def unit(key):
     return key / np.sqrt((key ** 2).sum(-1, keepdims=True) + 1e-6)
 
 
 def look_up(cell, w, x, rows):
-    """The key of a segment, and the sum of the values that it finds."""
-    heads, width = cell.read_heads, cell.slot_width
+    """The key of a segment, and of each head the numbers of the rows that it finds, with their weights."""
+    heads, found = cell.read_heads, []
     key = unit((x @ w["key_kernel"]).reshape(heads, cell.key_width))
-    there, read = rows[-cell.memory_slots + 1:], np.zeros([heads, width])
+    there = rows[-cell.memory_slots + 1:]
     beta = np.log1p(np.exp(w["temperature_bias"][:, 0])) * np.log1p(min(len(rows), cell.memory_slots))
     for head in range(heads):
         scores = [beta[head] * key[head] @ k[head] + np.log(s) for k, _, s in there]
         best = np.argsort(scores)[::-1][:cell.top_k]
         powers = np.exp([scores[n] for n in best])
-        for n, power in zip(best, powers, strict=True):
-            read[head] += power / (powers.sum() + np.exp(w["none_bias"][head, 0])) * there[n][1]
-    return key, read
+        powers /= powers.sum() + np.exp(w["none_bias"][head, 0])
+        found.append([(len(rows) - len(there) + n, power) for n, power in zip(best, powers, strict=True)])
+    return key, found
 
 
 @pytest.mark.parametrize("partly", [False, True], ids=["gates of 0 and 1", "gates between"])
-@pytest.mark.parametrize("options", [{}, {"memory_slots": 30}, {"read_heads": 2, "top_k": 5}], ids=str)
+@pytest.mark.parametrize("options", [
+    {}, {"memory_slots": 30}, {"read_heads": 2, "top_k": 5}, {"reads_on": True},
+    {"reads_on": True, "read_heads": 3, "memory_slots": 30}], ids=str)
 def test_it_is_its_equations(options, partly):
     cell, given = built(**options), inputs()
     if partly:
@@ -115,6 +130,27 @@ def test_the_first_segment_has_a_key_that_is_learned():
     gate = 1 / (1 + np.exp(-u[19] @ cell.gate_kernel.numpy()))
     np.testing.assert_allclose(visits.read[0, -1], gate * (u[0] @ cell.value_kernel.numpy()), rtol=1e-4,
                                atol=1e-5)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 40), st.data())
+def test_a_list_of_any_length_is_given_back_in_order(length, data):
+    first = data.draw(st.integers(0, length - 1))
+    cell = KeyValueMemoryCell(8, memory_slots=90, slot_width=8, top_k=1, reads_on=True)
+    cell.build([[None, 9], [None, 1]])
+    for weight, value in ((cell.temperature_bias, 30.0), (cell.none_bias, -30.0), (cell.on_bias, -30.0),
+                          (cell.on_kernel, [[0.0]] * 8 + [[60.0]]), (cell.strength_bias, 30.0)):
+        weight.assign(tf.broadcast_to(value, weight.shape))
+    u = np.random.default_rng(length).normal(size=[2 * length + 1, 1, 9]).astype(np.float32)
+    u[:, :, 8] = 0  # which says to read on
+    u[length + 1] = u[first]
+    u[length + 2:, :, 8] = 1
+    read = cell.run(tf.constant(u), tf.ones([len(u), 1, 1]))[0].read[0, 1:, 0]
+    gate = 1 / (1 + np.exp(-u[:, 0] @ cell.gate_kernel.numpy()))
+    told = (gate * read / gate / gate).numpy()[length + 1:]
+    for n, value in enumerate(told[:length - first]):
+        np.testing.assert_allclose(value, u[first + 1 + n, 0] @ cell.value_kernel.numpy(), rtol=1e-3,
+                                   atol=1e-4)
 
 
 @settings(max_examples=30, deadline=None)
@@ -166,7 +202,8 @@ def layer(**options):
 
 
 @pytest.mark.parametrize("options", [
-    {}, {"recall": "read", "read_heads": 2}, {"access_rate": 0.5}, {"jit_compile": True}], ids=str)
+    {}, {"recall": "read", "read_heads": 2}, {"access_rate": 0.5}, {"jit_compile": True},
+    {"reads_on": True, "read_heads": 2}], ids=str)
 def test_windows_and_steps_are_the_sequence(options):
     made = layer(mask_period=2, **options)
     x = tf.constant(np.random.default_rng(0).normal(size=[2, STEPS, 2]))
@@ -183,8 +220,9 @@ def test_windows_and_steps_are_the_sequence(options):
     np.testing.assert_allclose(tf.concat([first, second], 1), whole, atol=1e-9)
 
 
-def test_gradients_are_those_of_finite_differences():
-    cell, (u, a, segment) = built(), inputs()
+@pytest.mark.parametrize("reads_on", [False, True])
+def test_gradients_are_those_of_finite_differences(reads_on):
+    cell, (u, a, segment) = built(reads_on=reads_on), inputs()
     u, a, segment = tf.constant(u), tf.ones_like(a), tf.constant(segment)
 
     @tf.function
@@ -215,8 +253,9 @@ def test_a_gates_gradient_is_what_its_read_changed_up_to_the_next_access(every):
     np.testing.assert_allclose(tape.gradient(loss, a)[..., 0], expected, atol=1e-9)
 
 
-def test_it_is_saved(tmp_path):
-    made = layer(recall="read")
+@pytest.mark.parametrize("reads_on", [False, True])
+def test_it_is_saved(reads_on):
+    made = layer(recall="read", reads_on=reads_on)
     again = SANTM.from_config(made.get_config())
     again.build(tf.TensorShape([None, STEPS, 2]))
     again.set_weights(made.get_weights())
@@ -235,8 +274,9 @@ def test_what_cannot_work_is_named(options, message):
         layer(**options)
 
 
-def test_a_trace_shows_where_it_was_written():
-    made = layer(memory_slots=60, boundaries="fixed")
+@pytest.mark.parametrize("reads_on", [False, True])
+def test_a_trace_shows_where_it_was_written(reads_on):
+    made = layer(memory_slots=60, boundaries="fixed", reads_on=reads_on)
     seen = trace(made, np.random.default_rng(0).normal(size=[2, STEPS, 2]))
     for row in range(2):
         wrote = seen.write_weights[row, :, 0, 0] > 0

@@ -21,7 +21,7 @@ GROUPS = MODEL, OPTIMISER, TASK, RUN = "model", "optimiser", "task", "run"
 # An option that has no effect unless another has this value, or, where it is None, is given.
 NEEDS = {"retention": ("access_rate", "auto"), "mask_surrogate": ("mask", "learned"),
          "allocate": ("memory", "sparse"), "normaliser": ("memory", "sparse"), "search": ("memory", "sparse"),
-         "key_width": ("memory", "key_value"),
+         "key_width": ("memory", "key_value"), "reads_on": ("memory", "key_value"),
          "controller_order": ("controller", "lmu"),
          "curriculum_epochs": ("curriculum", True), "tflite": ("export_dir", None),
          "export_xla": ("export_dir", None)}

@@ -188,12 +188,13 @@ def slot_search(steps, memory_slots, slot_width, read_heads, write_heads, top_k,
 
 @checked
 def key_value_segment(features, rows, memory_slots=1024, slot_width=32, read_heads=1, key_width=None,
-                      top_k=4):
+                      top_k=4, reads_on=False):
     """One segment of a memory of keys and values that gets M rows a sequence. See `KeyValueMemoryCell`.
 
     `2 d (R K + W + 1)`        keys, value and strength
     `2 R (K + 1) (M + 8 k)`    scores of all rows, also those not there yet, and again of k groups of 8
     `R k (4 R K + 10) + 3 R K` the rows found and their weights; a unit key
+    `2 d R + 10 R k`           whether heads read on, and where
 
     >>> key_value_segment(64, 100).accesses
     5
@@ -202,6 +203,8 @@ def key_value_segment(features, rows, memory_slots=1024, slot_width=32, read_hea
     row = heads * keys + slot_width + 1
     flops = (2 * heads * (keys + 1) * (rows + GROUP * top_k) + heads * top_k * (4 * heads * keys + 10)
              + 3 * heads * keys)
+    if reads_on:
+        flops += 2 * features * heads + 10 * heads * top_k
     return (dense(features, row) + Cost(flops, accesses=heads * top_k + 1,
                                         bytes=4 * row * min(rows, memory_slots)))
 
@@ -247,8 +250,9 @@ def santm(features: int, units: int, steps: int, access_rate: float, boundary_ra
           shift_range: int = 1, attention_heads: int = 4, cheb_order: int = 3, locality: int = 4,
           return_sequences: bool = False, memory: str = "dense", memory_init: str | None = None,
           top_k: int | None = None, allocate: bool = True, search: str = "auto",
-          key_width: int | None = None, recall: str = "attention", controller: str = "lstm",
-          controller_order: int = 64, mask: str = "learned", boundaries: str = "learned") -> Cost:
+          key_width: int | None = None, reads_on: bool = False, recall: str = "attention",
+          controller: str = "lstm", controller_order: int = 64, mask: str = "learned",
+          boundaries: str = "learned") -> Cost:
     """A sequence through SANTM (Shan et al. 2025; see `SANTM`): each level as often as it acts.
 
     `T segment_lstm(d) + beta T cascade_lstm(H) + rho T memory_step(H) + S recall + S_y readout`
@@ -293,10 +297,10 @@ def santm(features: int, units: int, steps: int, access_rate: float, boundary_ra
         top_k = top_k or 4
         rows = min(accesses, boundary_rate * steps)
         segment = key_value_segment(2 * units, max(rows, 1), memory_slots, slot_width, read_heads, key_width,
-                                    top_k)
+                                    top_k, reads_on)
         step = (dense(2 * units, read_heads * slot_width) + Cost(3 * read_heads * slot_width)
                 + rows / max(accesses, 1) * segment)
-        spent = recall_of(top_k)
+        spent = recall_of(top_k * (1 + reads_on))
     else:
         step = memory_step(units, units, *sizes)
         spent = Cost(2 * read_heads * memory_slots * slot_width) if recall == "read" else (

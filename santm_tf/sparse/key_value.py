@@ -10,12 +10,13 @@ from santm_tf.keras import Cell, keras, register
 from santm_tf.ops import at_least_float32, last_two_joined, product, sigmoid
 from santm_tf.packing import at_steps, pack
 from santm_tf.scan import swap_time
+from santm_tf.sparse.reading_on import Found, read_on
 from santm_tf.sparse.ring import Ring
 from santm_tf.visits import EVERY, Heads, Keep
 
 FLOAT = 4  # bytes
-# softplus(beta) and the sigmoid of what is written before training.
-FIRST_TEMPERATURE, FIRST_STRENGTH = 3.0, 3.0
+# softplus(beta), and what s and phi are the sigmoids of, before training.
+FIRST_TEMPERATURE, FIRST_STRENGTH, FIRST_ON = 3.0, 3.0, -2.0
 
 
 class Moves(NamedTuple):
@@ -48,8 +49,8 @@ class KeyValueState(NamedTuple):
 
     segment: tf.Tensor  # [B, H], h^m at the last access
     key: tf.Tensor  # [B, R, K], the key of the last segment
-    slots: tf.Tensor  # int32 [B, R, k], the slots it found
-    weights: tf.Tensor  # [B, R, k], and their weights
+    slots: tf.Tensor  # int32 [B, R, k], the slots it found; of heads that read on [B, R, 2k]
+    weights: tf.Tensor  # [B, R, k], and their weights; of heads that read on [B, R, 2k + 1], phi the last
     gate: tf.Tensor  # [B, R, W], what of them comes out
     index: tf.Tensor  # [B, N, R K + 1], the keys of each slot and its log s
     memory: tf.Tensor  # [B, N, W], the values
@@ -102,6 +103,10 @@ class KeyValueMemoryCell(Cell):
     While training a gate a_t between 0 and 1 leaves `1 - a_t` of what was read at the access before, so that
     the loss tells what an access is worth. At rest every access reads wholly.
 
+    With `reads_on` a head also reads the rows after those where it was, by a share `phi_n = sigmoid(W_phi u_t
+    + b_phi)`, and goes there where `phi_n > 1/2` (`santm_tf.sparse.reading_on`). So it gives a list back in
+    order, of which a key finds the first row, whatever its length.
+
     What is written does not depend on what is read, so a whole sequence is searched at once, by products of
     matrices. A new row takes the slot written longest ago; the one that is next to be taken is not read.
 
@@ -110,6 +115,7 @@ class KeyValueMemoryCell(Cell):
       memory_slots: N. slot_width: W, of a value. key_width: K (default W).
       read_heads: R, each with a key of its own in each row.
       top_k: k, from 1 to N - 1.
+      reads_on: whether heads may read on.
 
     Input `(u, a)`, `[B, d]` and `[B, 1]`; output r `[B, R, W]`; state `KeyValueState`.
 
@@ -131,7 +137,7 @@ class KeyValueMemoryCell(Cell):
     by_segment = True  # `run` also takes h^m, and m is [m ; h]
 
     def __init__(self, units, memory_slots=1024, slot_width=32, read_heads=1, key_width=None, top_k=4,
-                 memory_horizon=None, **kwargs):
+                 reads_on=False, memory_horizon=None, **kwargs):
         super().__init__(**kwargs)
         name, keys = type(self).__name__, slot_width if key_width is None else key_width
         whole(name, 1, units=units, slot_width=slot_width, read_heads=read_heads, key_width=keys)
@@ -141,12 +147,12 @@ class KeyValueMemoryCell(Cell):
                                 f"{memory_slots - 1}")
         self.units, self.memory_slots, self.slot_width = units, memory_slots, slot_width
         self.read_heads, self.key_width, self.top_k = read_heads, keys, top_k
-        self.memory_horizon = memory_horizon
-        shape = tf.TensorShape
+        self.reads_on, self.memory_horizon = bool(reads_on), memory_horizon
+        shape, read = tf.TensorShape, top_k * (1 + self.reads_on)
         self.state_size = list(KeyValueState(
-            units, shape([read_heads, keys]), shape([read_heads, top_k]), shape([read_heads, top_k]),
-            shape([read_heads, slot_width]), shape([memory_slots, read_heads * keys + 1]),
-            shape([memory_slots, slot_width]), 1))
+            units, shape([read_heads, keys]), shape([read_heads, read]),
+            shape([read_heads, read + self.reads_on]), shape([read_heads, slot_width]),
+            shape([memory_slots, read_heads * keys + 1]), shape([memory_slots, slot_width]), 1))
         self.output_size = shape([read_heads, slot_width])
 
     def build(self, input_shape):
@@ -161,6 +167,9 @@ class KeyValueMemoryCell(Cell):
         self.gate_kernel = weight(name="gate_kernel", shape=[features, heads * width],
                                   initializer="glorot_uniform")
         self.gate_bias = weight(name="gate_bias", shape=[heads * width], initializer="zeros")
+        if self.reads_on:
+            self.on_kernel = weight(name="on_kernel", shape=[features, heads], initializer="glorot_uniform")
+            self.on_bias = weight(name="on_bias", shape=[heads], initializer=constant(FIRST_ON))
         self.temperature_bias = weight(name="temperature_bias", shape=[heads, 1],
                                        initializer=constant(FIRST_TEMPERATURE))
         self.none_bias = weight(name="none_bias", shape=[heads, 1], initializer="zeros")
@@ -196,11 +205,12 @@ class KeyValueMemoryCell(Cell):
         ring, written, strength = self._write(u, keys[:, :-1], ended, state, starts)
         slots, weights = self._looked_up(ring, at_steps(new, ended.order), tf.where(
             tf.sequence_mask(ended.place[:, -1], tf.shape(u)[1]), at_steps(written, ended.order), 0))
-        slots, weights = ended.held(state.slots, slots), ended.held(state.weights, weights)
+        slots, weights = self._read(u, ended, Found(slots, weights), state)
         gates = opened.states(state.gate, self._gate(u))
         end = KeyValueState(segments[:, -1], keys[:, -1], slots[:, -1], weights[:, -1], gates[:, -1],
                             *tf.split(ring.memory(written[:, -1:]), [-1, self.slot_width], -1),
                             written[:, -1:])
+        weights = weights[..., :slots.shape[-1]]  # less phi
         heads = self._heads(u, strength, slots, weights, written) if keep.heads else None
         seen = slots, weights, gates, written
         since = opened.since()
@@ -210,6 +220,14 @@ class KeyValueMemoryCell(Cell):
             since = tf.ones_like(last)
         whole = tf.ones_like(a) if keep.partly else tf.stop_gradient(a)
         return self._visits(ring, *seen, a - whole, since, keep.reach or 0, heads), end
+
+    def _read(self, u, ended, found, state):
+        """What is read before the first step and after each, as it is in a state."""
+        before = Found(state.slots, state.weights)
+        if self.reads_on:
+            phi = sigmoid(product(at_steps(u, ended.order), self.on_kernel) + self.on_bias)
+            found = read_on(phi, found, before, self.memory_slots)
+        return map(ended.held, before, found)
 
     def _segments(self, before, segment, opened):
         """h^m before the first step and after each access, and the accesses at which it had moved."""
@@ -294,7 +312,7 @@ class KeyValueMemoryCell(Cell):
         253.90625
         """
         row = self.read_heads * self.key_width + self.slot_width + 1
-        return FLOAT * 2 * visits * row * (1 + self.read_heads * self.top_k)
+        return FLOAT * 2 * visits * row * (1 + self.read_heads * self.top_k * (1 + self.reads_on))
 
     def check_recall(self, attention):
         """Raises an `ArgumentError` for a recall from all slots: visits see neighbourhoods alone."""
@@ -304,6 +322,7 @@ class KeyValueMemoryCell(Cell):
 
     def get_config(self):
         names = "units", "memory_slots", "slot_width", "read_heads", "key_width", "top_k", "memory_horizon"
+        names += ("reads_on",) * self.reads_on
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
