@@ -15,8 +15,8 @@ from santm_tf.sparse.ring import Ring
 from santm_tf.visits import EVERY, Heads, Keep
 
 FLOAT = 4  # bytes
-# softplus(beta), and what s and phi are the sigmoids of, before training.
-FIRST_TEMPERATURE, FIRST_STRENGTH, FIRST_ON = 3.0, 3.0, -2.0
+# softplus(beta) and the sigmoid of what is written before training.
+FIRST_TEMPERATURE, FIRST_STRENGTH = 3.0, 3.0
 
 
 class Moves(NamedTuple):
@@ -169,7 +169,7 @@ class KeyValueMemoryCell(Cell):
         self.gate_bias = weight(name="gate_bias", shape=[heads * width], initializer="zeros")
         if self.reads_on:
             self.on_kernel = weight(name="on_kernel", shape=[features, heads], initializer="glorot_uniform")
-            self.on_bias = weight(name="on_bias", shape=[heads], initializer=constant(FIRST_ON))
+            self.on_bias = weight(name="on_bias", shape=[heads], initializer="zeros")
         self.temperature_bias = weight(name="temperature_bias", shape=[heads, 1],
                                        initializer=constant(FIRST_TEMPERATURE))
         self.none_bias = weight(name="none_bias", shape=[heads, 1], initializer="zeros")
