@@ -11,7 +11,7 @@ from benchmarks.rivals_settings import SETTINGS, WEIGHTS
 
 LENGTHS = 20, 40, 100, 400
 FLAGS = ["--task=copy", *SETTINGS["copy"].flags, f"--epochs={SETTINGS['copy'].epochs}", "--memory=key_value",
-         "--recall=read", "--memory_slots=512", "--slot_width=64", "--key_width=32", "--segment_length=1",
+         "--recall=read", "--memory_slots=1024", "--slot_width=64", "--key_width=32", "--segment_length=1",
          "--boundaries=fixed", "--memory_horizon=10", "--mask_period=1", f"--match_parameters={WEIGHTS}",
          "--learning_rate=0.003", "--clip_norm=1.0"]
 CASES = {"reads on": ["--reads_on"], "looks for keys alone": [],
@@ -28,8 +28,7 @@ def row(name, seeds):
         workdir = f"runs/reading_on/{name.replace(', ', '-').replace(' ', '_')}-{seed}"
         seconds.append(trained.result(None, workdir, *FLAGS, *CASES[name], f"--seed={seed}")["seconds"])
         for length in LENGTHS:
-            line = trained.evaluated(workdir, f"--test_length={length}", "--memory_slots=1024",
-                                     "--batch_size=8")
+            line = trained.evaluated(workdir, f"--test_length={length}", "--batch_size=8")
             found[length].append(line["test_wrong_bits"])
     return {**{str(length): trained.spread(values) for length, values in found.items()}, "wrong_bits": found,
             "chance": 8 * 20 / 2, "seeds": seeds, "seconds": statistics.median(seconds)}
