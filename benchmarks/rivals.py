@@ -25,6 +25,7 @@ from benchmarks.rivals_settings import MODELS, RATES, SETTINGS, flags
 FOLDER = os.path.join("runs", "rivals")
 CHOICES = {"rate": optuna.distributions.CategoricalDistribution(RATES),
            "option": optuna.distributions.CategoricalDistribution((0, 1))}
+DECADE = 10
 COLUMNS = {"score": "test", "against": "p against the first", "rate": "learning rate", "option": "option",
            "flops": "MFLOPs a sequence", "seconds": "seconds a run", "weights": "weights", "seeds": "seeds"}
 
@@ -117,13 +118,15 @@ def write(rows):
 
 
 def draw(rows):
-    """`docs/pictures/rivals.png`: for each task the test score over the FLOPs of a sequence."""
+    """`docs/pictures/rivals.png`: for each task with rivals the test score over the FLOPs of a sequence."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    tasks = [task for task in SETTINGS if ranked(rows, task)]
+    tasks = [task for task in SETTINGS if len(ranked(rows, task)) > 1]
+    if not tasks:
+        return
     lines = -(-len(tasks) // 2)
     figure, axes = plt.subplots(lines, 2, figsize=(9, 1 + 2.4 * lines), squeeze=False, layout="constrained")
     for axis in axes.ravel()[len(tasks):]:
@@ -134,7 +137,9 @@ def draw(rows):
             axis.errorbar(row["flops"], mean, np.std(row["scores"], ddof=len(row["scores"]) > 1), fmt="o",
                           color="C3" if own else "C0", capsize=2)
             axis.annotate(row["model"], (row["flops"], mean), (3, 3), textcoords="offset points", fontsize=7)
-        axis.set_xscale("log")
+        flops = [row["flops"] for row in ranked(rows, task)]
+        if max(flops) > DECADE * min(flops):
+            axis.set_xscale("log")
         axis.set_title(f"{task}: {SETTINGS[task].metric}", fontsize=9)
         if not SETTINGS[task].highest:
             axis.invert_yaxis()  # better is up
