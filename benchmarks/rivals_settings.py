@@ -76,7 +76,8 @@ SANTM = {
     "associative_recall": (*STEPWISE, "--memory_horizon=10", "--mask_period=1"),
     "mqar": (*STEPWISE, "--memory_horizon=2", "--mask_period=1"),
     "sounds": ("--segment_length=8", "--initial_access_rate=0.1", "--access_rate=0.1"),
-    "chars": ("--segment_length=4", "--mask=uniform", "--initial_access_rate=0.25", "--access_rate=0.25"),
+    "chars": (*STEPWISE, "--memory_horizon=4", "--mask=uniform", "--initial_access_rate=0.25",
+              "--access_rate=0.25"),
 }
 CAUSAL = "copy", "copy_memory", "associative_recall", "mqar", "chars"  # which answer at every step
 
