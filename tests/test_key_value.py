@@ -147,7 +147,7 @@ def test_a_list_of_any_length_is_given_back_in_order(length, data):
     u[length + 2:, :, 8] = 1
     read = cell.run(tf.constant(u), tf.ones([len(u), 1, 1]))[0].read[0, 1:, 0]
     gate = 1 / (1 + np.exp(-u[:, 0] @ cell.gate_kernel.numpy()))
-    told = (gate * read / gate / gate).numpy()[length + 1:]
+    told = (read / gate)[length + 1:]
     for n, value in enumerate(told[:length - first]):
         np.testing.assert_allclose(value, u[first + 1 + n, 0] @ cell.value_kernel.numpy(), rtol=1e-3,
                                    atol=1e-4)
@@ -218,6 +218,19 @@ def test_windows_and_steps_are_the_sequence(options):
     first, *state = windows(x[:, :6])
     second, *_ = windows(x[:, 6:], initial_state=state)
     np.testing.assert_allclose(tf.concat([first, second], 1), whole, atol=1e-9)
+
+
+def test_heads_that_are_undecided_look_in_windows_as_in_the_sequence():
+    u, a, segment = map(tf.constant, inputs())
+    cell = built(reads_on=True)
+    cell.on_kernel.assign(tf.zeros_like(cell.on_kernel))
+    cell.on_bias.assign([0.0])  # a share of a half, as of an input of zeros before training
+    whole = cell.run(u, a, segment=segment)[0].read
+    _, state = cell.run(u[:6], a[:6], segment=segment[:6])
+    rest = cell.run(u[6:], a[6:], list(state), segment=segment[6:])[0].read
+    np.testing.assert_allclose(rest[:, 1:], whole[:, 7:], atol=1e-12)
+    expected = [reference(cell, *(v[:, row] for v in inputs())) for row in range(BATCH)]
+    np.testing.assert_allclose(whole, expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("reads_on", [False, True])

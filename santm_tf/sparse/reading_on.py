@@ -64,7 +64,7 @@ def _last_look(phi):
     on, and how many steps ago; int32 `[B, S + 1, R]`."""
     batch, steps, heads = tf.unstack(tf.shape(phi))
     looks = tf.concat([tf.ones([batch * heads, 1], tf.bool),
-                       tf.reshape(tf.transpose(phi, [0, 2, 1]), [batch * heads, steps]) < 0.5], 1)
+                       tf.reshape(tf.transpose(phi, [0, 2, 1]), [batch * heads, steps]) <= 0.5], 1)
     order, place = pack(looks)
     last = at_steps(order, place - 1)
     last, since = (tf.transpose(tf.reshape(v, [batch, heads, steps + 1]), [0, 2, 1])
