@@ -30,7 +30,7 @@ def case(name, seed):
     """The last line of a run, and which steps its mask holds."""
     left, given = CASES[name]
     waits = ["--mask_below=0.05"] * name.startswith(WAITING)
-    workdir = f"runs/find_mask/{name.replace(', ', '-').replace(' ', '_')}-{seed}"
+    workdir = trained.folder("find_mask", name, seed)
     result = trained.result(None, workdir, *FLAGS, *given, *waits, f"--access_rate={left / STEPS:.6f}",
                             f"--seed={seed}")
     _, model = trained.load(workdir)

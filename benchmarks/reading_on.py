@@ -25,7 +25,7 @@ def row(name, seeds):
     found = {length: [] for length in LENGTHS}
     seconds = []
     for seed in range(seeds):
-        workdir = f"runs/reading_on/{name.replace(', ', '-').replace(' ', '_')}-{seed}"
+        workdir = trained.folder("reading_on", name, seed)
         seconds.append(trained.result(None, workdir, *FLAGS, *CASES[name], f"--seed={seed}")["seconds"])
         for length in LENGTHS:
             line = trained.evaluated(workdir, f"--test_length={length}", "--batch_size=8")

@@ -124,20 +124,20 @@ def draw(rows):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    tasks = [task for task in SETTINGS if len(ranked(rows, task)) > 1]
-    if not tasks:
+    shown = {task: own for task in SETTINGS if len(own := ranked(rows, task)) > 1}
+    if not shown:
         return
-    lines = -(-len(tasks) // 2)
+    lines = -(-len(shown) // 2)
     figure, axes = plt.subplots(lines, 2, figsize=(9, 1 + 2.4 * lines), squeeze=False, layout="constrained")
-    for axis in axes.ravel()[len(tasks):]:
+    for axis in axes.ravel()[len(shown):]:
         axis.set_axis_off()
-    for task, axis in zip(tasks, axes.ravel(), strict=False):
-        for row in ranked(rows, task):
+    for (task, models), axis in zip(shown.items(), axes.ravel(), strict=False):
+        for row in models:
             mean, own = statistics.mean(row["scores"]), row["model"] == "santm"
             axis.errorbar(row["flops"], mean, np.std(row["scores"], ddof=len(row["scores"]) > 1), fmt="o",
                           color="C3" if own else "C0", capsize=2)
             axis.annotate(row["model"], (row["flops"], mean), (3, 3), textcoords="offset points", fontsize=7)
-        flops = [row["flops"] for row in ranked(rows, task)]
+        flops = [row["flops"] for row in models]
         if max(flops) > DECADE * min(flops):
             axis.set_xscale("log")
         axis.set_title(f"{task}: {SETTINGS[task].metric}", fontsize=9)

@@ -61,6 +61,15 @@ def result(config, workdir, *given):
     return json.loads(ran.stdout.strip().split("\n")[-1])
 
 
+def folder(benchmark, case, seed):
+    """The work directory of a case's run.
+
+    >>> folder("find_mask", "uniform, 20", 0)
+    'runs/find_mask/uniform-20-0'
+    """
+    return f"runs/{benchmark}/{case.replace(', ', '-').replace(' ', '_')}-{seed}"
+
+
 def evaluated(workdir, *given):
     """The last line of `evaluate.py` for a run that is done, with flags of how it is tested."""
     command = [sys.executable, "evaluate.py", f"--workdir={workdir}", *given]

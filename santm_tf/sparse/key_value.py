@@ -321,8 +321,8 @@ class KeyValueMemoryCell(Cell):
                                 "neighbours; memory='key_value' recalls locally: use fewer than half of them")
 
     def get_config(self):
-        names = "units", "memory_slots", "slot_width", "read_heads", "key_width", "top_k", "memory_horizon"
-        names += ("reads_on",) * self.reads_on
+        names = ("units", "memory_slots", "slot_width", "read_heads", "key_width", "top_k", "reads_on",
+                 "memory_horizon")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
