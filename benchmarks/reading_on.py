@@ -7,13 +7,11 @@ is; `--only="reads on"` trains some, and keeps the other rows of the table.
 import statistics
 
 from benchmarks import trained
-from benchmarks.rivals_settings import SETTINGS, WEIGHTS
+from benchmarks.rivals_settings import SETTINGS, flags
 
 LENGTHS = 20, 40, 100, 400
-FLAGS = ["--task=copy", *SETTINGS["copy"].flags, f"--epochs={SETTINGS['copy'].epochs}", "--memory=key_value",
-         "--recall=read", "--memory_slots=1024", "--slot_width=64", "--key_width=32", "--segment_length=1",
-         "--boundaries=fixed", "--memory_horizon=10", "--mask_period=1", f"--match_parameters={WEIGHTS}",
-         "--learning_rate=0.003", "--clip_norm=1.0"]
+FLAGS = [*flags("copy", "santm"), f"--epochs={SETTINGS['copy'].epochs}", "--memory=key_value", "--recall=read",
+         "--memory_slots=1024", "--slot_width=64", "--key_width=32", "--learning_rate=0.003"]
 CASES = {"reads on": ["--reads_on"], "looks for keys alone": [],
          "looks for keys alone, rate 0.001": ["--learning_rate=0.001"]}
 COLUMNS = {str(length): f"{length} vectors" for length in LENGTHS} | {
