@@ -10,8 +10,9 @@ from benchmarks import trained
 from benchmarks.rivals_settings import SETTINGS, flags
 
 LENGTHS = 20, 40, 100, 400
-FLAGS = [*flags("copy", "santm"), f"--epochs={SETTINGS['copy'].epochs}", "--memory=key_value", "--recall=read",
-         "--memory_slots=1024", "--slot_width=64", "--key_width=32", "--learning_rate=0.003"]
+FLAGS = [*flags("copy", "santm"), f"--epochs={SETTINGS['copy'].epochs}", "--memory=key_value",
+         "--recall=read", "--memory_slots=1024", "--slot_width=64", "--key_width=32",
+         "--learning_rate=0.003"]
 CASES = {"reads on": ["--reads_on"], "looks for keys alone": [],
          "looks for keys alone, rate 0.001": ["--learning_rate=0.001"]}
 COLUMNS = {str(length): f"{length} vectors" for length in LENGTHS} | {
