@@ -21,6 +21,7 @@ from scipy import stats
 
 from benchmarks import table, trained
 from benchmarks.rivals_settings import MODELS, RATES, SETTINGS, flags
+from santm_tf.training import journal
 
 FOLDER = os.path.join("runs", "rivals")
 CHOICES = {"rate": optuna.distributions.CategoricalDistribution(RATES),
@@ -44,9 +45,7 @@ class Rivals:
     def __init__(self, data_dir, ends):
         self.data_dir, self.ends = data_dir, ends
         os.makedirs(FOLDER, exist_ok=True)
-        backend = optuna.storages.journal.JournalFileBackend(os.path.join(FOLDER, "studies.log"))
-        self.storage = optuna.storages.JournalStorage(backend)
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.storage = journal.storage(os.path.join(FOLDER, "studies.log"))
 
     def run(self, task, model, rate, option, seed, epochs):
         """The result and the best figure on the validation split; None for a run that failed."""
