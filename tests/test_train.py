@@ -278,6 +278,7 @@ def test_a_run_that_was_cut_off_keeps_the_figures_of_its_epochs(tmp_path, capsys
     with open(folder / "metrics.json") as file:
         record = json.load(file)
     assert [epoch["epoch"] for epoch in record["epochs"]] == [1, 2]
+    assert record["best"] == {"val_loss": min(epoch["val_loss"] for epoch in record["epochs"])}
     assert record["result"]["seconds"] == pytest.approx(
         sum(epoch["seconds"] for epoch in record["epochs"]), abs=0.05)
 

@@ -86,6 +86,11 @@ class Checkpoints(keras.callbacks.Callback):
             whole, os.path.join(self.workdir.path, "checkpoints"), max_to_keep=KEPT)
         self.good = best_weights(self.workdir, model)
 
+    @property
+    def best(self):
+        """The monitored figure of the best weights; infinite before there are any."""
+        return self.sign * self.position.best
+
     def resume(self):
         """Restores the last checkpoint that is whole, if there is any."""
         for manager in (self.last, self.good):

@@ -50,10 +50,12 @@ def train(config):
     if session.resume:
         checkpoints.resume()
     record = fit(config, model, task, steps, checkpoints, boards)
+    best = {}
     if saved(checkpoints.good):
         restore(checkpoints.good, model, workdir)
+        best = {task.monitor: checkpoints.best}
     result = scores.results(config, task, model, record.epochs)
-    workdir.write_metrics({"epochs": record.epochs, "result": result})
+    workdir.write_metrics({"epochs": record.epochs, "best": best, "result": result})
     if boards:
         from santm_tf.training.board import write_result
 

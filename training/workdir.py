@@ -86,7 +86,11 @@ class Workdir:
         _write(self.outline_file, json.dumps(vars(Outline.of(task)), indent=1) + "\n")
 
     def read_metrics(self):
-        """What metrics.json holds: `{"epochs": [figures of each], "result": the last line}`."""
+        """What metrics.json holds: `{"epochs": [figures of each]}`.
+
+        Of a run that is done it also holds `"best": {figure: value}`, the monitored figure of the best
+        weights, nothing where none might become the best; and `"result"`, the last line.
+        """
         return _read(self.metrics_file, "delete it") if os.path.exists(self.metrics_file) else {"epochs": []}
 
     def write_metrics(self, metrics):
