@@ -4,8 +4,9 @@
 prints; `...` stands for anything.
 
 Trainings are cut short, by `SHORT` and by `one_batch`; what a page prints after one is compared but for its
-numbers. Of `make` it is the training that runs. Benchmarks are looked up, and asked for `--help`. What
-`pip install` names is checked against the extras. A server gets a free port, and ends with its page.
+numbers. Of `make` it is the training that runs. Of a sweep the flags are read. Benchmarks are looked up, and
+asked for `--help`. What `pip install` names is checked against the extras. A server gets a free port, and
+ends with its page.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 from santm_tf import capacity, tasks
-from santm_tf.training import commands
+from santm_tf.training import commands, sweep_flags
 from tests.programs import run
 
 load = tasks.load
@@ -44,6 +45,7 @@ PROGRAMS = {"santm-capacity": lambda argv: capacity.main(argv[1:])}
 for name, names in (("train", ["train.py", "santm-train"]), ("evaluate", ["evaluate.py", "santm-evaluate"]),
                     ("export", ["santm-export"]), ("inspect", ["santm-inspect"])):
     PROGRAMS |= dict.fromkeys(names, getattr(commands, name))
+PROGRAMS["santm-sweep"] = sweep_flags.parse
 MODULES = {f"santm_tf.{name}": f"santm-{name}" for name in ("export", "inspect", "capacity")}
 PORT = 8500  # what the pages name; another one that is free takes its place
 NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?(e-?\d+)?")
@@ -107,7 +109,7 @@ class Page:
     def shell(self, block):
         """Runs the commands of a block, each in this process where it is one of the project's."""
         for command in commands_of(block.replace(f"localhost:{PORT}", f"localhost:{self.port}")):
-            words = shlex.split(command, comments=True)
+            words = shlex.split(command.replace("\\\n", ""), comments=True)
             if words and words[0] == "python" and words[1] != "-c":
                 words = words[1:]
                 if words[0] == "-m":

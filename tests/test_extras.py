@@ -9,7 +9,7 @@ import sys
 import pytest
 
 WITHOUT = ["sklearn", "tqdm", "matplotlib", "tensorboard", "tensorflow_addons", "fastapi", "uvicorn",
-           "pandas", "pyarrow"]
+           "pandas", "pyarrow", "optuna"]
 LSTM = ["--model=lstm", "--units=4", "--nojit_compile", "--task=adding", "--length=5", "--max_steps=1"]
 PROGRAM = f"""
 import json, sys
@@ -36,7 +36,8 @@ def test_the_core_trains_alone_and_names_the_extra_that_something_else_needs(tmp
         "tasks": [["train", "--task=digits", other], ["train", "--task=mnist", other]],
         "plots": [["train", "--plots", *LSTM, other], ["train", "--profile_steps=1,1", *LSTM, other],
                   ["evaluate", "--plots", run], ["evaluate", "--plots", f"--workdir={tmp_path},{tmp_path}"],
-                  ["inspect", run, "--input=x.npy", "--out=figures"]]}
+                  ["inspect", run, "--input=x.npy", "--out=figures"]],
+        "sweep": [["sweep", f"--study={tmp_path}/a.study", "--search=units=int(4,8)"]]}
     found = ran("-c", PROGRAM, json.dumps([["train", *LSTM, run], *sum(commands.values(), [])]))
     _, trained, *others = found.stderr.split("ran ")
     assert json.loads(found.stdout)["task"] == "adding", found.stderr

@@ -14,8 +14,8 @@ from santm_tf import baselines, tasks
 
 ROOT = pathlib.Path(__file__).parent.parent
 LOADS = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "object": "data"}
-PAGES = ["index", "data", "sizes", "plots", "export", "tasks", "models", "pretrained", "figures", "equations",
-         "extending", "api/index", "troubleshooting", "changes", "notebooks/tour"]
+PAGES = ["index", "data", "sizes", "sweep", "plots", "export", "tasks", "models", "pretrained", "figures",
+         "equations", "extending", "api/index", "troubleshooting", "changes", "notebooks/tour"]
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
-"""The commands `santm-train`, `santm-evaluate`, `santm-export` and `santm-inspect`, which scripts are, too.
+"""The commands `santm-train`, `santm-evaluate`, `santm-export`, `santm-inspect` and `santm-sweep`.
 
-Each is a function of a command line, the process's own by default. None needs TensorFlow to print its help or
-to refuse a flag.
+The first two are scripts, too. Each is a function of a command line, the process's own by default. None needs
+TensorFlow to print its help or to refuse a flag.
 """
 
 import argparse
@@ -89,3 +89,17 @@ def inspect(argv):
     from santm_tf.training import inspect_run
 
     inspect_run.show(config, given.input, given.out)
+
+
+@command
+def sweep(argv):
+    """Searches for the best flags: `santm-sweep --study=FILE --search='units=int(16,128)' --task=digits`."""
+    from santm_tf.training import sweep, sweep_flags, sweep_report  # here: Optuna is an extra
+
+    asked = sweep_flags.parse(argv)
+    study, runs = sweep.sweep(asked)
+    where, figures = sweep_report.write(asked, study, runs)
+    print(f"see {where}", file=sys.stderr)
+    if "best" not in figures:
+        raise UsageError(f"--study={asked.study}: no trial was complete; the report says why each failed")
+    print(json.dumps(figures))
