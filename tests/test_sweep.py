@@ -1,7 +1,9 @@
 """`santm-sweep`: nothing is lost or run twice whatever is killed, and what it says is so."""
 
+import contextlib
 import json
 import math
+import os
 import pathlib
 import random
 import re
@@ -50,10 +52,14 @@ def wait_for(count, folder):
 def test_forty_trials_with_three_kills_are_forty_and_none_is_run_twice(tmp_path):
     path, folder, chance = tmp_path / "a.study", tmp_path / "a.study.runs", random.Random(0)
     sweeps = [begin(path, 40), begin(path, 40)]
-    for kill, begun in enumerate((6, 16, 26)):
+    for kill, begun in enumerate((4, 9, 14)):
         wait_for(begun, folder)
         time.sleep(chance.uniform(0, 0.1))
+        children = pathlib.Path(f"/proc/{sweeps[kill].pid}/task/{sweeps[kill].pid}/children").read_text()
         sweeps[kill].kill()
+        for child in children.split() * (kill == 1):  # the training, too, as where a machine goes down
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
         sweeps[kill].communicate()
         sweeps.append(begin(path, 40))
     said = [process.communicate(timeout=60) for process in sweeps[3:]]
@@ -170,6 +176,17 @@ def test_a_study_takes_neither_other_flags_nor_another_space(quick, tmp_path, ca
     (tmp_path / "a").unlink()
     line = refused(capsys, commands.sweep, study, RATE, *ADDING)
     assert "a.runs holds trials of a study that is gone" in line
+
+
+def test_a_seed_that_failed_is_named_and_not_trained_again(quick, tmp_path, capsys):
+    for _ in range(2):  # with a flag file, made trainings fail
+        run(commands.sweep, f"--study={tmp_path}/a", "--trials=2", RATE, *ADDING, "--seeds=1", "--seed=4")
+        figures = last_line(capsys)
+        assert figures["seeds"] == {"n": 0, "failed": 1}
+    own = tmp_path / "a.runs" / f"trial-{figures['best']['trial']}-seed-5"
+    assert made_sweep.count("begun", own) == 1
+    page = (tmp_path / "a.runs" / "report.html").read_text()
+    assert "seed 5 failed: KeyError: &#x27;learning_rate&#x27;" in page
 
 
 def test_where_every_trial_failed_it_says_so(quick, tmp_path, capsys):

@@ -75,6 +75,7 @@ class Trainings:
     def all_trials(self):
         """Trains until no trial of the study is left, in this process or in another."""
         while any(not trial.state.is_finished() for trial in self._trials()) or self._missing():
+            self._stop_if_asked()
             claim = self._claim()
             if claim is None:
                 self._wait()
@@ -162,14 +163,12 @@ class Trainings:
             while process.running(EVERY):
                 if self.signals.came:
                     process.stop()
-                    self._stop()
-                if pruned(metrics(folder)["epochs"]):
+                elif pruned(metrics(folder)["epochs"]):
                     process.stop()
                     return Ended(TrialState.PRUNED)
+            self._stop_if_asked()
             if not process.killed_by:
                 break
-            if self.signals.came:
-                self._stop()
         found = metrics(folder)
         if pruned(found["epochs"]):  # as if it had been looked at after every epoch
             return Ended(TrialState.PRUNED)
@@ -195,13 +194,13 @@ class Trainings:
 
     def _wait(self):
         time.sleep(EVERY)
-        if self.signals.came:
-            self._stop()
+        self._stop_if_asked()
 
-    def _stop(self):
-        ended = sum(studies.counts(self.study).values())
-        raise Stopped(f"stopped after {ended} of {self.asked.trials} trials; go on with: "
-                      + shlex.join([os.path.basename(sys.executable), *sys.argv]), 128 + self.signals.came)
+    def _stop_if_asked(self):
+        if self.signals.came:
+            ended, command = sum(studies.counts(self.study).values()), shlex.join(sys.argv)
+            raise Stopped(f"stopped after {ended} of {self.asked.trials} trials; go on with: "
+                          f"{os.path.basename(sys.executable)} {command}", 128 + self.signals.came)
 
 
 def _write(path, text):
