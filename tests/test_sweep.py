@@ -226,7 +226,8 @@ def test_a_training_that_cannot_be_is_told_before_the_first_trial(tmp_path, caps
 
 def test_it_trains_and_the_best_flags_train_with_other_seeds(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(goal, "found_apart", goal.of)  # this process has TensorFlow already
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "random.py").write_text("raise ImportError('this is mine')")
     run(commands.sweep, f"--study={tmp_path}/a", "--trials=1", "--seeds=1", "--search=units=int(3,9)",
         "--task=copy", "--model=lstm", "--nojit_compile", "--steps_per_epoch=1", "--epochs=1",
         "--max_length=3", "--test_length=3", "--batch_size=2")

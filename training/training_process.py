@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 
-PROGRAM = [sys.executable, "-c", "import sys; sys.argv[0] = 'santm-train'; "
+# It finds what this process finds: a folder's own `random.py` is in the way of neither.
+PROGRAM = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; sys.argv[0] = 'santm-train'; "
            "from santm_tf.training.commands import train; train()"]
 SIGNALS = 128  # above it an exit code says which signal asked the process to stop
 PATIENCE = 60  # seconds between being asked to stop and having to
