@@ -13,7 +13,8 @@ from santm_tf.baselines.model import Model
 from santm_tf.errors import at_least
 from santm_tf.keras import Cell, keras
 from santm_tf.lstm import lstm
-from santm_tf.ops import mean, product, sigmoid, straight_through
+from santm_tf.ops import product, sigmoid, straight_through
+from santm_tf.replicas import mean, total
 
 
 @keras.saving.register_keras_serializable("baselines")
@@ -127,7 +128,8 @@ class SkipLSTM(SequenceLayer):
         u = tf.cast(u[..., 0], tf.float32)  # float16 counts to 2,048
         valid = tf.ones_like(u) if mask is None else tf.cast(mask, tf.float32)
         updates = tf.reduce_sum(u * valid, 1)
-        rate = tf.reduce_sum(updates) / tf.maximum(tf.reduce_sum(valid), 1)
+        done, steps = total(tf.reduce_sum(updates), tf.reduce_sum(valid))
+        rate = done / tf.maximum(steps, 1)
         self.report(update_rate=tf.fill(tf.shape(updates), rate))  # counted once a row
         if self.cost_per_sample:
             self.add_loss(self.cost_per_sample * mean(updates))

@@ -6,6 +6,7 @@ import tensorflow as tf
 from santm_tf.access import AccessMask
 from santm_tf.keras import register
 from santm_tf.ops import at_least_float32
+from santm_tf.replicas import mean, own_rows, total
 from santm_tf.types import Shape
 
 PROBES = 4  # one sequence in so many of a batch has an open step shut, one in twice as many a shut one opened
@@ -111,8 +112,8 @@ class AblationMask(AccessMask):
 
     def _probed(self, rows):
         """The step that each sequence probes, int32 `[B]`, -1 for none: the same until the next `plan`."""
-        drawn = tf.random.stateless_uniform([rows, self.period], self._key(1))
-        row, on = tf.range(rows)[:, None], self.openings() > 0
+        drawn = self._drawn(rows, self._key(1))
+        row, on = own_rows(tf.range, rows)[:, None], self.openings() > 0
         chosen = self._chosen(True)
         visited = tf.scatter_nd(chosen[:, None], tf.ones_like(chosen), [self.period]) > 0
         may = tf.where(row % PROBES == 0, on, (row % (2 * PROBES) == PROBES // 2) & ~on & visited)
@@ -123,18 +124,22 @@ class AblationMask(AccessMask):
         """Which steps each sequence is without, bool `[B, P]`."""
         scores = tf.convert_to_tensor(self.scores)
         goes = scores < tf.math.top_k(scores, self.aim or self.period).values[-1]
-        drawn = tf.random.stateless_uniform([rows, self.period], self._key(1) + [0, DRAWS])
+        drawn = self._drawn(rows, self._key(1) + [0, DRAWS])
         return goes & (drawn < DROPPED) & (self.stage == DROPPING)
+
+    def _drawn(self, rows, key):
+        return own_rows(lambda every: tf.random.stateless_uniform([every, self.period], key), rows)
 
     def _tell(self, probed, gradient):
         """Takes the gradients `[B, ...]` of what the layer gave into the worths."""
         asked = tf.reduce_sum(tf.reshape(at_least_float32(gradient), [tf.shape(probed)[0], -1]) ** 2, 1)
-        usual, rest = tf.reduce_mean(asked), tf.cast(probed < 0, asked.dtype)
-        rest = tf.math.divide_no_nan(tf.reduce_sum(rest * asked), tf.reduce_sum(rest))
+        usual, rest = mean(asked), tf.cast(probed < 0, asked.dtype)
+        rest = tf.math.divide_no_nan(*total(tf.reduce_sum(rest * asked), tf.reduce_sum(rest)))
         share = tf.math.divide_no_nan(asked - rest, usual)
         mine = probed[:, None] == tf.range(self.period)
-        probes = tf.reduce_sum(tf.cast(mine, share.dtype), 0)
-        found = tf.math.divide_no_nan(tf.reduce_sum(tf.where(mine, share[:, None], 0.0), 0), probes)
+        probes, found = total(tf.reduce_sum(tf.cast(mine, share.dtype), 0),
+                              tf.reduce_sum(tf.where(mine, share[:, None], 0.0), 0))
+        found = tf.math.divide_no_nan(found, probes)
         found = tf.where(self.openings() > 0, found, -found)
         kept, before = tf.pow(KEPT, probes), tf.convert_to_tensor(self.worth)
         told = (probes > 0) & tf.math.is_finite(found) & (usual > 0)

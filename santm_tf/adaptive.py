@@ -7,7 +7,8 @@ import tensorflow as tf
 from santm_tf import hard_concrete
 from santm_tf.errors import ArgumentError
 from santm_tf.keras import Layer, keras, register
-from santm_tf.ops import at_least_float32, mean, product, steps_of
+from santm_tf.ops import at_least_float32, product, steps_of
+from santm_tf.replicas import mean, own_rows
 from santm_tf.types import Config, Shape
 
 # The price of an excess, at once and for each unit of the multiplier. An optimiser such as Adam moves the
@@ -129,7 +130,7 @@ class AdaptiveAccess(Layer):
         if not training:
             return self.gates(t)
         key = tf.stack([self.seed or 0, tf.convert_to_tensor(self.draws)])
-        return hard_concrete.noise([rows, steps_of(t, axis=0)], key), 1.0
+        return own_rows(lambda every: hard_concrete.noise([every, steps_of(t, axis=0)], key), rows), 1.0
 
     def watched(self, y: tf.Tensor) -> tf.Tensor:
         """y, as `AccessMask.watched` has it."""

@@ -7,6 +7,7 @@ import tensorflow as tf
 from santm_tf.cells import first_bias
 from santm_tf.keras import Layer, keras, register
 from santm_tf.ops import at_least_float32, sigmoid, straight_through
+from santm_tf.replicas import total
 from santm_tf.types import Config, Shape
 
 EPSILON = 1e-6  # inside the logarithm and the root
@@ -70,9 +71,9 @@ class ChangeBoundary(Layer):
         """Moves the mean and the deviation towards those of x, mask bool `[B, T]`."""
         flux = self._flux(x)[:, 1:, 0]
         valid = tf.ones_like(flux) if mask is None else tf.cast(mask[:, 1:] & mask[:, :-1], flux.dtype)
-        count = tf.reduce_sum(valid)
-        mean = tf.math.divide_no_nan(tf.reduce_sum(valid * flux), count)
-        variance = tf.math.divide_no_nan(tf.reduce_sum(valid * (flux - mean) ** 2), count)
+        count, mean = total(tf.reduce_sum(valid), tf.reduce_sum(valid * flux))
+        mean = tf.math.divide_no_nan(mean, count)
+        variance = tf.math.divide_no_nan(total(tf.reduce_sum(valid * (flux - mean) ** 2)), count)
         pace = tf.where(count > 0, tf.cast(1 - MOMENTUM, flux.dtype), 0)
         for kept, now in (self.mean, mean), (self.variance, variance):
             kept.assign_add(tf.cast(pace * (now - tf.cast(kept, flux.dtype)), kept.dtype))

@@ -29,17 +29,6 @@ def straight_through(p):
     return tf.cast(p > 0.5, p.dtype), lambda upstream: upstream
 
 
-def mean(x, of_none=0.0):
-    """The mean of all numbers of x; `of_none` where there are none.
-
-    >>> import tensorflow as tf
-    >>> from santm_tf.ops import mean
-    >>> float(mean(tf.constant([1.0, 2.0]))), float(mean(tf.zeros([0])))
-    (1.5, 0.0)
-    """
-    return tf.where(tf.size(x) > 0, tf.reduce_mean(x), tf.cast(of_none, x.dtype))
-
-
 def on_at_least_one_row(method):
     """A `method(self, batched, *rest)` that is never called on an empty batch: then on one row of zeros.
 

@@ -15,8 +15,9 @@ from santm_tf.keras import Layer, keras, no_states, register, several, shape_of
 from santm_tf.levels import Levels
 from santm_tf.masks import mask_of
 from santm_tf.memories import Memory, check_fits
-from santm_tf.ops import at_least_float32, mean, on_at_least_one_row, steps_of
+from santm_tf.ops import at_least_float32, on_at_least_one_row, steps_of
 from santm_tf.ragged import takes_ragged
+from santm_tf.replicas import mean
 from santm_tf.saving import OldNames
 from santm_tf.shards import Sharded
 from santm_tf.types import Config, Shape, States
