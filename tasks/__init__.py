@@ -10,6 +10,7 @@ from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.options import Option, read
 
 if TYPE_CHECKING:
+    from santm_tf.tasks.share import Share
     from santm_tf.tasks.task import Task
 
 __all__ = ["NAMES", "TASKS", "TaskError", "advice", "load", "options"]
@@ -40,6 +41,7 @@ TASKS = {
 }
 NAMES = tuple(TASKS)
 ADVISED = {"sequences"}  # tasks whose module has an `advice`
+SHARED = {"words", "chars"}  # tasks that can read some rows of a batch alone
 ALIASES = {"speaker": "sounds"}  # earlier names
 
 
@@ -67,7 +69,8 @@ def advice(name: str, *, kept: dict | None = None, **data: Any) -> dict[str, tup
     return module.advice(kept=kept, **data) if module else {}
 
 
-def load(name: str, *, batch_size: int, seed: int, kept: dict | None = None, **given: Any) -> "Task":
+def load(name: str, *, batch_size: int, seed: int, kept: dict | None = None, share: "Share | None" = None,
+         **given: Any) -> "Task":
     """Loads a task.
 
     Args:
@@ -76,6 +79,7 @@ def load(name: str, *, batch_size: int, seed: int, kept: dict | None = None, **g
       seed: decides the order, or the content, of the training batches. Validation and test do not
         depend on it.
       kept: what a trained run keeps of its data (`Task.kept`), by which these are read; None for none.
+      share: a task that reads no more than it has to reads these rows of each batch alone; see `Task.share`.
       **given: the task's `options`. None stands for the default.
 
     Returns:
@@ -105,6 +109,8 @@ def load(name: str, *, batch_size: int, seed: int, kept: dict | None = None, **g
     module, function = TASKS[name].split(":")
     if kept:
         given["kept"] = kept
+    if share and name in SHARED:
+        given["share"] = share
     return getattr(importlib.import_module(module), function)(batch_size=batch_size, seed=seed, **given)
 
 

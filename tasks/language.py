@@ -10,6 +10,7 @@ from absl import logging
 from santm_tf.keras import keras
 from santm_tf.tasks import vocabulary
 from santm_tf.tasks.corpus import SPLITS, UNK, Stream, numbered_words, parts, pieces, split_words, words
+from santm_tf.tasks.share import WHOLE
 from santm_tf.tasks.task import Task, TaskError, by_epoch
 
 
@@ -48,7 +49,7 @@ class BitsPerCharacter(keras.metrics.SparseCategoricalCrossentropy):
 
 
 def load_words(batch_size, seed, data_dir: str | None = None, window: int = 64,
-               vocabulary_size: Annotated[int, "[2, inf)"] = 10_000, carry: bool = True):
+               vocabulary_size: Annotated[int, "[2, inf)"] = 10_000, carry: bool = True, *, share=WHOLE):
     """The next word of a text, as `_task` gives it, by perplexity.
 
     White space separates words, in any encoding that contains ASCII. The end of a line is the word `<eos>`.
@@ -65,6 +66,7 @@ def load_words(batch_size, seed, data_dir: str | None = None, window: int = 64,
       window: steps of a batch, T.
       vocabulary_size: ids at most, `<unk>` counted.
       carry: whether a window begins in the state in which the one before it ended. Not every model can.
+      share: which of the tracks are read.
 
     Raises:
       TaskError: a text that is missing or too short.
@@ -82,10 +84,12 @@ def load_words(batch_size, seed, data_dir: str | None = None, window: int = 64,
             vocabulary.numbered(some, numbers)
         return vocabulary.lexicon(split_words, numbers, table)
 
-    return _task("words", streams, counts, batch_size, seed, window, carry, Perplexity(), np.exp, lexicon)
+    return _task("words", streams, counts, batch_size, seed, window, carry, Perplexity(), np.exp, lexicon,
+                 share)
 
 
-def load_chars(batch_size, seed, data_dir: str | None = None, window: int = 128, carry: bool = True):
+def load_chars(batch_size, seed, data_dir: str | None = None, window: int = 128, carry: bool = True, *,
+               share=WHOLE):
     """The next character of a text, as `_task` gives it, in bits per character.
 
     A character is a byte, as is usual for enwik8 and text8. It is read from the text file itself.
@@ -120,10 +124,10 @@ def load_chars(batch_size, seed, data_dir: str | None = None, window: int = 128,
     return _task("chars", streams, counts, batch_size, seed, window, carry, BitsPerCharacter(),
                  lambda nats: nats / math.log(2),
                  lambda: vocabulary.lexicon(_bytes, {byte: n for n, byte in enumerate(_bytes(range(256)))},
-                                            table))
+                                            table), share)
 
 
-def _task(name, streams, counts, batch_size, seed, window, carry, metric, score, lexicon):
+def _task(name, streams, counts, batch_size, seed, window, carry, metric, score, lexicon, share):
     """A language model's task: x int32 `[B, T]`, and y the same one token later.
 
     `chance` is the score of the training split's frequencies, each count plus one, without context.
@@ -132,15 +136,16 @@ def _task(name, streams, counts, batch_size, seed, window, carry, metric, score,
     table = streams[0].table
     width = vocabulary.width(table)
     seen, _, tested = (np.bincount(table, row, width)[vocabulary.UNKNOWN:] for row in counts)
-    share = (seen + 1) / (seen + 1).sum()
-    chance = {metric.name: float(score(-(tested * np.log(share)).sum() / tested.sum()))}
-    return Task(name=name, **_windows(name, streams, batch_size, seed, window), length=window, stateful=carry,
+    often = (seen + 1) / (seen + 1).sum()
+    chance = {metric.name: float(score(-(tested * np.log(often)).sum() / tested.sum()))}
+    return Task(name=name, **_windows(name, streams, batch_size, seed, window, share), length=window,
+                stateful=carry, share=share,
                 vocabulary=width, lexicon=lexicon, outputs=width, return_sequences=True, chance=chance,
                 loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                 weighted_metrics=[metric], monitor=f"val_{metric.name}")
 
 
-def _windows(name, streams, batch_size, seed, window):
+def _windows(name, streams, batch_size, seed, window, share):
     """The fields of `by_epoch`.
 
     A split is cut into B contiguous tracks. Row i of a batch is a window of track i, and the next
@@ -148,6 +153,7 @@ def _windows(name, streams, batch_size, seed, window):
     only. Its tracks begin after an offset drawn from the seed and the epoch, at most what whole windows
     leave over. Validation and test score every token but the first exactly once, whatever B and T: y past a
     track's end is padding, of weight 0. Each track begins without a state; in long tracks it matters little.
+    Of a share the tracks of its rows alone are read.
     """
     for stream, split in zip(streams, SPLITS, strict=True):
         if stream.length < 2:
@@ -160,10 +166,12 @@ def _windows(name, streams, batch_size, seed, window):
     slack = tokens - 1 - batch_size * steps * window
 
     def windows(stream, firsts, count):
+        firsts = share.of(firsts)
+
         def at(step):
             index = (firsts + step * window)[:, None] + tf.range(window + 1, dtype=tf.int64)
             ids = tf.numpy_function(stream.read, [index], tf.int32)
-            ids = tf.ensure_shape(ids, [batch_size, window + 1])
+            ids = tf.ensure_shape(ids, [share.size(batch_size), window + 1])
             return ids[:, :-1], ids[:, 1:], index[:, :-1]
 
         return tf.data.Dataset.range(count).map(at)
@@ -178,7 +186,7 @@ def _windows(name, streams, batch_size, seed, window):
         longest = np.diff(ends).max()
 
         def padded(x, y, index):
-            valid = index < ends[1:, None]
+            valid = index < share.of(ends[1:])[:, None]
             return tf.where(valid, x, 0), tf.where(valid, y, 0), tf.cast(valid, tf.float32)
 
         return windows(stream, ends[:-1], -(-longest // window)).map(padded).prefetch(2)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from santm_tf.answers import Answer
 from santm_tf.keras import keras
 from santm_tf.tasks.errors import TaskError  # noqa: F401
+from santm_tf.tasks.share import WHOLE, Share
 
 
 class Scale(NamedTuple):
@@ -58,6 +59,7 @@ class Task:
       categories: of each of the last channels of x that are codes, how many codes there are.
       kept: what a trained run keeps of its data, as JSON, to read others as those it was trained on.
       about: the data as they were understood, in lines to print.
+      share: which rows of each batch were read: all, or one process's of several.
     """
 
     name: str
@@ -88,11 +90,16 @@ class Task:
     categories: tuple[int, ...] = ()
     kept: dict | None = None
     about: tuple[str, ...] = ()
+    share: Share = WHOLE
 
     @property
     def steps(self):
         """The steps of a training batch, None where batches differ."""
         return self.train.element_spec[0].shape[1]
+
+    def rows(self, share, data):
+        """The rows of a `Share` of the batches of one of its datasets, unless it has read those alone."""
+        return data if self.share == share else share.over(data)
 
 
 def classification(classes, chance, monitor="val_loss"):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from santm_tf.keras import keras
 from santm_tf.tasks import corpus, language
+from santm_tf.tasks.share import Share
 from santm_tf.tasks.task import TaskError
 from tests.helpers import task_refused
 
@@ -343,3 +344,22 @@ def test_tinyshakespeare():
     _, y, weight = tracks(task.test)
     np.testing.assert_array_equal(y[weight > 0], streams[2][1:])
     assert task.chance["bits_per_character"] == pytest.approx(4.8, abs=0.1)
+
+
+def test_a_share_reads_its_own_tracks(tmp_path):
+    text = tmp_path / "text"
+    text.write_text("abcdefghijklmnopqrstuvwxyz" * 20)
+
+    def load(**given):
+        return language.load_chars(batch_size=5, seed=0, data_dir=str(text), window=4, **given)
+
+    for index in range(2):
+        share = Share(index, 2)
+        whole, mine = load(), load(share=share)
+        assert mine.share == share
+        for split in "train", "validation", "test":
+            wanted, got = (list(getattr(task, split).as_numpy_iterator()) for task in (whole, mine))
+            assert len(wanted) == len(got)
+            for batch, part in zip(wanted, got, strict=True):
+                for a, b in zip(share.of(batch), part, strict=True):
+                    np.testing.assert_array_equal(a, b)
