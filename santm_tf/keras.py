@@ -36,6 +36,7 @@ else:
 
 register = keras.saving.register_keras_serializable("santm_tf")
 READS_FOLDERS = VERSION == 2  # whole models saved as SavedModels
+TRAINS_TOGETHER = VERSION == 3  # a model's parts as `training.shared_model` needs them
 
 
 def is_ours(version):

@@ -12,7 +12,8 @@ from tests.pages import ROOT, Page
 PAGES = [ROOT / "README.md", ROOT / "serving" / "README.md", *sorted((ROOT / "docs").rglob("*.md")),
          *sorted((ROOT / "pretrained").rglob("*.md"))]
 PROGRAMS = [ROOT / "serving/server.py", ROOT / "santm_tf/capacity.py", ROOT / "training/commands.py",
-            ROOT / "training/sweep_flags.py", *(ROOT / "benchmarks").glob("*.py")]  # with flags of their own
+            ROOT / "training/launch.py", ROOT / "training/sweep_flags.py",
+            *(ROOT / "benchmarks").glob("*.py")]  # which have flags of their own
 FLAGS = {"help", "helpfull", "flagfile", *flags.ALIASES, *(name for group in GROUPS for name in known(group)),
          *(name for program in PROGRAMS
            for name in re.findall(r'"(?:--)?(\w+)"', program.read_text()))}

@@ -220,23 +220,31 @@ class StopOnSignal(keras.callbacks.Callback):
 
     def __init__(self, checkpoints):
         super().__init__()
-        self.checkpoints, self.came = checkpoints, None
+        self.checkpoints, self.came, self.before = checkpoints, None, ()
 
     def __enter__(self):
-        self.before = [signal.signal(number, self._note) for number in self.SIGNALS]
+        if threading.current_thread() is threading.main_thread():  # Python gives signals to no other
+            self.before = [signal.signal(number, self._note) for number in self.SIGNALS]
         return self
 
     def __exit__(self, *_):
-        for number, handler in zip(self.SIGNALS, self.before, strict=True):
+        for number, handler in zip(self.SIGNALS, self.before, strict=False):
             signal.signal(number, handler)
 
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.checkpoints.place.replicas is not None:  # where one is to stop, all do, after the same step
+            self.model.asked.stop = self.came is not None
+
     def on_train_batch_end(self, batch, logs=None):
-        if self.came and self.checkpoints.save():
+        if self._due() and self.checkpoints.save():
             self._stop()
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.came:
+        if self._due():
             self._stop()
+
+    def _due(self):
+        return self.came if self.checkpoints.place.replicas is None else self.model.agreed.stop
 
     def _note(self, number, frame):
         if self.came:
@@ -249,4 +257,5 @@ class StopOnSignal(keras.callbacks.Callback):
             command.append("--resume")
         raise Stopped(f"stopped after {position.epoch} epochs and {position.batch} of "
                       f"{self.checkpoints.steps} steps; go on with: "
-                      + shlex.join([os.path.basename(sys.executable), *command]), 128 + self.came)
+                      + shlex.join([os.path.basename(sys.executable), *command]),
+                      128 + (self.came or signal.SIGTERM))

@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from santm_tf.access import AccessMask
 from santm_tf.keras import carried_states, keras, layers_of, name_of, random_states
+from santm_tf.training.carried import Carried
+from santm_tf.training.devices import Alone
 from santm_tf.training.errors import UsageError
 
 KEPT = 3
@@ -55,7 +57,7 @@ class Checkpoints(keras.callbacks.Callback):
     `Position`. An epoch's data, order and random numbers follow from the seed and its number; a layer's
     random numbers follow from its variables. So a run that goes on ends with the weights of one that never
     stopped. TensorFlow renames a checkpoint once it is whole. The last `KEPT` stay. NaN or infinity is never
-    saved: it ends the run.
+    saved: it ends the run. Of several processes the chief writes, and all read.
 
     Attributes:
       last_good: the path of the last checkpoint saved, or of the one restored, or None.
@@ -66,10 +68,12 @@ class Checkpoints(keras.callbacks.Callback):
       ready: of an epoch (from 0) whether its weights may become the best. Those from before the access mask
         is as sparse as asked may not.
       minutes: between two checkpoints at most.
+      place: where it trains, see `training.devices`.
     """
 
-    def __init__(self, workdir, task, ready=lambda epoch: True, minutes=10.0):
+    def __init__(self, workdir, task, ready=lambda epoch: True, minutes=10.0, place=None):
         super().__init__()
+        self.place = place or Alone()
         self.workdir, self.monitor, self.ready, self.minutes = workdir, task.monitor, ready, minutes
         self.sign = 1.0 if task.monitor_mode == "max" else -1.0
         self.steps, self.position = task.steps_per_epoch, Position()
@@ -79,9 +83,10 @@ class Checkpoints(keras.callbacks.Callback):
         super().set_model(model)
         model.optimizer.build(model.trainable_variables)
         self.masks = [layer for layer in layers_of(model) if isinstance(layer, AccessMask)]
+        self.carried = Carried(model, self.place)
         # Some layers' states and random numbers would not be saved with the model.
         whole = tf.train.Checkpoint(model=model, optimizer=model.optimizer, place=self.position,
-                                    carried=carried_states(model), random=random_states(model))
+                                    carried=self.carried.whole, random=random_states(model))
         self.last = tf.train.CheckpointManager(
             whole, os.path.join(self.workdir.path, "checkpoints"), max_to_keep=KEPT)
         self.good = best_weights(self.workdir, model)
@@ -93,11 +98,18 @@ class Checkpoints(keras.callbacks.Callback):
 
     def resume(self):
         """Restores the last checkpoint that is whole, if there is any."""
-        for manager in (self.last, self.good):
+        for manager in (self.last, self.good) * self.place.chief:
             _clear(manager.directory)
+        self.place.meet()
         if saved(self.last):
             self.last_good = restore(self.last, self.model, self.workdir)
+            self.carried.spread()
             self.goes_on = self.position.batch > 0
+        self.place.refuse_other("--resume: the optimiser's steps", int(self.model.optimizer.iterations))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.place.replicas is not None:  # all save at once, when the chief asks for it
+            self.model.asked.save = self.place.chief and self._late()
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.goes_on:  # other callbacks have made the plans as for an epoch's start
@@ -113,7 +125,7 @@ class Checkpoints(keras.callbacks.Callback):
                 variable.assign_add(before)
             self.goes_on = False
         self.position.batch += 1
-        if time.monotonic() - self.saved > 60 * self.minutes:
+        if self._late() if self.place.replicas is None else self.model.agreed.save:
             self.save()
 
     def on_test_begin(self, logs=None):
@@ -141,11 +153,15 @@ class Checkpoints(keras.callbacks.Callback):
         self._save()
         return True
 
+    def _late(self):
+        return time.monotonic() - self.saved > 60 * self.minutes
+
     def _note_sums(self):
         self.position.sums = [variable.numpy().tolist() for variable in self._sums()]
 
     def _save(self):
         self.position.plans = [mask.plan_size for mask in self.masks]
+        self.carried.gather()
         self.last_good = self._write(self.last)
         self.saved = time.monotonic()
 
@@ -154,7 +170,7 @@ class Checkpoints(keras.callbacks.Callback):
         if not is_finite(self.model):
             raise diverged(f"the weights, or what the optimiser keeps of them, are not finite at step {step}",
                            self.last_good)
-        return manager.save(step)
+        return manager.save(step) if self.place.chief else os.path.join(manager.directory, f"ckpt-{step}")
 
     def _sums(self):
         return [variable for metric in self.model.metrics for variable in metric.variables]

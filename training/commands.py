@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-from santm_tf.training import cache, flags
+from santm_tf.training import cache, flags, launch
 from santm_tf.training.errors import UsageError
 
 TRAINING = "dry_run", "resume", "profile_steps"  # flags that are for train alone
@@ -32,6 +32,8 @@ def command(main):
 def train(argv):
     """Trains a model on a task: `santm-train --task=digits --model=santm --workdir=runs/first`."""
     config = flags.parse(argv)
+    if launch.on_devices(config, "train", argv):
+        return
     session = config.session
     with cache.kept_programs(session.compile_cache and not session.dry_run):
         from santm_tf.training import fit  # here, as everywhere below: TensorFlow takes seconds
@@ -49,6 +51,8 @@ def evaluate(argv):
             raise UsageError(f"--{name}: is for training alone; leave it out")
     paths = [session.workdir] if os.path.isdir(session.workdir) else session.workdir.split(",")
     if len(paths) == 1:
+        if launch.on_devices(config, "evaluate", argv):
+            return
         with cache.kept_programs(session.compile_cache):
             from santm_tf.training import scores
 

@@ -24,7 +24,7 @@ NEEDS = {"retention": ("access_rate", "auto"), "mask_surrogate": ("mask", "learn
          "key_width": ("memory", "key_value"), "reads_on": ("memory", "key_value"),
          "controller_order": ("controller", "lmu"),
          "curriculum_epochs": ("curriculum", True), "tflite": ("export_dir", None),
-         "export_xla": ("export_dir", None)}
+         "export_xla": ("export_dir", None), "devices": ("strategy", "mirrored")}
 PATHS = {"data_dir", "validation_data", "test_data"}
 
 
@@ -133,6 +133,10 @@ class Session:
       export_xla: What is exported compiles with XLA: long sequences are faster, the first call of a size
         takes seconds.
       profile_steps: FIRST,LAST: which steps of the run to profile, for TensorBoard.
+      strategy: Where to train: in this process; on all GPUs of this machine, or --devices CPUs; or as one of
+        several workers that TF_CONFIG or Slurm names. They share every batch.
+      devices: For --strategy=mirrored: how many logical CPUs instead of the GPUs.
+      join_seconds: How long workers wait for each other at the start.
       compile_cache: Keep what XLA compiles for the CPU in ~/.cache/santm_tf ($XDG_CACHE_HOME), and take it
         from there.
     """
@@ -145,6 +149,9 @@ class Session:
     tflite: bool = False
     export_xla: bool = False
     profile_steps: str | None = None
+    strategy: Literal["none", "mirrored", "multiworker"] = "none"
+    devices: int | None = None
+    join_seconds: Annotated[float, "(0, inf)"] = 120.0
     compile_cache: bool = True
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from santm_tf import L0Projection
 from santm_tf.errors import MissingExtra
 from santm_tf.keras import draw_from_saved_states, keras
-from santm_tf.training import callbacks, scores
+from santm_tf.training import callbacks, devices, scores
 from santm_tf.training.chance import AtChance, tries
 from santm_tf.training.checkpoints import Checkpoints, restore, saved
 from santm_tf.training.config import MODEL, TASK
@@ -21,40 +21,52 @@ from santm_tf.training.workdir import Record, Workdir
 
 def train(config):
     """Trains as a configuration says, and prints the figures on the test split as the last line."""
+    if config.run.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    with devices.started(config) as place:
+        _train(config, place)
+
+
+def _train(config, place):
     session = config.session
     workdir = Workdir(session.workdir or "")  # --dry_run needs none
     check_export(config)
-    if config.run.deterministic:
-        tf.config.experimental.enable_op_determinism()
     draw_from_saved_states()
     keras.utils.set_random_seed(config.run.seed)
     kept = workdir.read_kept() if session.resume else None
-    config = advised(config, kept)
-    task = load_task(config, kept)
+    tell = say if place.chief else lambda line: None
+    config = advised(config, kept, tell)
+    task = load_task(config, kept, place.share)
     config = resolve(config, task)
-    model = compiled(config, task)
+    model = compiled(config, task, place.replicas)
     if session.dry_run:
         print(description(config, model, task))
         return
     for line in task.about:
-        say(line)
+        tell(line)
     steps = task.steps_per_epoch * config.run.epochs
     steps = min(steps, config.run.max_steps or steps)
-    boards = tensorboard(config, workdir, task, steps)
-    workdir.open(config)
-    workdir.keep(task)
+    boards = []
+    if place.chief:
+        boards = tensorboard(config, workdir, task, steps)
+        workdir.open(config)
+        workdir.keep(task)
     falling = falling_epochs(config)
     checkpoints = Checkpoints(workdir, task, lambda epoch: epoch >= falling - 1,
-                              config.run.checkpoint_minutes)
+                              config.run.checkpoint_minutes, place)
     checkpoints.set_model(model)
     if session.resume:
         checkpoints.resume()
+    place.draw_apart(model)
     record = fit(config, model, task, steps, checkpoints, boards)
+    place.meet()  # the chief has written
     best = {}
     if saved(checkpoints.good):
         restore(checkpoints.good, model, workdir)
         best = {task.monitor: checkpoints.best}
-    result = scores.results(config, task, model, record.epochs)
+    result = scores.results(config, task, model, record.epochs, place)
+    if not place.chief:
+        return
     workdir.write_metrics({"epochs": record.epochs, "best": best, "result": result})
     if boards:
         from santm_tf.training.board import write_result
@@ -79,30 +91,39 @@ def tensorboard(config, workdir, task, steps):
 
 def fit(config, model, task, steps, checkpoints, boards):
     """Trains from where the run is to its last step; returns its `Record`."""
-    position, epochs = checkpoints.position, config.run.epochs
+    position, epochs, place = checkpoints.position, config.run.epochs, checkpoints.place
     task.epoch.assign(position.epoch)
-    bar = callbacks.ProgressBar(steps, epochs, int(model.optimizer.iterations), task.chance)
     record, stop = Record(checkpoints.workdir, position), callbacks.StopOnSignal(checkpoints)
     patience = callbacks.StopWithoutGain(position, config.run.patience)
-    sizes = [*config.given(MODEL, TASK).values(), config.run.batch_size]
-    compiling = callbacks.SayCompiling(bar.say, sizes, config.run.jit_compile)
-    guessing = AtChance(bar.say, task.chance, epochs, tries(config))
-    watch = [compiling, guessing, *in_order(config, steps, bar, record, boards, checkpoints, patience, stop)]
-    with contextlib.closing(bar), contextlib.closing(compiling), stop:
+    watch = in_order(config, steps, record, boards, checkpoints, patience, stop)
+    train, validation = (task.rows(place.share, data) for data in (task.train, task.validation))
+    with contextlib.ExitStack() as stack:
+        if place.chief:
+            watch = [*stack.enter_context(_shown(config, task, steps, model)), *watch]
+        stack.enter_context(stop)
         while int(model.optimizer.iterations) < steps and not patience.due:
-            rest, last = task.train, epochs
+            rest, last = train, epochs
             if position.batch:  # what is left of an epoch is a fit of its own
-                rest, last = task.train.skip(position.batch), position.epoch + 1
-            model.fit(rest, validation_data=task.validation, epochs=last, initial_epoch=position.epoch,
+                rest, last = train.skip(position.batch), position.epoch + 1
+            model.fit(rest, validation_data=validation, epochs=last, initial_epoch=position.epoch,
                       callbacks=watch, verbose=0, shuffle=False)  # the data has its order
     return record
 
 
-def in_order(config, steps, bar, record, boards, checkpoints, patience, stop):
+@contextlib.contextmanager
+def _shown(config, task, steps, model):
+    """The callbacks that show how a training goes, the bar last."""
+    bar = callbacks.ProgressBar(steps, config.run.epochs, int(model.optimizer.iterations), task.chance)
+    sizes = [*config.given(MODEL, TASK).values(), config.run.batch_size]
+    compiling = callbacks.SayCompiling(bar.say, sizes, config.run.jit_compile)
+    with contextlib.closing(bar), contextlib.closing(compiling):
+        yield compiling, AtChance(bar.say, task.chance, config.run.epochs, tries(config)), bar
+
+
+def in_order(config, steps, record, boards, checkpoints, patience, stop):
     """The callbacks of a training, in the order in which Keras calls them."""
     position, access, falling = checkpoints.position, config.access, falling_epochs(config)
     return [
-        bar,  # shows every step, also the one at which another callback stops the run
         callbacks.StartSequences(position),  # before a step is taken
         callbacks.StopAfter(steps),
         # Before all that writes: nothing of an epoch whose loss is NaN is kept.
@@ -112,7 +133,8 @@ def in_order(config, steps, bar, record, boards, checkpoints, patience, stop):
                         initial_rate=access.initial_access_rate, schedule=access.mask_schedule,
                         below=access.mask_below, began=_began(access.mask_below, record.epochs))]
           if falling else []),
-        record, *boards,  # before the checkpoint: a run that is killed in between writes that epoch again
+        # Before the checkpoint: a run that is killed in between writes that epoch again.
+        *([record] if checkpoints.place.chief else []), *boards,
         checkpoints,
         patience,  # after the checkpoint, which counts the epochs without a gain
         stop,  # last: it ends the run once the checkpoint is saved

@@ -12,6 +12,7 @@ from santm_tf.keras import keras, name_of
 from santm_tf.training import optimizers
 from santm_tf.training.config import GROUPS, known
 from santm_tf.training.errors import UsageError
+from santm_tf.training.shared_model import SharedModel
 
 # Decay would undo how these start.
 UNDECAYED = ["bias", "scores", "alpha", "multiplier", "step_weight", "gamma", "initial"]
@@ -21,13 +22,14 @@ OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW,
               "rectified_adam": optimizers.RectifiedAdam}
 
 
-def compiled(config, task):
+def compiled(config, task, replicas=None):
     """A Keras model for the task: the model's layer, and a dense layer that gives the logits.
 
     Args:
       config: resolved for the task, see `training.resolve`.
+      replicas: see `build`.
     """
-    model = build(config, task)
+    model = build(config, task, replicas)
     made = optimizer(config.optimiser, task.steps_per_epoch, config.run.epochs)
     made.exclude_from_weight_decay([weight for weight in model.trainable_weights
                                     if any(part in name_of(weight, model) for part in UNDECAYED)])
@@ -37,17 +39,18 @@ def compiled(config, task):
     return model
 
 
-def build(config, task):
+def build(config, task, replicas=None):
     """The same, not compiled.
 
     Args:
       task: a `Task`, or the `Outline` of one.
+      replicas: the `santm_tf.replicas.Replicas` that train it together, or None.
 
     Raises:
       UsageError: sizes that cannot work.
     """
     around, width = config.around, config.layer[baselines.load(config.model).width]
-    batch = config.run.batch_size if task.stateful else None
+    batch = _rows_kept(config, task, replicas) if task.stateful else None
     padded = task.padding is not None
     if task.vocabulary is None:
         layers = [keras.Input([task.length, task.features], batch)]
@@ -71,9 +74,18 @@ def build(config, task):
         if pooled:
             layers.append(keras.layers.GlobalAveragePooling1D())
         layers.append(keras.layers.Dense(task.outputs, name="logits"))
-        return keras.Sequential(layers)
+        return keras.Sequential(layers) if replicas is None else SharedModel(layers, replicas)
     except ArgumentError as error:
         raise UsageError(with_flags_named(str(error))) from error
+
+
+def _rows_kept(config, task, replicas):
+    """Of how many rows a stateful model keeps the state."""
+    rows, count = config.run.batch_size, 1 if replicas is None else replicas.count
+    if rows % count:
+        raise UsageError(f"--batch_size={rows}: --task={task.name} keeps the state of each row; give a "
+                         f"multiple of the {count} workers")
+    return rows // count
 
 
 def parameters(model):

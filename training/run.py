@@ -7,6 +7,7 @@ from santm_tf import export, tasks
 from santm_tf.answers import Answer
 from santm_tf.errors import ArgumentError, extra
 from santm_tf.keras import keras
+from santm_tf.tasks.share import WHOLE
 from santm_tf.tasks.task import Task
 from santm_tf.training import flags
 from santm_tf.training.checkpoints import best_weights, restore
@@ -31,10 +32,10 @@ class Trained(NamedTuple):
     model: keras.Model
 
 
-def advised(config, kept=None):
+def advised(config, kept=None, tell=say):
     """The configuration with what the task's data advise in the place of defaults; says each, and why.
 
-    `kept` is what a run that goes on keeps of its data.
+    `kept` is what a run that goes on keeps of its data; `tell` a function of a line.
     """
     with _of_task():
         advice = tasks.advice(config.task, kept=kept, **config.data)
@@ -44,24 +45,24 @@ def advised(config, kept=None):
     taken = {option.name: option for option in config.values() if option.name not in asked}
     chosen = {name: value for name, (value, _) in advice.items() if name in taken}
     for name, value in chosen.items():
-        say(f"{taken[name].text(value)}: {advice[name][1]}")
+        tell(f"{taken[name].text(value)}: {advice[name][1]}")
     return configured({**config.asked, **chosen})
 
 
-def load_task(config, kept=None):
-    """The task of a configuration; `kept` is what a trained run keeps of its data."""
+def load_task(config, kept=None, share=WHOLE):
+    """The task of a configuration; `kept` is what a run keeps of its data, for `share` see `tasks.load`."""
     with _of_task():
         return tasks.load(config.task, batch_size=config.run.batch_size, seed=config.run.seed, kept=kept,
-                          **config.data)
+                          share=share, **config.data)
 
 
-def load(config):
-    """The `Trained` run of a configuration."""
+def load(config, share=WHOLE, replicas=None):
+    """The `Trained` run of a configuration; for `share` see `load_task`, for `replicas` `models.build`."""
     workdir = Workdir(config.session.workdir)
     workdir.check(config, MODEL)
-    task = load_task(config, workdir.read_kept())
+    task = load_task(config, workdir.read_kept(), share)
     config = resolve(config, task)
-    model = compiled(config, task)
+    model = compiled(config, task, replicas)
     restore(best_weights(workdir, model), model, workdir)
     return Trained(config, workdir, task, model)
 

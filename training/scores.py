@@ -6,6 +6,7 @@ import sys
 
 import santm_tf
 from santm_tf.keras import layers_of
+from santm_tf.training import devices
 from santm_tf.training.callbacks import StartSequences
 from santm_tf.training.dynamic import dynamic_evaluation
 from santm_tf.training.measures import measured
@@ -15,24 +16,37 @@ from santm_tf.training.run import check_export, exported, load, load_task
 
 def evaluate(config):
     """Prints the figures of a run's best weights as the last line; exports them if asked for."""
+    with devices.started(config) as place:
+        _evaluate(config, place)
+
+
+def _evaluate(config, place):
     check_export(config)
-    config, workdir, task, model = load(config)
+    config, workdir, task, model = load(config, place.share, place.replicas)
     epochs = workdir.read_metrics()["epochs"]
-    result = results(config, task, model, epochs)
+    result = results(config, task, model, epochs, place)
+    if not place.chief:
+        return
     if config.session.export_dir:
         exported(config, task, model)
     tell(config, workdir, task, model, epochs, result)
 
 
-def results(config, task, model, epochs):
-    """The figures of a trained model on the test split, as the last line on standard output."""
+def results(config, task, model, epochs, place):
+    """The figures of a trained model on the test split, as the last line on standard output.
+
+    Of several processes the chief alone has all of them.
+    """
     masks = [layer for layer in layers_of(model) if isinstance(layer, santm_tf.AccessMask)]
     before = [mask.plan_size for mask in masks]
     for mask in masks:
         mask.fit_plan()
     if [mask.plan_size for mask in masks] != before:  # else what validation traced serves
         model.make_test_function(force=True)
-    scores = model.evaluate(task.test, verbose=0, return_dict=True, callbacks=[StartSequences()])
+    test = task.rows(place.share, task.test)
+    scores = model.evaluate(test, verbose=0, return_dict=True, callbacks=[StartSequences()])
+    if not place.chief:
+        return {}
     scores |= measured(task, model)
     rate = float(masks[0].rate) if masks else scores.get("access_rate", 1.0)  # an adaptive one is measured
     if config.run.dynamic_rate:
