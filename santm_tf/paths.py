@@ -1,4 +1,4 @@
-"""Folders that TensorFlow saves to and loads from, all of whose file functions take a path for a pattern."""
+"""Folders that are written whole, and those whose path TensorFlow's file functions take for a pattern."""
 
 import os
 
@@ -22,3 +22,15 @@ def literal(name, path):
     """Raises an `ArgumentError`, which names the argument and the path, for a path that is a pattern."""
     if not is_literal(path):
         raise ArgumentError(f"{name}={path}: {ADVICE}")
+
+
+def replace(folder, new, old):
+    """Puts the folder `new` in the place of another, which becomes `old`; if that fails, puts it back."""
+    try:
+        if os.path.exists(folder):
+            os.rename(folder, old)
+        os.rename(new, folder)
+    except BaseException:
+        if os.path.exists(old) and not os.path.exists(folder):
+            os.rename(old, folder)
+        raise

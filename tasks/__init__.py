@@ -38,10 +38,11 @@ TASKS = {
     "sounds": "santm_tf.tasks.sounds:load",
     "words": "santm_tf.tasks.language:load_words",
     "chars": "santm_tf.tasks.language:load_chars",
+    "shards": "santm_tf.tasks.shards:load",
 }
 NAMES = tuple(TASKS)
-ADVISED = {"sequences"}  # tasks whose module has an `advice`
-SHARED = {"words", "chars"}  # tasks that can read some rows of a batch alone
+ADVISED = {"sequences", "shards"}  # tasks whose module has an `advice`
+SHARED = {"words", "chars", "shards"}  # tasks that can read some rows of a batch alone
 ALIASES = {"speaker": "sounds"}  # earlier names
 
 

@@ -54,6 +54,9 @@ class Channels(tf.Module):
             self._tables = [_table(one["values"]) for one in categories]
         self.signature["lengths"] = tf.TensorSpec([None], tf.int32, "lengths")
 
+    def get_config(self):
+        return {"facts": self.facts}
+
     def __call__(self, inputs, categories=None, *, lengths):
         """`(x, valid)` of sequences: features `[B, T, d]`, and which steps count, bool `[B, T]`.
 

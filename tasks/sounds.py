@@ -94,6 +94,10 @@ class SoundFront(tf.Module):
         takes = f"wav files of 16-bit PCM at {self.rate} Hz"
         return {"takes": takes, "rate": self.rate, "max_steps": self.steps}
 
+    def get_config(self):
+        return {"rate": self.rate, "steps": self.steps, "mean": self.mean.numpy(),
+                "deviation": self.deviation.numpy()}
+
     def __call__(self, wav):
         frames = tf.map_fn(self._frames, tf.convert_to_tensor(wav), fn_output_signature=tf.RaggedTensorSpec(
             [None, MELS], tf.float32, ragged_rank=0))

@@ -51,6 +51,7 @@ class Task:
         `[B, T, features]` or tokens, and valid, bool `[B, T]`, which steps count. `facts`, for JSON, says
         what it takes. Of streams it has `first(batch) -> state` and `step(state, **raw) -> (x, state)`, raw
         as `step_signature` says; where `step` is None, a stream takes what the model does.
+        `get_config()` gives its arguments, so that shards keep it.
       answer: the `santm_tf.answers.Answer` that stands behind it, or None: of classes it follows from their
         names.
       lexicon: function that gives the `vocabulary.Lexicon` of tokens that are parts of a text, or None.
@@ -60,6 +61,8 @@ class Task:
       kept: what a trained run keeps of its data, as JSON, to read others as those it was trained on.
       about: the data as they were understood, in lines to print.
       share: which rows of each batch were read: all, or one process's of several.
+      after: from a number of batches to what of the next epoch comes after them, without reading those; None
+        where they are made and left out.
     """
 
     name: str
@@ -91,6 +94,7 @@ class Task:
     kept: dict | None = None
     about: tuple[str, ...] = ()
     share: Share = WHOLE
+    after: Callable[[int], tf.data.Dataset] | None = None
 
     @property
     def steps(self):
@@ -100,6 +104,10 @@ class Task:
     def rows(self, share, data):
         """The rows of a `Share` of the batches of one of its datasets, unless it has read those alone."""
         return data if self.share == share else share.over(data)
+
+    def rest(self, batches):
+        """The next epoch but for so many batches at its start."""
+        return self.after(batches) if self.after else self.train.skip(batches)
 
 
 def classification(classes, chance, monitor="val_loss"):
@@ -133,8 +141,8 @@ def regression(chance):
             "metrics": [keras.metrics.MeanSquaredError("mse")], "chance": {"mse": chance}}
 
 
-def by_epoch(make, steps, validation, test):
-    """The five fields of a `Task` that are its data. The n-th pass over `train` is `make(n)`.
+def by_epoch(make, steps, validation, test, seeks=False):
+    """The fields of a `Task` that are its data. The n-th pass over `train` is `make(n)`.
 
     `Dataset.shuffle` depends on the global seed and forgets its place when a run is resumed. Here
     an epoch is a pure function of its number.
@@ -143,6 +151,7 @@ def by_epoch(make, steps, validation, test):
       make: from an int64 scalar, the epoch from 0, to a dataset.
       steps: elements in each of those datasets.
       validation, test: datasets, always the same.
+      seeks: whether `make` also takes a number of batches, and gives those after them.
 
     >>> fields = by_epoch(lambda n: tf.data.Dataset.from_tensors(10 * n), 1, None, None)
     >>> data, epoch = fields["train"], fields["epoch"]
@@ -154,6 +163,12 @@ def by_epoch(make, steps, validation, test):
     """
     with tf.device("CPU:0"):  # where tf.data runs
         epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
-    data = tf.data.Dataset.from_tensors(0).flat_map(lambda _: make(epoch.assign_add(1) - 1))
-    train = data.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)
-    return {"train": train, "validation": validation, "test": test, "epoch": epoch, "steps_per_epoch": steps}
+
+    def after(batches):
+        begun = [batches] if seeks else []
+        data = tf.data.Dataset.from_tensors(0).flat_map(lambda _: make(epoch.assign_add(1) - 1, *begun))
+        return data.apply(tf.data.experimental.assert_cardinality(steps - batches)).prefetch(2)
+
+    fields = {"train": after(0), "validation": validation, "test": test, "epoch": epoch,
+              "steps_per_epoch": steps}
+    return fields | ({"after": after} if seeks else {})

@@ -64,6 +64,7 @@ class TextFront(tf.Module):
     def __init__(self, ids, level, max_length):
         super().__init__()
         self.level, self.max_length = level, max_length
+        object.__setattr__(self, "_given", dict(ids))  # a module would wrap it
         known = tf.lookup.KeyValueTensorInitializer(
             tf.constant(list(ids), tf.string), tf.constant(list(ids.values()), tf.int32))
         self.ids = tf.lookup.StaticHashTable(known, UNKNOWN)
@@ -75,6 +76,9 @@ class TextFront(tf.Module):
     @property
     def facts(self):
         return {"takes": "texts in UTF-8", "level": self.level, "max_length": self.max_length}
+
+    def get_config(self):
+        return {"ids": self._given, "level": self.level, "max_length": self.max_length}
 
     def __call__(self, texts):
         found = tokens_in_graph(texts, self.level)[:, :self.max_length]

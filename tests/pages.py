@@ -43,7 +43,7 @@ SEEN = ("train.py", "evaluate.py", "configs", "benchmarks", "serving", "pretrain
 ABOUT = importlib.metadata.metadata("santm-tf")
 PROGRAMS = {"santm-capacity": lambda argv: capacity.main(argv[1:])}
 for name, names in (("train", ["train.py", "santm-train"]), ("evaluate", ["evaluate.py", "santm-evaluate"]),
-                    ("export", ["santm-export"]), ("inspect", ["santm-inspect"])):
+                    ("export", ["santm-export"]), ("inspect", ["santm-inspect"]), ("shard", ["santm-shard"])):
     PROGRAMS |= dict.fromkeys(names, getattr(commands, name))
 PROGRAMS["santm-sweep"] = sweep_flags.parse
 MODULES = {f"santm_tf.{name}": f"santm-{name}" for name in ("export", "inspect", "capacity")}

@@ -88,4 +88,5 @@ def test_the_commands_work_from_any_folder(environment, tmp_path):
     assert exported["outputs"]["width"] == 10
     assert (tmp_path / "export" / "saved_model.pb").exists()
     assert "64 steps" in output_of("python -m santm_tf.inspect", "--workdir=run", "--input=digit.npy")
+    assert "one of shards that is there is replaced" in output_of("santm-shard", "--help")
     assert "access rate" in output_of("santm-capacity", "--steps=9", "--slots=2", "--retention=0.9")

@@ -10,7 +10,8 @@ from santm_tf import tasks
 from santm_tf.keras import keras
 
 # Tested on files of their own, elsewhere.
-DATA = {"sequences", "mnist", "pmnist", "fashion_mnist", "cifar10", "text", "sounds", "words", "chars"}
+DATA = {"sequences", "mnist", "pmnist", "fashion_mnist", "cifar10", "text", "sounds", "words", "chars",
+        "shards"}
 NAMES = [name for name in tasks.NAMES if name not in DATA]
 STEPS = {name: 4 for name in NAMES if name != "digits"}  # a short epoch
 

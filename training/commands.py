@@ -1,4 +1,4 @@
-"""The commands `santm-train`, `santm-evaluate`, `santm-export`, `santm-inspect` and `santm-sweep`.
+"""The commands `santm-train`, `-evaluate`, `-export`, `-inspect`, `-sweep` and `-shard`.
 
 The first two are scripts, too. Each is a function of a command line, the process's own by default. None needs
 TensorFlow to print its help or to refuse a flag.
@@ -10,9 +10,12 @@ import json
 import os
 import sys
 
+from santm_tf.tasks.options import Option
 from santm_tf.training import cache, flags, launch
+from santm_tf.training.config import configured
 from santm_tf.training.errors import UsageError
 
+SHARDS = Option("shards", 16, kind=int, bounds="[1, 128]")
 TRAINING = "dry_run", "resume", "profile_steps"  # flags that are for train alone
 
 
@@ -107,3 +110,25 @@ def sweep(argv):
     if "best" not in figures:
         raise UsageError(f"--study={asked.study}: no trial was complete; the report says why each failed")
     print(json.dumps(figures))
+
+
+@command
+def shard(argv):
+    """Writes a task as shards, to train from: `santm-shard --task=mnist --data_dir=DATA --out=FOLDER`."""
+    parser = argparse.ArgumentParser(prog=flags.name_of(argv[0]), allow_abbrev=False, description=(
+        "Writes the examples of a task as TFRecord files, from which santm-train --task=shards trains. Other "
+        "flags are the task's, as of santm-train: --task, --data_dir, --seed, --batch_size, --flagfile."))
+    parser.add_argument("--out", help="folder to write; one of shards that is there is replaced")
+    parser.add_argument("--shards", default=str(SHARDS.default), metavar="N",
+                        help=f"files for each of the three splits, 1 to 128 (default: {SHARDS.default})")
+    own, more = parser.parse_known_args(argv[1:])
+    config = configured(flags.given_in([argv[0], *more]))
+    if not own.out:
+        raise UsageError("--out: give the folder to write, for instance --out=shards/mine")
+    try:
+        shards = SHARDS.parse(own.shards)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    from santm_tf.training import sharding
+
+    print(json.dumps({"out": own.out, "shards": shards, **sharding.write(config, own.out, shards)}))

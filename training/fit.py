@@ -104,7 +104,8 @@ def fit(config, model, task, steps, checkpoints, boards):
         while int(model.optimizer.iterations) < steps and not patience.due:
             rest, last = train, epochs
             if position.batch:  # what is left of an epoch is a fit of its own
-                rest, last = train.skip(position.batch), position.epoch + 1
+                rest = task.rows(place.share, task.rest(position.batch))
+                last = position.epoch + 1
             model.fit(rest, validation_data=validation, epochs=last, initial_epoch=position.epoch,
                       callbacks=watch, verbose=0, shuffle=False)  # the data has its order
     return record

@@ -40,9 +40,9 @@ def parse(argv, saved=False):
     for old, new in ALIASES.items():
         if old in {name.partition("=")[0] for name in asked}:
             print(f"warning: --{old} is --{new} now", file=sys.stderr)
-    given, before = _given(argv), {}
+    given, before = given_in(argv), {}
     if saved and given.get("workdir") and os.path.exists(file := os.path.join(given["workdir"], FILE)):
-        before = _given(["", f"--flagfile={file}"])
+        before = given_in(["", f"--flagfile={file}"])
     config = configured({**before, **given}, before.keys() - given)
     if not config.session.workdir and not config.session.dry_run:
         raise UsageError("--workdir: give the folder of the run, for instance --workdir=runs/first")
@@ -51,7 +51,7 @@ def parse(argv, saved=False):
 
 def read(file):
     """The `Config` of a run's flag file, less what has no use."""
-    given = _given(["", f"--flagfile={file}"])
+    given = given_in(["", f"--flagfile={file}"])
     return configured(given, given)
 
 
@@ -103,8 +103,12 @@ def program(main, argv):
         sys.exit(stopped.code)
 
 
-def _given(argv):
-    """What is given on a command line, `{name: text}`; True or False for a flag of that kind."""
+def given_in(argv):
+    """What is given on a command line, `{name: text}`; True or False for a flag of that kind.
+
+    Raises:
+      UsageError: a flag that there is not.
+    """
     found = flags.FlagValues()
     for group in GROUPS:
         for name, owners in known(group).items():

@@ -37,7 +37,7 @@ def advised(config, kept=None, tell=say):
 
     `kept` is what a run that goes on keeps of its data; `tell` a function of a line.
     """
-    with _of_task():
+    with of_task():
         advice = tasks.advice(config.task, kept=kept, **config.data)
     asked = set(config.asked).union(*(group for group in TOGETHER if group & config.asked.keys()))
     if config.layer.get("mask") == "adaptive":
@@ -51,7 +51,7 @@ def advised(config, kept=None, tell=say):
 
 def load_task(config, kept=None, share=WHOLE):
     """The task of a configuration; `kept` is what a run keeps of its data, for `share` see `tasks.load`."""
-    with _of_task():
+    with of_task():
         return tasks.load(config.task, batch_size=config.run.batch_size, seed=config.run.seed, kept=kept,
                           share=share, **config.data)
 
@@ -114,7 +114,8 @@ def check_export(config):
 
 
 @contextlib.contextmanager
-def _of_task():
+def of_task():
+    """What a task refuses is a user's mistake."""
     try:
         yield
     except tasks.TaskError as error:

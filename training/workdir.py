@@ -13,7 +13,7 @@ from santm_tf.training.errors import UsageError
 from santm_tf.training.outline import Outline
 
 # What may change when a run goes on, beside how it is tested.
-FREE = "epochs", "max_steps", "patience", "checkpoint_minutes", "data_dir", "dynamic_rate"
+FREE = "epochs", "max_steps", "patience", "checkpoint_minutes", "data_dir", "readers", "dynamic_rate"
 
 
 class Workdir:

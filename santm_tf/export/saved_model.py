@@ -13,7 +13,7 @@ from santm_tf.errors import ArgumentError
 from santm_tf.export.serving_model import ServingModel
 from santm_tf.export.signatures import inputs_of, lite_signatures, signatures, state_of, step_inputs_of
 from santm_tf.keras import keras
-from santm_tf.paths import literal
+from santm_tf.paths import literal, replace
 from santm_tf.santm import SANTM
 
 FORMAT = 2  # of santm.json
@@ -89,7 +89,7 @@ def export(model: keras.Model, folder: str | os.PathLike, jit_compile: bool = Fa
         with open(os.path.join(new, FACTS), "w", encoding="utf-8") as file:
             json.dump(facts, file, indent=1)
         check(folder)  # again: someone may have put a file there meanwhile
-        _replace(os.path.realpath(folder), new, os.path.join(scratch, "old"))
+        replace(os.path.realpath(folder), new, os.path.join(scratch, "old"))
     return facts
 
 
@@ -115,18 +115,6 @@ def _is_export(folder):
             return {"format", "return_sequences"} <= set(json.load(file))
     except (OSError, ValueError, TypeError):
         return False
-
-
-def _replace(folder, new, old):
-    """Puts the folder `new` in the place of another, which becomes `old`; if that fails, puts it back."""
-    try:
-        if os.path.exists(folder):
-            os.rename(folder, old)
-        os.rename(new, folder)
-    except BaseException:
-        if os.path.exists(old) and not os.path.exists(folder):
-            os.rename(old, folder)
-        raise
 
 
 def _converted(folder):
