@@ -103,7 +103,7 @@ def main():
     if chosen.folder:
         train(chosen.folder, cases, *more)
         return
-    more = [f"--max_steps={STEPS}", "--batch_size=32", *more]
+    more = [f"--max_steps={STEPS}", "--batch_size=30", *more]
     with tempfile.TemporaryDirectory() as folder:
         alone = losses(folder, 1, cases, *more)
         rows = {case: {} for case in cases}

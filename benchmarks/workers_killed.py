@@ -77,7 +77,7 @@ def main():
             raise SystemExit(code)
         took, ends = time.monotonic() - began, []
         while len(ends) < chosen.kills:
-            ended = killed(command(stopped), drawn.randrange(2), drawn.uniform(1, 0.9 * took))
+            ended = killed(command(stopped), drawn.randrange(2), drawn.uniform(1, 0.6 * took))
             if ended is None:
                 break  # a run that goes on has less to do
             ends.append(ended)
