@@ -270,6 +270,20 @@ def test_a_state_of_another_model_is_refused(exported):
         it.call("step", inputs=X[:, 0], **state)
 
 
+def test_every_tensor_of_a_state_is_checked(exported):
+    it = exported("bits")
+    state = it.call("initial_state", batch=2)
+    assert "model" in state and len(state) > 5
+    for name, v in state.items():
+        odd = [(v[..., None], "shape must be"), (v[..., 0], "shape must be")]
+        if v.dtype.kind == "f":
+            last = np.arange(v.size).reshape(v.shape) == v.size - 1
+            odd += [(np.where(last, number, v), "must be finite numbers") for number in (NAN, -np.inf)]
+        for given, message in odd:
+            with pytest.raises(tf.errors.InvalidArgumentError, match=f"{name}: {message}"):
+                it.call("step", inputs=X[:, 0], **{**state, name: np.asarray(given, v.dtype)})
+
+
 def test_what_is_beside_it_describes_it(exported):
     for name in MODELS:
         it = exported(name)

@@ -12,7 +12,8 @@ def signatures(model, front=None, answer=None):
       gives other outputs (`santm_tf.answers`). So they do in what follows.
     `initial_state(batch) -> state`, `step(inputs, **state) -> {"outputs", **state}`: streams, one step
       `[B, d]` or `[B]` at a time. The outputs `[B, outputs]` are those of the sequence up to there. Rows may
-      be at different steps. A state is of one model: another refuses it. A front without a `step` of its own
+      be at different steps. A state is of one model: another refuses it. A tensor of another shape,
+      or with a number that is not finite, is refused, too. A front without a `step` of its own
       leaves these inputs as they are. A model that cannot go on from a state has neither.
     `score(inputs, lengths, targets) -> {"loss"}`, of a compiled model: each sequence's own loss `[B]`, what
       Keras gives for that sequence alone without what layers add. Of a model with an output at every step
@@ -34,13 +35,16 @@ def signatures(model, front=None, answer=None):
         return {**(front.first(batch) if stepped else {}), **model.first(batch)}
 
     def step(given, state):
+        if not stepped:
+            given = {"inputs": _shaped("inputs", given["inputs"], batch=None, **_width(model))}
+        state = _sound_state(model, front, tf.shape(next(iter(given.values())))[0], state)
         own, before = {name: state[name] for name in model.state}, {}
         if stepped:
             before = {name: v for name, v in state.items() if name not in own}
             inputs, before = stepped(before, **given)
         else:
             inputs = given["inputs"]
-        y, own = model.step(*_streams(model, inputs, own))
+        y, own = model.step(_required(inputs, _sound(model, inputs)), own)
         return {**answered(y), **before, **own}
 
     def score(given, targets, weights=None):
@@ -139,12 +143,15 @@ def _prepared(model, inputs, valid):
     return _required(inputs, some, _sound(model, inputs)), valid
 
 
-def _streams(model, inputs, state):
-    inputs = _shaped("inputs", inputs, batch=None, **_width(model))
-    rows = tf.stack([tf.shape(v)[0] for v in state.values()])
+def _sound_state(model, front, rows, state):
+    """The state of so many streams: of this model, each tensor of its shape, and of finite numbers."""
+    state = {name: _shaped(name, state[name], batch=None, **{f"axis {n}": size for n, size in enumerate(
+        spec.shape[1:], 1)}) for name, spec in state_of(model, front).items()}
+    found = tf.stack([tf.shape(v)[0] for v in state.values()])
+    finite = [(tf.math.is_finite(v), f"{name}: must be finite numbers")
+              for name, v in state.items() if v.dtype.is_floating]
     return _required(
-        (inputs, state), _sound(model, inputs),
-        (rows == tf.shape(inputs)[0], "state: must have as many rows as inputs", rows),
+        state, (found == rows, "state: must have as many rows as inputs", found), *finite,
         (state["model"] == model.fingerprint, "model: the state is of another model; begin anew with the "
          "initial_state of this one", state["model"]))
 
