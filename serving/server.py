@@ -310,6 +310,10 @@ def create_app(model, sessions, max_steps=32768, max_batch=64, max_body_mib=4.0,
     async def refused(request, error):
         return JSONResponse({"detail": f"the model refuses this: {_first_line(error)}"}, 422)
 
+    @app.exception_handler(UnicodeDecodeError)  # TensorFlow's message quotes bytes of a damaged file
+    async def damaged(request, error):
+        return JSONResponse({"detail": "the model refuses this: a damaged file"}, 422)
+
     @app.get("/health")
     async def health():
         """Answers as soon as the model is loaded and has run once."""

@@ -45,7 +45,7 @@ class Archive:
         elif zipfile.is_zipfile(path):
             try:
                 self._zip = zipfile.ZipFile(path)
-            except (OSError, zipfile.BadZipFile) as error:
+            except (OSError, NotImplementedError, UnicodeDecodeError, zipfile.BadZipFile) as error:
                 raise TaskError(f"--data_dir={path}: damaged zip ({error})") from error
             entries = self._zip.namelist()
             for name in entries:
@@ -106,6 +106,7 @@ class Archive:
             if not files:
                 raise TaskError(f"--data_dir={self.path}: class {kind} has no example (no "
                                 f"{suffix or 'file'} in {posixpath.join(root, kind)})")
+            printable(kind, self.path)
         used = set().union(*classes.values())
         report([name for name in self.names if name not in used], len(self.names), "files",
                "are no examples of a class and left out")
@@ -116,6 +117,20 @@ def report(odd, total, noun, what):
     """Counts what is skipped or mended in one line on standard error, if there is any."""
     if odd:
         logging.warning("%d of %d %s %s, the first is %s", len(odd), total, noun, what, odd[0])
+
+
+def printable(name, where):
+    """The name of a class.
+
+    Raises:
+      TaskError: it has bytes that are not UTF-8, as names of files may, and cannot be printed.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise TaskError(f"{where}: the class name {os.fsencode(name)} is not UTF-8; rename it, for instance "
+                        "with convmv -f LATIN1 -t UTF-8") from error
+    return name
 
 
 def digest(content):

@@ -1,5 +1,6 @@
 """Texts of any size as streams of tokens that stay on the disk."""
 
+import codecs
 import hashlib
 import os
 import re
@@ -64,14 +65,14 @@ def parts(data_dir, at_words):
         found = [[path for path in files if re.search(f"(?<![a-z]){split}", os.path.basename(path).lower())]
                  for split in SPLITS]
         if all(len(paths) == 1 for paths in found):
-            return [Part(path, 0, _size(path)) for path, in found]
+            return [_whole(path) for path, in found]
         if len(files) != 1 or any(found):
             has = ", ".join(map(os.path.basename, files)) or "no file"
             raise TaskError(f"--data_dir={data_dir}: needs one text file, or three with train, valid and "
                             f"test in their names, and has {has}")
     path, = files
-    size = _size(path)
-    cuts = [0, size * 90 // 100, size * 95 // 100, size]
+    _, first, size = _whole(path)
+    cuts = [first, *(first + (size - first) * share // 100 for share in (90, 95)), size]
     if at_words:
         cuts[1:3] = (_after_space(path, cut) for cut in cuts[1:3])
     return [Part(path, first, last) for first, last in zip(cuts, cuts[1:], strict=False)]
@@ -180,7 +181,8 @@ def _after_space(path, place):
     return place + found.end() if found else place
 
 
-def _size(path):
+def _whole(path):
+    """The `Part` that is all of a text file but its mark."""
     try:
         with open(path, "rb") as file:
             head = file.read(PIECE)
@@ -189,9 +191,10 @@ def _size(path):
         raise TaskError(f"--data_dir={path}: {error.strerror}") from error
     if packed:
         raise TaskError(f"--data_dir={path}: is packed; unpack it and name the text file")
-    if not head:
+    first = len(codecs.BOM_UTF8) * head.startswith(codecs.BOM_UTF8)
+    if not head[first:]:
         raise TaskError(f"--data_dir={path}: is empty")
     if not (name := encoding.codec(head, path)).startswith("utf-8"):
         raise TaskError(f"--data_dir={path}: is {name.upper()}; convert it to UTF-8, for instance with "
                         f"iconv -f {name.upper()} -t UTF-8")
-    return os.path.getsize(path)
+    return Part(path, first, os.path.getsize(path))

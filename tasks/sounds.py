@@ -7,16 +7,20 @@ import re
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from santm_tf.tasks import stored
-from santm_tf.tasks.archive import TEST, TRAIN, VALIDATION, Archive, digest, report, split
+from santm_tf.tasks.archive import TEST, TRAIN, VALIDATION, Archive, digest, printable, report, split
 from santm_tf.tasks.task import Task, TaskError, by_epoch, classification
 
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 MELS, WINDOW, HOP = 40, 0.025, 0.010  # seconds
-LOWEST, LEAST_RATE = 125.0, 1000  # Hz; a lower rate leaves no room for the mels
+LOWEST = 125.0  # Hz
+LEAST_RATE, MOST_RATE = 1_000, 1_000_000  # Hz; a lower one leaves no room for the mels
+SHOWN = 10  # recordings left out that are named
 LIMIT = 10.0  # normalised frames lie within it either way
 PADDING = -100.0
+WAVE = re.compile(rb"RIFF....WAVE", re.DOTALL)
 DIGITS = re.compile(r"\d+_(?P<name>.+)_(?P<index>\d+)\.wav", re.IGNORECASE)
 NAMED = re.compile(r"(?P<name>[^_-]+)[_-].*")
 
@@ -104,8 +108,9 @@ class SoundFront(tf.Module):
         return frames.to_tensor(PADDING), tf.sequence_mask(frames.row_lengths())
 
     def _frames(self, wav):
-        head = tf.strings.substr(tf.strings.join([wav, b"." * 12]), 0, 4)
-        with tf.control_dependencies(_required(head == b"RIFF", "wav: no wav file")):
+        filled = tf.strings.join([wav, b"." * 12])
+        head, form = (tf.strings.substr(filled, place, 4) for place in (0, 8))
+        with tf.control_dependencies(_required((head == b"RIFF") & (form == b"WAVE"), "wav: no wav file")):
             audio, rate = tf.audio.decode_wav(wav)
         told = tf.strings.format(f"wav: {{}} Hz; the model takes {self.rate} Hz, resample it", rate)
         long = tf.shape(audio)[0] >= round(WINDOW * self.rate)
@@ -127,8 +132,8 @@ def load(batch_size, seed, data_dir: str | None = None, utterances: int = 1, max
     for validation. Otherwise `archive.split` splits them. Validation and test go through the recordings
     `utterances` times, in other groups each time, so they have about one sequence per recording.
 
-    Recordings that are damaged, of less than 1,000 Hz, or shorter than a window are left out, and a warning
-    counts them.
+    Recordings that are damaged, of less than 1,000 or more than 1,000,000 Hz, or shorter than a window are
+    left out. A warning counts them, and each of the first ten has a line.
 
     Args:
       seed: decides the groups and the order of each training epoch.
@@ -235,7 +240,7 @@ def _named(archive):
         if not match:
             raise TaskError(f"{archive.path}: {name} names no class; make a folder per class, or call it "
                             "class_anything.wav")
-        kinds.append(match["name"])
+        kinds.append(printable(match["name"], archive.path))
     return names, kinds
 
 
@@ -245,15 +250,9 @@ def _recordings(archive, names, kinds):
     for name, kind in zip(names, kinds, strict=True):
         content = archive.read(name)
         try:
-            audio, rate = tf.audio.decode_wav(content)
-        except UnicodeDecodeError:  # TensorFlow's message quotes the bytes that it found
-            damaged.append(f"{name} (no wav file)")
-            continue
-        except tf.errors.InvalidArgumentError as error:
-            damaged.append(f"{name} ({error.message.split('}} ')[-1].split(' [Op')[0]})")
-            continue
-        if rate < LEAST_RATE:
-            damaged.append(f"{name} ({rate} Hz)")
+            audio, rate = _decoded(content)
+        except ValueError as error:
+            damaged.append(f"{name} ({error})")
             continue
         rates[name] = int(rate)
         frames = _compiled_log_mel(rates[name])(tf.reduce_mean(audio, 1)).numpy()
@@ -269,7 +268,25 @@ def _recordings(archive, names, kinds):
     if lost := sorted(set(kinds) - {kind for _, kind, *_ in found}):
         raise TaskError(f"{archive.path}: no recording of {lost[0]} can be used, the first is {damaged[0]}")
     report(damaged, len(names), "recordings", "cannot be used and are left out")
+    for one in damaged[1:SHOWN]:
+        logging.warning("%s is left out, too", one)
     return *zip(*found, strict=True), usual
+
+
+def _decoded(content):
+    """The samples of a wav file, `[n, channels]`, and its rate; a `ValueError` that says why it has none."""
+    if not WAVE.match(content):
+        raise ValueError("no wav file")
+    try:
+        audio, rate = tf.audio.decode_wav(content)
+    except UnicodeDecodeError as error:  # TensorFlow's message quotes the bytes that it found
+        raise ValueError("damaged header") from error
+    except tf.errors.InvalidArgumentError as error:
+        said = error.message.split("}} ")[-1].split(" [Op")[0]
+        raise ValueError(said.encode("unicode_escape").decode()) from error
+    if not LEAST_RATE <= rate <= MOST_RATE:
+        raise ValueError(f"{rate} Hz")
+    return audio, rate
 
 
 @functools.cache

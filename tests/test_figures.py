@@ -173,6 +173,13 @@ def test_the_confusion_matrix():
     shown(score_figures.confusion(np.eye(50), list(range(50))))
 
 
+def test_names_are_drawn_as_they_stand():
+    """Matplotlib reads what is between two dollars as a formula, and fails where it is none."""
+    for name in ("$\\frac$", "$\\nope{$", "a\nb\x1b", "äpfel", "$x$"):
+        layer_figures.png(score_figures.confusion(np.eye(2, dtype=int), [name, "b"]))
+        layer_figures.png(layer_figures.figure(name))
+
+
 def test_scores_by_length_place_and_target():
     scores, chance = {5: 0.1, 10: 0.2, 20: 3.0}, {5: 2, 10: 4, 20: 8}
     axes = shown(score_figures.lengths(scores, chance, "length", "wrong_bits", 10)).axes[0]

@@ -253,6 +253,23 @@ def test_utf_16_is_named_and_not_read_by_bytes(task, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", LOAD)
+def test_the_mark_of_utf_8_is_no_token(name, tmp_path):
+    """In a file that is cut, and in three."""
+    for mark in ("", "\ufeff"):
+        (tmp_path / f"text{mark}").write_text(mark + some_text(500))
+        os.makedirs(tmp_path / f"three{mark}")
+        for n, split in enumerate(("train", "valid", "test")):
+            (tmp_path / f"three{mark}" / split).write_text(mark + some_text(200, n))
+    for source in "text", "three":
+        plain, marked = (LOAD[name](2, 0, data_dir=str(tmp_path / (source + mark)), window=4)
+                         for mark in ("", "\ufeff"))
+        assert plain.vocabulary == marked.vocabulary
+        for part in "train", "validation", "test":
+            for a, b in zip(getattr(plain, part), getattr(marked, part), strict=True):
+                tf.nest.map_structure(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("name", LOAD)
 def test_memory_does_not_grow_with_the_text(tmp_path, monkeypatch, name):
     """Of 5 MB, with smaller pieces; `benchmarks/streaming.py` reads 100 MB."""
     monkeypatch.setattr(corpus, "PIECE", 1 << 15)

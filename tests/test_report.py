@@ -4,11 +4,12 @@ import base64
 import html.parser
 import json
 import os
+import types
 
 import numpy as np
 import pytest
 
-from santm_tf.training import page, report, score_figures
+from santm_tf.training import page, report, score_figures, scores
 from santm_tf.training.commands import evaluate, train
 from santm_tf.training.layer_figures import figure
 from tests import made_run
@@ -128,6 +129,17 @@ def test_what_is_in_the_way_is_named(tmp_path, capsys):
     with open(os.path.join(folder, "plots"), "w"):
         pass
     assert os.path.join(folder, "plots") in refused(capsys, evaluate, f"--workdir={folder}", "--plots")
+
+
+def test_the_figures_are_told_whatever_comes_of_the_report(capsys, monkeypatch):
+    def fail(*given):
+        raise KeyError("a bug of ours")
+
+    monkeypatch.setattr(report, "write", fail)
+    session = types.SimpleNamespace(plots=True)
+    with pytest.raises(KeyError):
+        scores.tell(types.SimpleNamespace(session=session), None, None, None, [], {"test_loss": 0.5})
+    assert last_line(capsys) == {"test_loss": 0.5}
 
 
 def test_a_page_escapes_what_it_is_given(tmp_path):

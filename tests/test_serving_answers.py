@@ -135,7 +135,12 @@ def test_a_sound_is_sent_as_base64_and_has_no_streams(exported):
     np.testing.assert_allclose(list(found["probabilities"].values()), expected["probabilities"][0])
     other = base64.b64encode(tf.audio.encode_wav(tf.zeros([1000, 1]), 44100).numpy()).decode()
     assert "wav: 44100 Hz; the model takes 8000 Hz" in posted(client, "/predict", 422, wav=[other])
-    assert "wav: no wav file" in posted(client, "/predict", 422, wav=["AAAA"])
+    odd = WAV.replace(b"WAVE", b"\xff\xfe\xe9\0"), b"\xff\xfb\x90\0" * 20, b"\0\0\0"
+    for content in odd:
+        given = base64.b64encode(content).decode()
+        assert "wav: no wav file" in posted(client, "/predict", 422, wav=[given])
+    odd = base64.b64encode(WAV.replace(b"fmt ", b"\xff\xfe\xe9\xe9")).decode()
+    assert posted(client, "/predict", 422, wav=[odd]) == "the model refuses this: a damaged file"
     assert "reads sequences from their end" in posted(client, "/streams", 501)
     assert client.get("/model").json()["front"]["rate"] == 8000
 

@@ -185,10 +185,35 @@ def test_damaged_recordings_are_counted_and_reported(tmp_path, caplog):
         rates = rate.to_bytes(4, "little") + (2 * rate).to_bytes(4, "little")
         files[name] = files[name][:24] + rates + files[name][32:]
     task = sounds.load(1, 0, data_dir=zipped(tmp_path / "z.zip", files), utterances=1)
-    assert [record.getMessage() for record in caplog.records] == [
+    said = {record.getMessage() for record in caplog.records}
+    assert said >= {
         f"7 of 96 recordings cannot be used and are left out, the first is {a} (Data too short when trying "
-        "to read string)"]
+        "to read string)", f"{image} (no wav file) is left out, too", f"{slow[1]} (100 Hz) is left out, too"}
+    assert len(said) == 7
     assert sum(len(arrays(part)[1]) for part in (task.train, task.validation, task.test)) == 89
+
+
+def test_what_is_no_wav_says_so_in_one_line():
+    """Other containers, headers of any bytes, and rates that no recording has."""
+    sound = wav(range(400))
+    for content in (b"\xff\xfb\x90\0" * 20, b"ID3\4" + sound, b"fLaC" + sound, b"a\nb\x1b" + sound[4:],
+                    sound.replace(b"WAVE", b"AVI "), sound.replace(b"WAVE", b"\xff\xfe\0\0"), b"RIFF", b""):
+        with pytest.raises(ValueError, match="^no wav file$"):
+            sounds._decoded(content)
+    for content, said in ((sound.replace(b"fmt ", b"\xff\xfe\xe9\n"), "damaged header"),
+                          (sound.replace(b"fmt ", b"a\n\x1b\t"), None),
+                          (sound[:24] + bytes(4) + sound[28:], None),
+                          (sound[:24] + np.uint32([2**30, 2**31]).tobytes() + sound[32:], "1073741824 Hz")):
+        with pytest.raises(ValueError) as error:
+            sounds._decoded(content)
+        assert said in (None, str(error.value)) and str(error.value).isprintable()
+
+
+def test_a_name_that_is_no_utf_8_is_refused(tmp_path):
+    for name in b"\xe4_1.wav", b"b_1.wav":
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
+            file.write(wav(range(400)))
+    assert refused(data_dir=str(tmp_path)).startswith(f"{tmp_path}: the class name b'\\xe4' is not UTF-8; ")
 
 
 def test_stereo_is_averaged(tmp_path):

@@ -308,6 +308,20 @@ def test_imdb(tmp_path, monkeypatch):
     assert "imdb.npz could not be downloaded; get it from https://" in message and "--data_dir" in message
 
 
+def test_class_names_that_are_no_utf_8_are_refused(tmp_path):
+    for label in b"\xe4pfel", b"birne":
+        os.makedirs(os.path.join(os.fsencode(tmp_path), b"text", label))
+        for n in range(4):
+            with open(os.path.join(os.fsencode(tmp_path), b"text", label, b"%d.txt" % n), "wb") as file:
+                file.write(b"%s %d" % (label, n))
+    said = "the class name b'\\xe4pfel' is not UTF-8; rename it, for instance with convmv -f LATIN1 -t UTF-8"
+    assert refused(data_dir=str(tmp_path / "text")) == f"{tmp_path}/text: {said}"
+    path = tmp_path / "z.zip"
+    zipped(path, {f"{label}/{n}.txt": "x" for label in ("äpfel", "birne") for n in range(4)})
+    path.write_bytes(path.read_bytes().replace("ä".encode(), b"\xe4\xff"))
+    assert refused(data_dir=str(path)).startswith(f"--data_dir={path}: damaged zip ('utf-8' codec")
+
+
 def test_a_bag_of_words_tells_classes_by_their_words(tmp_path):
     task = text.load(1, 0, data_dir=folder(tmp_path, documents(40)))
     accuracy, c = bag_of_words_score(task)

@@ -8,9 +8,11 @@ import numpy as np
 from santm_tf.errors import extra
 
 with extra("plots"):
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
     from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
@@ -31,7 +33,10 @@ def figure(title, width=8.0, height=4.0):
 def png(figure, dpi=100):
     """The figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    # A name is shown as it stands; between two dollars Matplotlib would look for a formula.
+    with warnings.catch_warnings(), rc_context({"text.parse_math": False}):
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a word of a script that the font lacks
         figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()

@@ -69,9 +69,11 @@ def dynamic_scores(config, model):
 
 
 def tell(config, workdir, task, model, epochs, result):
-    """Ends a program: the report, if asked for, and the figures as the last line."""
-    if config.session.plots:
-        from santm_tf.training import report  # on demand: matplotlib takes a while to import
+    """Ends a program: the report, if asked for, and the figures as the last line, whatever comes of it."""
+    try:
+        if config.session.plots:
+            from santm_tf.training import report  # on demand: matplotlib takes a while to import
 
-        print(f"see {report.write(config, workdir, task, model, epochs, result)}", file=sys.stderr)
-    print(json.dumps(result))
+            print(f"see {report.write(config, workdir, task, model, epochs, result)}", file=sys.stderr)
+    finally:
+        print(json.dumps(result))
