@@ -2,7 +2,6 @@
 
 import collections
 import os
-import pickle
 import socket
 import zipfile
 from typing import Annotated, Literal, NamedTuple
@@ -12,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from santm_tf.keras import keras
-from santm_tf.tasks import stored, vocabulary
+from santm_tf.tasks import imdb, stored, vocabulary
 from santm_tf.tasks.archive import TEST, TRAIN, Archive, digest, report, split
 from santm_tf.tasks.reading import encoding
 from santm_tf.tasks.task import Task, TaskError, classification
@@ -51,7 +50,7 @@ def load(batch_size, seed, data_dir: str | None = None, level: Literal["word", "
         label,text, with or without a header (further columns are text, too), or with the label last;
         commas, semicolons or tabs separate; a folder with
         train.csv and test.csv; imdb.npz, or its folder. Without it Keras downloads imdb.npz, or
-        finds it in ~/.keras/datasets. That file is read by pickle, as Keras does: use one you trust.
+        finds it in ~/.keras/datasets. Its pickles are read as lists of numbers alone, and run no code.
       level: what a token is, a word or a character.
       max_length: tokens read of a document.
       vocabulary_size: ids at most, the unknown one counted.
@@ -203,13 +202,9 @@ def _has_header(labels):
 
 
 def _imdb(path):
-    try:
-        with np.load(path, allow_pickle=True) as file:
-            parts = [(part, file[f"x_{part}"], file[f"y_{part}"]) for part in ("train", "test")]
-    except (OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise TaskError(f"{path}: not the imdb.npz of {URL} ({error})") from error
-    return [Document(f"{path}, x_{part}[{n}]", str(label), np.asarray(review, np.int32), part == "test")
-            for part, x, y in parts for n, (review, label) in enumerate(zip(x, y, strict=True))]
+    return [Document(f"{path}, x_{part}[{n}]", str(label), review, part == "test")
+            for part, (x, y) in imdb.load(path, URL).items()
+            for n, (review, label) in enumerate(zip(x, y, strict=True))]
 
 
 def _downloaded():

@@ -4,7 +4,9 @@ import collections
 import csv
 import functools
 import hashlib
+import io
 import os
+import pickle
 import re
 import zipfile
 
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from benchmarks.bag_of_words import bag_of_words_score
 from santm_tf.keras import keras
-from santm_tf.tasks import archive, text, vocabulary
+from santm_tf.tasks import archive, imdb, text, vocabulary
 from tests.helpers import task_refused
 
 DATA = os.environ.get("SANTM_DATA", os.path.join(os.path.dirname(__file__), "../../shared/data"))
@@ -306,6 +308,55 @@ def test_imdb(tmp_path, monkeypatch):
     monkeypatch.setattr(keras.utils, "get_file", fail)
     message = refused()
     assert "imdb.npz could not be downloaded; get it from https://" in message and "--data_dir" in message
+
+
+class Runs:
+    def __reduce__(self):
+        return os.mkdir, ("it-ran",)
+
+
+def objects(items):
+    made = np.empty(len(items), object)
+    made[:] = items
+    return made
+
+
+def test_imdb_is_read_without_running_code(tmp_path, monkeypatch):
+    """As Keras' file is written: by pickle's protocol 2, whose bytes are of another module; and as arrays."""
+    monkeypatch.chdir(tmp_path)
+    y, lists = np.arange(60) % 2, [[1, n, n % 7] for n in range(60)]
+    found = {}
+    for name, protocol, reviews in (("lists", 4, lists), ("old", 2, lists), ("plain", None, np.array(lists)),
+                                    ("arrays", 2, list(map(np.array, lists)))):
+        with zipfile.ZipFile("imdb.npz", "w") as file:
+            for part, chosen in (("train", slice(40)), ("test", slice(40, 60))):
+                x = reviews[chosen]
+                buffer = io.BytesIO()
+                if protocol:
+                    np.lib.format.write_array_header_1_0(
+                        buffer, {"descr": "|O", "fortran_order": False, "shape": (len(x),)})
+                    pickle.dump(objects(x), buffer, protocol)
+                else:
+                    np.save(buffer, x)
+                file.writestr(f"x_{part}.npy", buffer.getvalue())
+                np.save(buffer := io.BytesIO(), y[chosen])
+                file.writestr(f"y_{part}.npy", buffer.getvalue())
+        found[name] = imdb.load("imdb.npz", "")
+    for parts in found.values():
+        for part, chosen in (("train", slice(40)), ("test", slice(40, 60))):
+            assert [row.tolist() for row in parts[part][0]] == lists[chosen]
+            np.testing.assert_array_equal(parts[part][1], y[chosen])
+    for item in Runs(), [Runs()], [np.datetime64("now")], np.random.default_rng():
+        np.savez("imdb.npz", x_train=objects([item] * 2), y_train=[0, 1], x_test=objects([[1]]), y_test=[0])
+        assert "which is no array, and is not read" in refused(data_dir=".")
+    assert not os.path.exists("it-ran")
+    for item in [1.5, 2.0], [-1], [2**40], [2**70], [10**7], ["a"], [[1], [2, 3]], 3, None, [True]:
+        np.savez("imdb.npz", x_train=objects([[1], item]), y_train=[0, 1], x_test=objects([[1]]), y_test=[0])
+        assert refused(data_dir=".") == (
+            "./imdb.npz, x_train[1]: is no list of words' numbers, whole ones from 0 to 9999999")
+    np.savez("imdb.npz", x_train=objects([[1], [2]]), y_train=[0, 1, 1], x_test=objects([[1]]), y_test=[0])
+    assert refused(data_dir=".") == (
+        "./imdb.npz: x_train has 2 reviews and y_train is of shape (3,); give a label for each")
 
 
 def test_class_names_that_are_no_utf_8_are_refused(tmp_path):
