@@ -31,7 +31,8 @@ def load(path, url):
             arrays = {part: (_array(file, f"x_{part}"), _array(file, f"y_{part}"))
                       for part in ("train", "test")}
     except Exception as error:  # a damaged pickle may raise any
-        raise TaskError(f"{path}: not the imdb.npz of {url} ({error})") from error
+        said = repr(" ".join(str(error).split()))[1:-1]
+        raise TaskError(f"{path}: not the imdb.npz of {url} ({said})") from error
     for part, (x, y) in arrays.items():
         if np.ndim(y) != 1 or len(x) != len(y):
             raise TaskError(f"{path}: x_{part} has {len(x)} reviews and y_{part} is of shape {np.shape(y)}; "

@@ -350,6 +350,12 @@ def test_imdb_is_read_without_running_code(tmp_path, monkeypatch):
         np.savez("imdb.npz", x_train=objects([item] * 2), y_train=[0, 1], x_test=objects([[1]]), y_test=[0])
         assert "which is no array, and is not read" in refused(data_dir=".")
     assert not os.path.exists("it-ran")
+    with zipfile.ZipFile("imdb.npz", "w") as file:
+        for name, content in (("x_train", b"P\n."), ("y_train", b""), ("x_test", b""), ("y_test", b"")):
+            np.lib.format.write_array_header_1_0(
+                buffer := io.BytesIO(), {"descr": "|O", "fortran_order": False, "shape": (1,)})
+            file.writestr(f"{name}.npy", buffer.getvalue() + content)
+    assert "A load persistent id instruction was encountered" in refused(data_dir=".")
     for item in [1.5, 2.0], [-1], [2**40], [2**70], [10**7], ["a"], [[1], [2, 3]], 3, None, [True]:
         np.savez("imdb.npz", x_train=objects([[1], item]), y_train=[0, 1], x_test=objects([[1]]), y_test=[0])
         assert refused(data_dir=".") == (
