@@ -49,7 +49,9 @@ def enumerated():
 def asked(group, owner, name, value):
     """The flags of one case, as small as they can be."""
     given = {MODEL: "lstm", TASK: "adding", **({group: owner} if owner else {}), name: value}
-    given |= dict([NEEDS[name]]) if name in NEEDS else {}
+    if name in NEEDS:
+        other, wanted = NEEDS[name]
+        given |= {} if isinstance(wanted, tuple) else {other: wanted}
     given |= BESIDE.get((name, value), {})
     taken = {flag for each in GROUPS for flag in options(given[MODEL], given[TASK], each)}
     small = SMALL | OF_THE_TASK.get(given[TASK], {})

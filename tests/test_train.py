@@ -168,7 +168,7 @@ def test_a_flag_of_its_default_counts_as_not_given(tmp_path, capsys):
 @pytest.mark.parametrize("flag", ["--dry_run", "--resume", "--profile_steps=1,2"])
 def test_what_is_of_training_alone_is_refused_by_evaluate(flag, trained, capsys):
     line = refused(capsys, evaluate, flag, f"--workdir={trained[0]}")
-    assert f"{flag.split('=')[0]}: is for training alone" in line
+    assert f"{flag.split('=')[0]}: santm-evaluate has no use for it" in line
 
 
 def test_evaluate_exports_the_best_weights(trained, tmp_path, capsys):

@@ -5,6 +5,7 @@ TensorFlow to print its help or to refuse a flag.
 """
 
 import argparse
+import dataclasses
 import functools
 import json
 import os
@@ -12,11 +13,12 @@ import sys
 
 from santm_tf.tasks.options import Option
 from santm_tf.training import cache, flags, launch
-from santm_tf.training.config import configured
+from santm_tf.training.config import Session, configured
 from santm_tf.training.errors import UsageError
 
 SHARDS = Option("shards", 16, kind=int, bounds="[1, 128]")
-TRAINING = "dry_run", "resume", "profile_steps"  # flags that are for train alone
+WORKERS = {"strategy", "devices", "join_seconds"}
+EXPORT = {"export_dir", "tflite", "export_xla"}
 
 
 def command(main):
@@ -49,9 +51,7 @@ def evaluate(argv):
     """Scores a run's best checkpoint on its task's test split: `santm-evaluate --workdir=runs/first`."""
     config = flags.parse(argv, saved=True)
     session = config.session
-    for name in TRAINING:
-        if getattr(session, name):
-            raise UsageError(f"--{name}: is for training alone; leave it out")
+    _refuse_others("santm-evaluate", config, {"plots"} | WORKERS | EXPORT)
     paths = [session.workdir] if os.path.isdir(session.workdir) else session.workdir.split(",")
     if len(paths) == 1:
         if launch.on_devices(config, "evaluate", argv):
@@ -75,6 +75,7 @@ def evaluate(argv):
 def export(argv):
     """Exports a run's best weights: `santm-export --workdir=runs/digits --export_dir=FOLDER`."""
     config = flags.parse(argv, saved=True)
+    _refuse_others("santm-export", config, EXPORT)
     if not config.session.export_dir:
         raise UsageError("--export_dir: give a folder for the SavedModel")
     from santm_tf.training.run import exported, load
@@ -88,11 +89,13 @@ def inspect(argv):
     """What a trained SANTM did with one sequence: `santm-inspect --workdir=runs/digits --input=x.npy`."""
     parser = argparse.ArgumentParser(prog=flags.name_of(argv[0]), allow_abbrev=False, description=(
         "What a trained SANTM did with one sequence. Other flags are the run's, and override its own."))
-    parser.add_argument("--workdir", required=True, help="folder of the run")
-    parser.add_argument("--input", required=True, help=".npy file, or a text for a model of text")
-    parser.add_argument("--out", help="folder for figures")
+    parser.add_argument("--workdir", required=True, type=os.path.expanduser, help="folder of the run")
+    parser.add_argument("--input", required=True, type=os.path.expanduser,
+                        help=".npy file, or a text for a model of text")
+    parser.add_argument("--out", type=os.path.expanduser, help="folder for figures")
     given, more = parser.parse_known_args(argv[1:])
     config = flags.parse([argv[0], f"--workdir={given.workdir}", "--nojit_compile", *more], saved=True)
+    _refuse_others("santm-inspect", config)
     from santm_tf.training import inspect_run
 
     inspect_run.show(config, given.input, given.out)
@@ -118,11 +121,13 @@ def shard(argv):
     parser = argparse.ArgumentParser(prog=flags.name_of(argv[0]), allow_abbrev=False, description=(
         "Writes the examples of a task as TFRecord files, from which santm-train --task=shards trains. Other "
         "flags are the task's, as of santm-train: --task, --data_dir, --seed, --batch_size, --flagfile."))
-    parser.add_argument("--out", help="folder to write; one of shards that is there is replaced")
+    parser.add_argument("--out", type=os.path.expanduser,
+                        help="folder to write; one of shards that is there is replaced")
     parser.add_argument("--shards", default=str(SHARDS.default), metavar="N",
                         help=f"files for each of the three splits, 1 to 128 (default: {SHARDS.default})")
     own, more = parser.parse_known_args(argv[1:])
     config = configured(flags.given_in([argv[0], *more]))
+    _refuse_others("santm-shard", config)
     if not own.out:
         raise UsageError("--out: give the folder to write, for instance --out=shards/mine")
     try:
@@ -132,3 +137,11 @@ def shard(argv):
     from santm_tf.training import sharding
 
     print(json.dumps({"out": own.out, "shards": shards, **sharding.write(config, own.out, shards)}))
+
+
+def _refuse_others(program, config, taken=frozenset()):
+    """Refuses flags of a session, beside --workdir, that a program has no use for."""
+    for field in dataclasses.fields(Session):
+        given = getattr(config.session, field.name) != field.default
+        if given and field.name not in {"workdir", "compile_cache", *taken}:
+            raise UsageError(f"--{field.name}: {program} has no use for it; leave it out")

@@ -18,14 +18,21 @@ from santm_tf.tasks.options import Option, read
 from santm_tf.training.errors import UsageError
 
 GROUPS = MODEL, OPTIMISER, TASK, RUN = "model", "optimiser", "task", "run"
-# An option that has no effect unless another has this value, or, where it is None, is given.
+# An option that has no effect unless another has one of these values, or, where it is None, is given.
 NEEDS = {"retention": ("access_rate", "auto"), "mask_surrogate": ("mask", "learned"),
          "allocate": ("memory", "sparse"), "normaliser": ("memory", "sparse"), "search": ("memory", "sparse"),
          "key_width": ("memory", "key_value"), "reads_on": ("memory", "key_value"),
-         "controller_order": ("controller", "lmu"),
+         "memory_init": ("memory", ("dense", "sparse")), "controller_order": ("controller", "lmu"),
+         **dict.fromkeys(["attention_heads", "cheb_order", "locality"], ("recall", "attention")),
+         "boundary_penalty": ("boundaries", ("learned", "change")),
          "curriculum_epochs": ("curriculum", True), "tflite": ("export_dir", None),
-         "export_xla": ("export_dir", None), "devices": ("strategy", "mirrored")}
+         "export_xla": ("export_dir", None), "devices": ("strategy", "mirrored"),
+         "join_seconds": ("strategy", ("mirrored", "multiworker"))}
+FALLING = "mask_schedule", "mask_warmup"  # of an access rate that falls
+FALL = "an --access_rate below --initial_access_rate and a --mask that is not fixed"
+FIXED = "uniform", "random"  # masks; as in santm_tf.access, which imports TensorFlow
 PATHS = {"data_dir", "validation_data", "test_data"}
+FOLDERS = {"workdir", "export_dir"}  # paths of a `Session`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,11 +277,9 @@ def configured(given, lenient=()):
         if name not in taken and name not in lenient and not _is_default(name, text):
             raise UsageError(tasks.unknown(task, name, text) if name in known(TASK) else
                              f"{_text(name, text)}: --model={model} does not use it; leave it out")
-    for name, (other, value) in NEEDS.items():
-        used = values.get(other) is not None if value is None else values.get(other) == value
-        if name in values and values[name] != taken[name].default and not used:
+    for name, needed in _without_effect(values):
+        if values[name] != taken[name].default:
             if name not in lenient:
-                needed = _text(other, value) or f"--{other}"
                 raise UsageError(f"{_text(name, values[name])}: needs {needed}; add it, or leave this out")
             values[name] = taken[name].default
     parts = {name: part(**{field: values[field] for field in read(_where(part))})
@@ -284,6 +289,23 @@ def configured(given, lenient=()):
                     asked=dict(given))
     _check(config)
     return config
+
+
+def _without_effect(values):
+    """The options that have no effect among others, each with what it needs."""
+    for name, (other, value) in NEEDS.items():
+        if name in values and other in values:
+            wanted = value if isinstance(value, tuple) else (value,)
+            if values[other] is None if value is None else values[other] not in wanted:
+                yield name, " or ".join(_text(other, one) or f"--{other}" for one in wanted)
+    if "mask" in values and "access_rate" in values and not _falls(values):
+        yield from ((name, FALL) for name in FALLING)
+
+
+def _falls(values):
+    """Whether the access rate comes down in training."""
+    rate = values["access_rate"]
+    return values["mask"] not in FIXED and (rate == "auto" or rate < values["initial_access_rate"])
 
 
 def _text(name, value):

@@ -9,12 +9,11 @@ import sys
 from absl import flags
 
 from santm_tf.errors import ArgumentError, MissingExtra
-from santm_tf.training.config import GROUPS, configured, known
+from santm_tf.training.config import FOLDERS, GROUPS, configured, known
 from santm_tf.training.errors import Stopped, UsageError
 
 FILE = "flags.cfg"  # in a run's folder
 FLAG_FILE = "--flagfile", "-flagfile"
-MARK = "\ufeff"  # that an editor writes before UTF-8
 ALIASES = {"max_memory": "memory_horizon"}  # earlier names
 FIRST = ("task", "data_dir", "model", "units", "memory_slots", "access_rate", "epochs", "batch_size",
          "learning_rate", "seed", "workdir", "resume", "dry_run")  # what --help shows
@@ -84,8 +83,9 @@ def flag_file(name):
     >>> flag_file("digits.cfg").rpartition("/")[0] != ""
     True
     """
-    if os.path.exists(name):
-        return name
+    path = os.path.expanduser(name)
+    if os.path.exists(path):
+        return path
     if name not in installed():
         raise UsageError(f"--flagfile={name}: no such file; --help lists those that are installed")
     return str(importlib.resources.files("santm_tf.configs") / name)
@@ -117,31 +117,40 @@ def given_in(argv):
     for alias, name in ALIASES.items():
         flags.DEFINE_alias(alias, name, flag_values=found)
     try:
-        rest = found([argv[0], *_lines(found, argv[1:])])
+        rest = found([argv[0], *_with_flag_files(argv[1:])])
     except flags.Error as error:
         raise UsageError(" ".join(str(error).split())) from error
     if len(rest) > 1:
         raise UsageError(f"{rest[1]}: not a flag; flags start with --")
-    return {name: found[name].value for name in found if found[name].present and name not in ALIASES}
+    given = {name: found[name].value for name in found if found[name].present and name not in ALIASES}
+    return given | {name: ",".join(map(os.path.expanduser, given[name].split(",")))
+                    for name in FOLDERS & given.keys()}
 
 
-def _lines(found, argv):
-    """A command line with the lines of its flag files in their places, less the mark before them."""
-    lines = found.read_flags_from_files(list(_with_flag_files(argv)), force_gnu=False)
-    return [line.removeprefix(MARK) for line in lines if not re.fullmatch(f"{MARK}(#.*|//.*)?", line)]
+def _with_flag_files(argv, within=()):
+    """A command line with the lines of its flag files in their places, and of those that they name."""
+    rest = iter(argv)
+    for argument in rest:
+        flag, equals, name = argument.partition("=")
+        if flag not in FLAG_FILE:
+            yield argument
+            continue
+        name = name if equals else next(rest, "")
+        path = flag_file(name)
+        if path in within:
+            raise UsageError(f"--flagfile={name}: names itself, by the files in it; leave that line out")
+        yield from _with_flag_files(_lines(name, path), (*within, path))
 
 
-def _with_flag_files(argv):
-    """A command line whose flag files are where they are."""
-    before = ""
-    for argument in argv:
-        flag, _, name = argument.partition("=")
-        if flag in FLAG_FILE and name:
-            argument = f"{flag}={flag_file(name)}"
-        elif before in FLAG_FILE:
-            argument = flag_file(argument)
-        yield argument
-        before = argument
+def _lines(name, path):
+    """The flags of a flag file, less comments and the mark that an editor writes before UTF-8."""
+    try:
+        lines = map(str.strip, pathlib.Path(path).read_text(encoding="utf-8-sig").split("\n"))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--flagfile={name}: not in UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise UsageError(f"--flagfile={name}: {error.strerror}; give a file of flags, one a line") from error
+    return [line for line in lines if line and not line.startswith(("#", "//"))]
 
 
 def _all_flags():

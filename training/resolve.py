@@ -29,9 +29,11 @@ def resolve(config, task):
                              "--mask_period")
         best = capacity.optimal_access_rate(steps, config.access.retention, config.layer["memory_slots"],
                                             MEMORIES[config.layer["memory"]].cell_class.erases)
+        if best > config.access.initial_access_rate:
+            raise UsageError(f"--initial_access_rate={config.access.initial_access_rate}: is below "
+                             f"{best:.4g}, the rate of --access_rate=auto; give no less, or leave it out")
         config = dataclasses.replace(config, access=dataclasses.replace(
-            config.access, access_rate=best, initial_access_rate=max(best, config.access.initial_access_rate),
-            retention=Access.retention))
+            config.access, access_rate=best, retention=Access.retention))
     falling_epochs(config)
     return matched(config, task) if config.around.match_parameters else config
 

@@ -59,7 +59,8 @@ def parse(argv):
     """
     parser = Parser(prog=flags.name_of(argv[0]), allow_abbrev=False, description=(
         "Trains with many values of some flags, and says which are best. Other flags are train.py's."))
-    parser.add_argument("--study", required=True, metavar="FILE", help="the study, which processes share")
+    parser.add_argument("--study", required=True, metavar="FILE", type=os.path.expanduser,
+                        help="the study, which processes share")
     parser.add_argument("--search", action="append", default=[], metavar="NAME=FORM(...)",
                         help=f"{search_space.FORMS}; once for each flag")
     parser.add_argument("--trials", type=_whole(1), default=TRIALS,
