@@ -152,7 +152,7 @@ class DilatedLSTM(SequenceLayer):
         return (y if self.return_sequences else after["y"]), after
 
 
-def make(units: int = 32, layers: int = 3, memory_horizon: int | None = None,
+def make(units: int = 32, layers: Annotated[int, "[1, 24]"] = 3, memory_horizon: int | None = None,
          dropout: Annotated[float, "[0, 1)"] = 0.0, *, return_sequences=False, seed=None, jit_compile=True):
     """A `DilatedLSTM`, with dropout.
 

@@ -12,6 +12,7 @@ from santm_tf.baselines.lstm import with_dropout
 from santm_tf.baselines.model import Model
 from santm_tf.errors import at_least, whole
 from santm_tf.keras import Cell, keras
+from santm_tf.machine import check_fits
 
 
 def legendre(order, theta):
@@ -32,6 +33,8 @@ def legendre(order, theta):
     >>> [v.round(3).tolist() for v in legendre(order=2, theta=4.0)]
     [[[0.718, -0.148], [0.445, 0.421]], [0.282, -0.445]]
     """
+    # Some ten such matrices are there at once, of i, j, and of what the exponential is made of.
+    check_fits(f"LMU: order={order}", 10 * 8 * order ** 2, "use a lower one")
     i, j = np.indices([order, order])
     a = (2 * i + 1) * np.where(i < j, -1.0, (-1.0) ** (i - j + 1))
     b = (2 * i[:, :1] + 1) * (-1.0) ** i[:, :1]

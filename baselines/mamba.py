@@ -191,7 +191,8 @@ def rms_norm(x, scale):
     return tf.cast(wide * tf.math.rsqrt(mean + 1e-5), x.dtype) * scale
 
 
-def make(units: int = 32, layers: int = 2, state_size: int = 16, conv_width: int = 4, expand: int = 2,
+def make(units: int = 32, layers: Annotated[int, "[1, 1000]"] = 2, state_size: int = 16, conv_width: int = 4,
+         expand: int = 2,
          dropout: Annotated[float, "[0, 1)"] = 0.0, *, return_sequences=False, jit_compile=True):
     """A `Mamba`.
 

@@ -205,7 +205,8 @@ def sinusoids(length, width):
     return tf.reshape(tf.stack([tf.sin(angle), tf.cos(angle)], -1), [length, 2 * pairs])[:, :width]
 
 
-def make(units: int = 32, layers: int = 6, attention_heads: int = 4, feed_forward: int | None = None,
+def make(units: int = 32, layers: Annotated[int, "[1, 1000]"] = 6, attention_heads: int = 4,
+         feed_forward: int | None = None,
          positions: Literal["sinusoidal", "learned"] = "sinusoidal", causal: bool = False, patch: int = 1,
          dropout: Annotated[float, "[0, 1)"] = 0.0, *, steps=None, return_sequences=False):
     """A `Transformer`.

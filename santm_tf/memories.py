@@ -14,10 +14,8 @@ A further kind is one file with its cell, and its sizes here (docs/extending.md)
 """
 
 import dataclasses
-import os
 from typing import Any, ClassVar
 
-from santm_tf.errors import ArgumentError
 from santm_tf.memory import MemoryCell, NTMCell
 from santm_tf.sparse.cell import SparseMemoryCell
 from santm_tf.sparse.key_value import KeyValueMemoryCell
@@ -89,13 +87,3 @@ class KeyValueMemory(Memory):
 
 
 MEMORIES = {"dense": DenseMemory, "sparse": SparseMemory, "key_value": KeyValueMemory}
-
-
-def check_fits(layer, needed, slots):
-    """Raises an `ArgumentError` where the bytes that a layer needs are more than this machine has."""
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
-        raise ArgumentError(
-            f"{layer}: memory_slots={slots} takes {needed / 2**30:.3g} GiB for one sequence, and there "
-            f"are {there / 2**30:.3g} GiB; use fewer, a lower access rate, or memory='sparse' with "
-            "memory_init='constant'")

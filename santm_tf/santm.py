@@ -13,8 +13,9 @@ from santm_tf.change import ChangeBoundary
 from santm_tf.errors import ArgumentError, at_least, whole
 from santm_tf.keras import Layer, keras, no_states, register, several, shape_of
 from santm_tf.levels import Levels
+from santm_tf.machine import check_fits
 from santm_tf.masks import mask_of
-from santm_tf.memories import Memory, check_fits
+from santm_tf.memories import Memory
 from santm_tf.ops import at_least_float32, on_at_least_one_row, steps_of
 from santm_tf.ragged import takes_ragged
 from santm_tf.replicas import mean
@@ -144,7 +145,10 @@ class SANTM(OldNames, Layer):
                                 "give the longest memory wanted, in steps")
         self.middle = CascadeLSTMCell(units, horizon, name="middle", dtype=policy)
         self.top = sizes.cell(units, memory_horizon=horizon, name="top", dtype=policy)
-        check_fits("SANTM", self.memory_needed(steps or self.access.period), sizes.memory_slots)
+        check_fits(f"SANTM: memory_slots={sizes.memory_slots}",
+                   self.memory_needed(steps or self.access.period),
+                   "use fewer, a lower access rate, or memory='sparse' with memory_init='constant'",
+                   each=" for one sequence")
         _build(self.bottom, [batch, features] if learned else [[batch, features], [batch, 1]])
         if self.change is not None:
             _build(self.change, [batch, steps, features])

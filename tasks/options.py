@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import functools
 import importlib.util
+import math
 import numbers
 import os
 import re
@@ -19,6 +20,7 @@ import typing
 GRAMMAR = {"int": int, "float": float, "bool": bool, "str": str, "Annotated": typing.Annotated,
            "Literal": typing.Literal, "__builtins__": {}}
 KINDS = {int: numbers.Integral, float: numbers.Real, bool: numbers.Integral, str: (str, os.PathLike)}
+MOST = {int: 10**9, float: 3.4028234663852886e38}  # where the bounds name none: of TensorFlow's numbers
 NOUNS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
@@ -56,7 +58,9 @@ class Option:
         except (TypeError, ValueError):
             value = None
         if value is None or self.need(value):
-            kinds = [f"{NOUNS[self.kind]} {self._within()}".strip()] if self.kind else []
+            need = self.need(value) if isinstance(value, float | int) else ""
+            within = f"of {need}".replace("of above", "above") if "at most" in need else self._within()
+            kinds = [f"{NOUNS[self.kind]} {within}".strip()] if self.kind else []
             raise ValueError(f"--{self.name}={text}: must be {_any(*kinds, *self.choices)}")
         return value
 
@@ -68,9 +72,13 @@ class Option:
             return _any(*self.choices)
         if not isinstance(value, KINDS[self.kind]):
             return _any(f"{NOUNS[self.kind]} {self._within()}".strip(), *self.choices)
+        low, high = map(float, self.bounds[1:-1].split(",")) if self.bounds else (-math.inf, math.inf)
+        endless = value == math.inf and self.bounds.endswith("inf]")
+        if self.kind in MOST and high == math.inf and not endless and not abs(value) <= MOST[self.kind]:
+            least = f"{self._within().removeprefix('of ')} and " * bool(self.bounds)
+            return f"{least}at most {MOST[self.kind]:.10g}"
         if not self.bounds:
             return ""
-        low, high = map(float, self.bounds[1:-1].split(","))
         above = value >= low if self.bounds[0] == "[" else value > low
         below = value <= high if self.bounds[-1] == "]" else value < high
         return "" if above and below else self._within().removeprefix("of ")

@@ -121,7 +121,7 @@ class Run:
     patience: int | None = None
     checkpoint_minutes: Annotated[float, "[0, inf)"] = 10.0
     deterministic: bool = True
-    seed: Annotated[int, "[0, inf)"] = 0
+    seed: Annotated[int, "[0, 4294967295]"] = 0
     jit_compile: bool = True
 
 

@@ -9,6 +9,7 @@ from santm_tf import baselines
 from santm_tf.embed import EmbedCategories
 from santm_tf.errors import ArgumentError
 from santm_tf.keras import keras, name_of
+from santm_tf.machine import weights_fit
 from santm_tf.training import optimizers
 from santm_tf.training.config import GROUPS, known
 from santm_tf.training.errors import UsageError
@@ -67,14 +68,15 @@ def build(config, task, replicas=None):
                   keras.layers.Dropout(config.layer.get("dropout", 0.0))]
     pooled = around.pooling == "mean" and not task.return_sequences
     try:
-        layers.append(baselines.make(
-            config.model, config.made_with, steps=task.steps, stateful=task.stateful,
-            return_sequences=task.return_sequences or pooled, seed=config.run.seed,
-            jit_compile=config.run.jit_compile))
-        if pooled:
-            layers.append(keras.layers.GlobalAveragePooling1D())
-        layers.append(keras.layers.Dense(task.outputs, name="logits"))
-        return keras.Sequential(layers) if replicas is None else SharedModel(layers, replicas)
+        with weights_fit():
+            layers.append(baselines.make(
+                config.model, config.made_with, steps=task.steps, stateful=task.stateful,
+                return_sequences=task.return_sequences or pooled, seed=config.run.seed,
+                jit_compile=config.run.jit_compile))
+            if pooled:
+                layers.append(keras.layers.GlobalAveragePooling1D())
+            layers.append(keras.layers.Dense(task.outputs, name="logits"))
+            return keras.Sequential(layers) if replicas is None else SharedModel(layers, replicas)
     except ArgumentError as error:
         raise UsageError(with_flags_named(str(error))) from error
 

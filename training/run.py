@@ -1,12 +1,16 @@
 """A trained run, from its work directory: its configuration, its task and its model."""
 
 import contextlib
+import math
 from typing import NamedTuple
+
+import tensorflow as tf
 
 from santm_tf import export, tasks
 from santm_tf.answers import Answer
 from santm_tf.errors import ArgumentError, extra
 from santm_tf.keras import keras
+from santm_tf.machine import check_fits
 from santm_tf.tasks.share import WHOLE
 from santm_tf.tasks.task import Task
 from santm_tf.training import flags
@@ -52,8 +56,24 @@ def advised(config, kept=None, tell=say):
 def load_task(config, kept=None, share=WHOLE):
     """The task of a configuration; `kept` is what a run keeps of its data, for `share` see `tasks.load`."""
     with of_task():
-        return tasks.load(config.task, batch_size=config.run.batch_size, seed=config.run.seed, kept=kept,
+        task = tasks.load(config.task, batch_size=config.run.batch_size, seed=config.run.seed, kept=kept,
                           share=share, **config.data)
+    _check_batches(config, task)
+    return task
+
+
+def _check_batches(config, task):
+    """Refuses a task of whose batches one does not fit into this machine's memory."""
+    rows, needed = config.run.batch_size, 0
+    for data in task.train, task.validation, task.test:
+        for spec in tf.nest.flatten(data.element_spec):
+            sizes = [rows, *(size or 1 for size in spec.shape[1:])]
+            needed = max(needed, math.prod(sizes) * spec.dtype.size)
+    try:
+        check_fits(f"--task={task.name}: a batch of --batch_size={rows}", needed,
+                   "use shorter sequences, or fewer in a batch")
+    except ArgumentError as error:
+        raise UsageError(str(error)) from error
 
 
 def load(config, share=WHOLE, replicas=None):
