@@ -48,12 +48,12 @@ SETTINGS = {
                      vocabulary=67, data="tinyshakespeare.txt"),
 }
 MEMORY = "--memory_slots=32", "--slot_width=16", "--memory_init=constant"
-LOCAL = "--attention_heads=2", "--cheb_order=2", "--locality=1"
 # Of each model what it always has, and the two values of its own option of which validation chooses.
 MODELS = {
-    "santm": (LOCAL, ("--memory=key_value --reads_on --recall=read --memory_slots=512 --slot_width=64 "
-                      "--key_width=32",
-                      "--memory=dense --memory_slots=32 --slot_width=16 --memory_init=constant")),
+    "santm": ((), ("--memory=key_value --reads_on --recall=read --memory_slots=512 --slot_width=64 "
+                   "--key_width=32",
+                   "--memory=dense --memory_slots=32 --slot_width=16 --memory_init=constant "
+                   "--attention_heads=2 --cheb_order=2 --locality=1")),
     "lstm": ((), ("", "--memory_horizon=100")),
     "lnlstm": ((), ("", "--dropout=0.2")),
     "skip_lstm": ((), ("", "--cost_per_sample=0.0001")),
@@ -67,7 +67,7 @@ MODELS = {
     "mamba": ((), ("--layers=1", "--layers=2")),
 }
 # Where segments end and the access rate, which depend on the task; of SANTM alone.
-STEPWISE = "--segment_length=1", "--boundaries=fixed", "--boundary_penalty=0"
+STEPWISE = "--segment_length=1", "--boundaries=fixed"
 SANTM = {
     "pmnist": ("--controller=lmu", "--segment_length=14", "--boundaries=fixed", "--memory_horizon=8",
                "--mask=uniform", "--access_rate=0.0715"),

@@ -136,6 +136,8 @@ def measured(task, kind, seed, data_dir):
     """One run: its test score, how its boundaries agree with the true ones, the seconds of an epoch."""
     metric, file, _, flags = TASKS[task]
     data = os.path.join(data_dir, file) if file else None
+    if kind == "fixed":  # which no loss moves
+        flags = [flag for flag in flags if not flag.startswith("--boundary_penalty")]
     workdir = f"runs/segments/{task}-{kind}-{seed}"
     line = trained.result(None, workdir, f"--task={task}", *flags, f"--boundaries={kind}", f"--seed={seed}",
                           *([f"--data_dir={data}"] if data else []))

@@ -17,7 +17,8 @@ from santm_tf.training import launch
 
 STEPS = 100
 SMALL = ["--task=adding", "--length=24", "--steps_per_epoch=10", "--epochs=12", "--units=8"]
-SANTM = [*SMALL, "--memory_slots=8", "--slot_width=8", "--attention_heads=2", "--locality=2"]
+SIZES = ["--memory_slots=8", "--slot_width=8"]
+SANTM = [*SMALL, *SIZES, "--attention_heads=2", "--locality=2"]
 FALLING = [*SANTM, "--access_rate=0.25", "--initial_access_rate=1"]
 CASES = {
     "santm learned mask": FALLING,
@@ -27,7 +28,7 @@ CASES = {
     "santm change boundaries": [*FALLING, "--boundaries=change"],
     "santm sparse memory": [*SANTM, "--memory=sparse", "--memory_slots=64", "--access_rate=0.5",
                              "--initial_access_rate=0.5"],
-    "santm key_value": [*SANTM, "--memory=key_value", "--recall=read"],
+    "santm key_value": [*SMALL, *SIZES, "--memory=key_value", "--recall=read"],
     "lstm": [*SMALL, "--model=lstm"],
     # A batch that no number of workers divides; the last one of the validation has a single row.
     "lstm padded copy": ["--task=copy", "--max_length=6", "--steps_per_epoch=10", "--epochs=12",
