@@ -55,7 +55,9 @@ def asked(group, owner, name, value):
     given |= BESIDE.get((name, value), {})
     taken = {flag for each in GROUPS for flag in options(given[MODEL], given[TASK], each)}
     small = SMALL | OF_THE_TASK.get(given[TASK], {})
-    return {flag: text for flag, text in small.items() if flag in taken} | given
+    idle = {flag for flag, (other, wanted) in NEEDS.items()
+            if other in given and given[other] not in (wanted if isinstance(wanted, tuple) else (wanted,))}
+    return {flag: text for flag, text in small.items() if flag in taken - idle} | given
 
 
 @pytest.fixture(scope="module")

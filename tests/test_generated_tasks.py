@@ -453,7 +453,7 @@ REFUSED = [
     ("frequency", {"sampling_period": 0.0},
      "--sampling_period=0.0: must be above 0 and at most 2.5 ms, two samples in a period of 5 ms"),
     ("frequency", {"sampling_period": float("nan")},
-     "--sampling_period=nan: must be above 0 and at most 2.5 ms, two samples in a period of 5 ms"),
+     "--sampling_period=nan: --task=frequency needs a finite number"),
 ]  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def test_a_number_that_tensorflow_has_not_is_refused(option):
     ("--segment_length=inf", "must be a number of at least 1 and at most 3.402823466e+38"),
     ("--epochs=1000000000000000000", "must be a whole number of at least 1 and at most 1000000000"),
     ("--units=9e18", "must be a whole number of at least 1"),
-    ("--mask_below=nan", "must be a number of at most 3.402823466e+38"),
+    ("--mask_below=nan", "must be a number"),
 ])
 def test_the_line_says_what_would_be_right(text, said):
     with pytest.raises(UsageError) as error:
