@@ -73,7 +73,7 @@ class Option:
         if not isinstance(value, KINDS[self.kind]):
             return _any(f"{NOUNS[self.kind]} {self._within()}".strip(), *self.choices)
         low, high = map(float, self.bounds[1:-1].split(",")) if self.bounds else (-math.inf, math.inf)
-        if math.isnan(value) and not self.bounds:
+        if value != value and not self.bounds:  # NaN
             return "a finite number"
         endless = value == math.inf and self.bounds.endswith("inf]")
         if self.kind in MOST and high == math.inf and not endless and not abs(value) <= MOST[self.kind]:
