@@ -20,10 +20,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from typing import NamedTuple
 
 from benchmarks import network, table
+from benchmarks.harness import measure
 from santm_tf.training import launch
 from santm_tf.training.cluster import VARIABLE, Cluster
 
@@ -149,12 +149,13 @@ def timed(chosen):
         batches = iter(task.rows(place.share, task.train))
         model.make_train_function()
         step = model.train_function
-        found = {"step": seconds(lambda: float(step(batches)["loss"]), chosen.steps)}
+        found = {"step": measure(lambda: float(step(batches)["loss"]), chosen.steps, WARM_UP)}
         found |= {"exchange": 0.0, "bytes": 0, "exchanges": 0}
         if several:
             tensors, place.replicas.sum = [tf.zeros(size) for size in sizes], place.replicas.whole
-            found |= {"bytes": 4 * sum(sizes), "exchanges": len(sizes), "exchange": seconds(
-                lambda: [place.replicas.sum([tensor])[0].numpy() for tensor in tensors], chosen.steps)}
+            found |= {"bytes": 4 * sum(sizes), "exchanges": len(sizes), "exchange": measure(
+                lambda: [place.replicas.sum([tensor])[0].numpy() for tensor in tensors], chosen.steps,
+                WARM_UP)}
         found["peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         index = place.share.index
     with open(os.path.join(chosen.folder, f"{index}.json"), "w") as file:
@@ -177,18 +178,6 @@ def counted(replicas):
 
         replicas.sharing, replicas.sum = begun, noted
     return sizes
-
-
-def seconds(step, count):
-    """Median seconds of some steps, after others that compile."""
-    for _ in range(WARM_UP):
-        step()
-    found = []
-    for _ in range(count):
-        began = time.perf_counter()
-        step()
-        found.append(time.perf_counter() - began)
-    return statistics.median(found)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Folders that are written whole, and those whose path TensorFlow's file functions take for a pattern."""
+"""Files and folders that are written whole, and those whose path TensorFlow takes for a pattern."""
 
 import os
 
@@ -22,6 +22,13 @@ def literal(name, path):
     """Raises an `ArgumentError`, which names the argument and the path, for a path that is a pattern."""
     if not is_literal(path):
         raise ArgumentError(f"{name}={path}: {ADVICE}")
+
+
+def write_whole(path, text):
+    """Writes a file whole or not at all."""
+    with open(path + ".new", "w") as file:
+        file.write(text)
+    os.replace(path + ".new", path)
 
 
 def replace(folder, new, old):

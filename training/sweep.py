@@ -12,6 +12,7 @@ import time
 from typing import NamedTuple
 
 from santm_tf.errors import extra
+from santm_tf.paths import write_whole
 from santm_tf.training import goal, studies
 from santm_tf.training.errors import Stopped, UsageError, say
 from santm_tf.training.lock import lock
@@ -90,7 +91,8 @@ class Trainings:
             return {}
         best, first = self.study.best_trial, self.asked.config.run.seed + 1  # the trial's own has chosen it
         path = os.path.join(self.asked.folder, BEST)
-        _write(path, "\n".join(self.asked.lines(best.params)) + "\n")
+        with lock(self._folder("lock")):  # other processes of the study write it, too
+            write_whole(path, "\n".join(self.asked.lines(best.params)) + "\n")
         runs = {seed: self._folder(f"{TRIAL}{best.number}-seed-{seed}")
                 for seed in range(first, first + self.asked.seeds)}
         left = dict(runs)
@@ -201,10 +203,3 @@ class Trainings:
             ended, command = sum(studies.counts(self.study).values()), shlex.join(sys.argv)
             raise Stopped(f"stopped after {ended} of {self.asked.trials} trials; go on with: "
                           f"{os.path.basename(sys.executable)} {command}", 128 + self.signals.came)
-
-
-def _write(path, text):
-    """Writes a file whole or not at all."""
-    with open(f"{path}.{os.getpid()}", "w") as file:
-        file.write(text)
-    os.replace(file.name, path)

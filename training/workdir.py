@@ -6,7 +6,7 @@ import time
 
 from santm_tf.errors import ArgumentError
 from santm_tf.keras import keras
-from santm_tf.paths import literal
+from santm_tf.paths import literal, write_whole
 from santm_tf.training import flags
 from santm_tf.training.config import GROUPS
 from santm_tf.training.errors import UsageError
@@ -49,7 +49,7 @@ class Workdir:
             self.check(config)
         try:
             os.makedirs(self.path, exist_ok=True)
-            _write(self.flag_file, "\n".join(filter(None, config.texts().values())) + "\n")
+            write_whole(self.flag_file, "\n".join(filter(None, config.texts().values())) + "\n")
         except OSError as error:
             raise UsageError(f"--workdir={self.path}: {error.strerror}") from error
 
@@ -82,8 +82,8 @@ class Workdir:
     def keep(self, task):
         """Writes what the run keeps of its task: what of its data, `Task.kept`, and the `Outline`."""
         if task.kept is not None:
-            _write(self.kept_file, json.dumps(task.kept, indent=1) + "\n")
-        _write(self.outline_file, json.dumps(vars(Outline.of(task)), indent=1) + "\n")
+            write_whole(self.kept_file, json.dumps(task.kept, indent=1) + "\n")
+        write_whole(self.outline_file, json.dumps(vars(Outline.of(task)), indent=1) + "\n")
 
     def read_metrics(self):
         """What metrics.json holds: `{"epochs": [figures of each]}`.
@@ -94,7 +94,7 @@ class Workdir:
         return _read(self.metrics_file, "delete it") if os.path.exists(self.metrics_file) else {"epochs": []}
 
     def write_metrics(self, metrics):
-        _write(self.metrics_file, json.dumps(metrics, indent=1) + "\n")
+        write_whole(self.metrics_file, json.dumps(metrics, indent=1) + "\n")
 
 
 class Record(keras.callbacks.Callback):
@@ -128,10 +128,3 @@ def _read(path, advice):
             return json.load(file)
     except ValueError as error:
         raise UsageError(f"{path}: damaged ({error}); {advice}") from error
-
-
-def _write(path, text):
-    """Writes a file whole or not at all."""
-    with open(path + ".new", "w") as file:
-        file.write(text)
-    os.replace(path + ".new", path)
