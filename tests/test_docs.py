@@ -9,8 +9,8 @@ from santm_tf.training import flags
 from santm_tf.training.config import GROUPS, known
 from tests.pages import ROOT, Page
 
-PAGES = [ROOT / "README.md", ROOT / "serving" / "README.md", *sorted((ROOT / "docs").rglob("*.md")),
-         *sorted((ROOT / "pretrained").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "serving" / "README.md",
+         *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "pretrained").rglob("*.md"))]
 PROGRAMS = [ROOT / "serving/server.py", ROOT / "santm_tf/capacity.py", ROOT / "training/commands.py",
             ROOT / "training/launch.py", ROOT / "training/sweep_flags.py",
             *(ROOT / "benchmarks").glob("*.py")]  # which have flags of their own
