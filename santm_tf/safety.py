@@ -12,7 +12,7 @@ import zipfile
 import h5py
 from tensorflow.core.protobuf import saved_model_pb2
 
-from santm_tf.keras import keras
+from santm_tf.keras import READS_FOLDERS, keras
 
 CODE = {"Lambda", "__lambda__", "TFSMLayer"}  # layers and functions that are code, or a program of TensorFlow
 MODULES = {"keras", "tf_keras", "builtins"}  # whose classes a file may name; of others those registered
@@ -67,7 +67,7 @@ def _of_folder(path):
     nodes = [node for graph in _saved_model(path).meta_graphs for node in graph.object_graph_def.nodes]
     yield from (json.loads(node.user_object.metadata) for node in nodes if node.user_object.metadata)
     beside = os.path.join(path, "keras_metadata.pb")
-    if os.path.exists(beside):
+    if READS_FOLDERS and os.path.exists(beside):  # Keras 3 reads none
         metadata = importlib.import_module(f"{keras.__name__}.protobuf.saved_metadata_pb2").SavedMetadata()
         with open(beside, "rb") as file:
             metadata.ParseFromString(file.read())
