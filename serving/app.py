@@ -14,13 +14,11 @@ from fastapi.responses import JSONResponse, Response
 from .bodies import answers, body, check_same_lengths, described, described_state, problems, several
 from .facts import ExportError, first_line
 from .guard import PARSED, Limits, Token
-from .memory import Memory, trim
+from .memory import BIG, Memory, trim
 from .metrics import Measured, Metrics
 from .model import TooLarge
 from .states import StateError, all_finite, decoded, encoded
 from .streams import Steps
-
-BIG = 2**23  # bytes of a prediction after which freed memory is given back
 
 
 class Bounds(typing.NamedTuple):

@@ -5,6 +5,8 @@ import hmac
 
 from starlette.responses import JSONResponse
 
+from .memory import BIG, trim
+
 PARSED = 64  # bytes that a byte of JSON takes at most as objects, with their copies
 OPEN = ("/health",)  # which anyone may ask
 
@@ -91,6 +93,8 @@ class Limits:
 
         async with self._memory.held(size):
             await self._app(scope, replayed, send)
+        if size > BIG:
+            trim(0)
 
 
 async def _refuse(scope, receive, send, status, detail, headers=None):

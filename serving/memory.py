@@ -65,3 +65,4 @@ def _trim():
 
 
 trim = _trim()
+BIG = 2**23  # bytes that were in use, after which freed memory is given back
