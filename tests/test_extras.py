@@ -62,7 +62,7 @@ def test_keras_2_is_an_extra(tmp_path):
     assert found.returncode == 2
 
 
-@pytest.mark.parametrize("package", ["fastapi", "uvicorn"])
+@pytest.mark.parametrize("package", ["fastapi", "uvicorn", "prometheus_client"])
 def test_the_server_says_what_it_needs(package):
     code = (f"import runpy, sys; sys.modules['{package}'] = None\n"
             "runpy.run_module('santm_tf.serving.server', run_name='__main__')")
