@@ -9,6 +9,7 @@ import sys
 from absl import flags
 
 from santm_tf.errors import ArgumentError, MissingExtra
+from santm_tf.paths import plain
 from santm_tf.training.config import FOLDERS, GROUPS, configured, known
 from santm_tf.training.errors import Stopped, UsageError
 
@@ -84,6 +85,10 @@ def flag_file(name):
     True
     """
     path = os.path.expanduser(name)
+    try:
+        plain("--flagfile", path)
+    except ArgumentError as error:
+        raise UsageError(str(error)) from error
     if os.path.exists(path):
         return path
     if name not in installed():
