@@ -1,8 +1,10 @@
 """Files and folders that are written whole, and those whose path TensorFlow takes for a pattern."""
 
+import contextlib
 import errno
 import os
 import stat
+import uuid
 
 from santm_tf.errors import ArgumentError
 
@@ -20,8 +22,32 @@ def is_literal(path):
     return path is None or not set(os.fspath(path)) & set("*?[\\")
 
 
+def plain(name, path):
+    r"""Raises an `ArgumentError`, which names the argument, for a path that is no text, or of no file.
+
+    >>> plain("out", "a\0b")
+    Traceback (most recent call last):
+        ...
+    santm_tf.errors.ArgumentError: out='a\x00b': has a character of code 0, which no path has; leave it out
+    """
+    text = os.fspath(path)
+    if "\0" in text:
+        raise ArgumentError(f"{name}={text!r}: has a character of code 0, which no path has; leave it out")
+    try:
+        os.stat(text.encode())
+    except UnicodeEncodeError as error:
+        raise ArgumentError(f"{name}={text!r}: the path is not in UTF-8; rename it") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ArgumentError(f"{name}={text[:40]}...: {error.strerror}; name a shorter path") from error
+
+
 def literal(name, path):
-    """Raises an `ArgumentError`, which names the argument and the path, for a path that is a pattern."""
+    """Raises an `ArgumentError`, which names the argument and the path, for a path that is a pattern, or that
+    is not `plain`.
+    """
+    if path is not None:
+        plain(name, path)
     if not is_literal(path):
         raise ArgumentError(f"{name}={path}: {ADVICE}")
 
@@ -41,13 +67,68 @@ def open_file(path):
     return file
 
 
+def writable(path, folder=True, name=None):
+    """Raises an `ArgumentError` for a path that could not be written; makes nothing.
+
+    Args:
+      path: of a folder, or of a file, that may be there or not. name: of the argument that gives it.
+
+    >>> writable("/dev/null/a", name="out")
+    Traceback (most recent call last):
+        ...
+    santm_tf.errors.ArgumentError: out=/dev/null/a: /dev/null is no folder; name another place
+    """
+    shown, at, wanted = f"{name}={path}" if name else path, os.path.abspath(path), folder
+    while (mode := _mode(shown, at)) is None:
+        at, wanted = os.path.dirname(at), True
+    if stat.S_ISDIR(mode) != wanted:
+        raise ArgumentError(f"{shown}: is a {'file' if folder else 'folder'}; name a "
+                            f"{'folder' if folder else 'file'}" if at == os.path.abspath(path) else
+                            f"{shown}: {at} is no folder; name another place")
+    if not os.access(at, os.W_OK | os.X_OK * wanted):
+        raise ArgumentError(f"{shown}: nothing can be written in {at}; name another place")
+
+
+def _mode(shown, at):
+    """What is at a part of a path; None for nothing."""
+    try:
+        return os.stat(at).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.islink(at):
+            raise ArgumentError(f"{shown}: {at} is a link to nothing; name another place") from None
+        return None
+    except OSError as error:
+        raise ArgumentError(f"{shown}: {error.strerror}; name another place") from error
+
+
+def sync(path):
+    """Has the system write a file to the disk, so that it stays where the power fails."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def whole(path):
+    """Gives the path of a new file beside another, in whose place it comes when it is written.
+
+    So that file is written whole or not at all, also where the power fails. If writing fails, the new one is
+    deleted, and what was there stays. The new one has a name that no other process has.
+    """
+    new = os.path.join(os.path.dirname(path), f".{uuid.uuid4().hex}.new")
+    try:
+        yield new
+        sync(new)
+        os.replace(new, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(new)
+        raise
+
+
 def write_whole(path, content):
-    """Writes a file of a text or of bytes, whole or not at all. A link is replaced, not what it names."""
-    mode, encoding = ("wb", None) if isinstance(content, bytes) else ("w", "utf-8")
-    with open(path + ".new", mode, encoding=encoding,
-              opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW)) as file:
-        file.write(content)
-    os.replace(path + ".new", path)
+    """Writes a file, of a text in UTF-8 or of bytes, whole or not at all; see `whole`."""
+    with whole(path) as new, open(new, "xb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def replace(folder, new, old):

@@ -79,37 +79,38 @@ def load_model(path: str | os.PathLike, *, safe_mode: bool = True, **kwargs: Any
         raise FileNotFoundError(f"{path}: no such file or folder; expected a saved Keras model")
     if os.path.isdir(path):  # a file is read as it is named
         literal("path", path)
+    inspect.signature(keras.models.load_model).bind(path, **kwargs)  # below it is the file that is wrong
     version = _saved_by(path)
     try:
         with _plain_names(), _readable(path, version) as readable:
             code = safe_mode and code_in(readable, kwargs.get("custom_objects"))
             if not code:
                 return keras.models.load_model(readable, safe_mode=safe_mode, **kwargs)
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError, MemoryError,
+            zipfile.BadZipFile) as error:
         why = textwrap.shorten(str(error).split("\n")[0] or type(error).__name__, 160)
         if version is not None and not (is_ours(version) and zipfile.is_zipfile(path)):
             raise ValueError(
                 f"{path}: Keras {keras.__version__} cannot read this model of Keras {version} "
                 f"({why}); save its weights there, model.save_weights('x.weights.h5'), and load them here "
                 "into a model built anew") from error
-        if isinstance(error, TypeError):
-            raise
         raise ValueError(f"{path}: not a saved Keras model, or a damaged one ({why})") from error
     raise ValueError(f"{path}: carries code, {code}; safe_mode=False runs it, if you know whose file it is")
 
 
 def _saved_by(path):
     """The version of the Keras that saved a model there, as text; None where none did."""
-    try:
+    with contextlib.suppress(OSError, LookupError, TypeError, ValueError, RecursionError, zipfile.BadZipFile):
         if os.path.isdir(path):
             return "2" if os.path.exists(os.path.join(path, "keras_metadata.pb")) else None
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                return json.loads(archive.read("metadata.json"))["keras_version"]
-        with h5py.File(path) as file:
-            return file.attrs["keras_version"]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-        return None
+                found = json.loads(archive.read("metadata.json"))["keras_version"]
+        else:
+            with h5py.File(path) as file:
+                found = file.attrs["keras_version"]
+        return found if isinstance(found, str) else None
+    return None
 
 
 def _plain_names():

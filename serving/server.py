@@ -37,7 +37,7 @@ except ModuleNotFoundError as error:
           "or santm-tf[serving]", file=sys.stderr)
     sys.exit(2)
 
-TOKEN = "SANTM_TOKEN"  # environment variable
+VARIABLE = "SANTM_TOKEN"  # of the environment, where the token is
 
 
 class FlagError(Exception):
@@ -85,7 +85,7 @@ def _options(argv):
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
     parser.add_argument("--port", type=int, default=8500, help="port, or 0 for a free one (%(default)s)")
     parser.add_argument("--token_file", help="file with the token that requests must send as Authorization: "
-                        f"Bearer TOKEN; the environment variable {TOKEN} does the same")
+                        f"Bearer TOKEN; the environment variable {VARIABLE} does the same")
     parser.add_argument("--streams_file", help="NPZ file of the streams' states: read at the start if it is "
                         "there, written at the end and on POST /save")
     for name, default, text in [
@@ -119,7 +119,7 @@ def _positive(kind):
 def _token(path):
     """The token that requests must send, or None."""
     if path is None:
-        token, source = os.environ.get(TOKEN), TOKEN
+        token, source = os.environ.get(VARIABLE), VARIABLE
     else:
         source = f"--token_file={path}"
         try:

@@ -96,6 +96,7 @@ def load(batch_size, seed, min_items: Annotated[int, "[2, inf)"] = 2,
     TensorShape([4, 16, 26])
     """
     items = generated.lengths("items", min_items, max_items, curriculum, curriculum_epochs)
+    generated.countable("associative_recall", (item_vectors + 1) * (max(max_items, test_items or 0) + 2))
     return generated.bit_task("associative_recall",
                               functools.partial(sequences, bits=bits, item_vectors=item_vectors),
                               [items], [test_items or max_items], batch_size, seed, steps_per_epoch,

@@ -9,6 +9,7 @@ from santm_tf.tasks import generated
 from santm_tf.tasks.task import regression
 
 FEATURES, NOISE = 4, 0.15
+FAR = 2000  # steps from the start
 SHORTEST, HAZARD = 3, 1 / 8  # steps that a level lasts at least; after those it ends with this probability
 
 
@@ -47,16 +48,17 @@ def sequences(count, length, key):
 def expected_levels(length):
     """How many levels a sequence has on average: one, and a change at each step by its probability.
 
-    `P(change at t) = sum_g P(a level lasts g) P(change at t - g)`, a change at 0 being certain.
+    `P(change at t) = sum_g P(a level lasts g) P(change at t - g)`, a change at 0 being certain. So with h the
+    hazard it is `(1 - h) P(change at t - 1) + h P(change at t - 3)`. Far from the start it is one over the
+    mean length of a level, to the last digit.
 
-    >>> expected_levels(3), expected_levels(5)
-    (1.0, 1.234375)
+    >>> expected_levels(3), expected_levels(5), round(expected_levels(10**9))
+    (1.0, 1.234375, 100000001)
     """
-    change = [1.0]
-    for t in range(1, length):
-        change.append(sum(HAZARD * (1 - HAZARD) ** (g - SHORTEST) * change[t - g]
-                          for g in range(SHORTEST, t + 1)))
-    return sum(change)
+    change = [1.0, *[0.0] * (SHORTEST - 1)][:length]
+    for t in range(SHORTEST, min(length, FAR)):
+        change.append((1 - HAZARD) * change[t - 1] + HAZARD * change[t - SHORTEST])
+    return sum(change) + max(length - FAR, 0) / (SHORTEST - 1 + 1 / HAZARD)
 
 
 def load(batch_size, seed, length: int = 100, steps_per_epoch: int = 200):

@@ -116,6 +116,8 @@ def pieces(part, at_words=False):
 def numbered_words(text):
     """The words of a text, its three `Part`, as numbers in files of a cache. Number 0 is `<unk>`.
 
+    What is in the cache and damaged is made anew.
+
     Returns:
       The paths of three files of int32, and how often each number is in each, int64 `[3, numbers]`.
 
@@ -125,7 +127,8 @@ def numbered_words(text):
     root = _cache()
     folder = os.path.join(root, _key(text))
     files = [os.path.join(folder, name) for name in (*SPLITS, "counts.npy")]
-    if not all(map(os.path.isfile, files)):
+    counts = _counts(files)
+    if counts is None:
         shutil.rmtree(folder, ignore_errors=True)
         try:
             made = tempfile.mkdtemp(dir=root)
@@ -138,8 +141,34 @@ def numbered_words(text):
             if not os.path.isdir(folder):  # else another run has made it meanwhile
                 raise TaskError(f"{root}: the text's numbers cannot be kept there ({error.strerror}); set "
                                 "SANTM_CACHE to another folder") from error
-    *streams, counts = files
-    return streams, np.load(counts, allow_pickle=False)
+        counts = _counts(files)
+    *streams, _ = files
+    return streams, counts
+
+
+def _counts(files):
+    """How often each number is in the three files of a text's numbers; None unless they are whole."""
+    *streams, path = files
+    try:
+        counts = np.load(path, allow_pickle=False)
+        if (counts.dtype != np.int64 or counts.ndim != 2 or len(counts) != len(SPLITS)
+                or not all((_counted(stream, counts.shape[1]) == row).all()
+                           for stream, row in zip(streams, counts, strict=True))):
+            return None
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile):
+        return None
+    return counts
+
+
+def _counted(path, numbers):
+    """How often each of so many numbers is in a file of them."""
+    counts = np.zeros(numbers, np.int64)
+    with open(path, "rb") as file:
+        while (found := np.fromfile(file, np.int32, PIECE)).size:
+            counts += np.bincount(found, minlength=numbers)
+    if os.path.getsize(path) != 4 * counts.sum():
+        raise ValueError(f"{path}: cut off")
+    return counts
 
 
 def _write_numbers(text, folder):
@@ -148,12 +177,8 @@ def _write_numbers(text, folder):
         with open(os.path.join(folder, split), "wb") as file:
             for some in words(part):
                 vocabulary.numbered(some, numbers).tofile(file)
-    counts = np.zeros([len(SPLITS), len(numbers)], np.int64)
-    for row, split in zip(counts, SPLITS, strict=True):
-        with open(os.path.join(folder, split), "rb") as file:
-            while (found := np.fromfile(file, np.int32, PIECE)).size:
-                row += np.bincount(found, minlength=len(numbers))
-    np.save(os.path.join(folder, "counts.npy"), counts)
+    counts = [_counted(os.path.join(folder, split), len(numbers)) for split in SPLITS]
+    np.save(os.path.join(folder, "counts.npy"), np.stack(counts))
 
 
 def _key(text):

@@ -8,6 +8,7 @@ from santm_tf.keras import keras
 from santm_tf.tasks.task import Task, TaskError, by_epoch
 
 PADDING = -1.0
+MOST = 2**31 - 1  # steps
 SEQUENCES = 320  # in the validation and in the test split
 
 # Random streams. Only training follows the run's seed, so that runs of several seeds compare.
@@ -44,6 +45,16 @@ class Lengths:
     def draw(self, count, key, epoch):
         """`count` lengths, int32 `[count]`."""
         return tf.random.stateless_uniform([count], key, self.shortest, self.limit(epoch) + 1, tf.int32)
+
+
+def countable(name, steps):
+    """Raises a `TaskError` for sequences of a task with more steps than TensorFlow counts in int32.
+
+    >>> countable("copy", 10**9)
+    """
+    if steps > MOST:
+        raise TaskError(f"--task={name}: its sequences would have {steps:,} steps; give sizes by which they "
+                        f"have at most {MOST:,}")
 
 
 def lengths(noun, shortest, longest, curriculum, curriculum_epochs):

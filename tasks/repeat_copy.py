@@ -81,6 +81,8 @@ def load(batch_size, seed, min_length: int = 1, max_length: int = 10, test_lengt
     """
     lengths = generated.lengths("length", min_length, max_length, curriculum, curriculum_epochs)
     tested = test_length or max_length, test_repeats or max_repeats
+    for longest, repeats in (max_length, max_repeats), tested:
+        generated.countable("repeat_copy", longest * (repeats + 1) + 3)
     make = functools.partial(sequences, bits=bits, known_repeats=max_repeats)
     ranges = lengths, Lengths(1, max_repeats, lengths.epochs)
     return generated.bit_task("repeat_copy", make, ranges, tested, batch_size, seed, steps_per_epoch,

@@ -7,7 +7,8 @@ import tempfile
 
 import tensorflow as tf
 
-from santm_tf.paths import replace
+from santm_tf.errors import ArgumentError
+from santm_tf.paths import plain, replace, writable
 from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.indexed import Writer
 from santm_tf.tasks.raw import Layout
@@ -59,17 +60,34 @@ def write(task, folder, shards, origin=None):
 
 def check(folder):
     """Refuses a folder that is not to be replaced: a file, or one that holds something else than shards."""
+    try:
+        plain("--out", folder)
+        writable(os.path.realpath(folder), name="--out")
+    except ArgumentError as error:
+        raise TaskError(str(error)) from error
     if not os.path.exists(folder):
         return
-    if not os.path.isdir(folder):
-        raise TaskError(f"--out={folder}: is a file; name a folder")
     names = sorted(os.listdir(folder))
-    others = [name for name in names if not PARTS.fullmatch(name)]
-    if names and FACTS not in names:
-        others = others or names
+    others = [name for name in names
+              if not PARTS.fullmatch(name) or not _is_file(os.path.join(folder, name))]
+    if names and not _is_ours(os.path.join(folder, FACTS)):
+        others = others or ([FACTS] if FACTS in names else names)
     if others:
         raise TaskError(f"--out={folder}: holds something else than shards ({others[0]}); name another "
                         "folder")
+
+
+def _is_file(path):
+    return os.path.isfile(path) and not os.path.islink(path)
+
+
+def _is_ours(path):
+    """Whether a file is the `shards.json` of a folder that was written here."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return {"format", "shards", "splits", "made"} <= set(json.load(file))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def _written(task, split, folder, shards):

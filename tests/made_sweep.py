@@ -40,7 +40,8 @@ def train(argv):
         metrics = read()
         for epoch in range(len(metrics["epochs"]) + 1, EPOCHS + 1):
             time.sleep(SECONDS)
-            metrics["epochs"].append({"epoch": epoch, "val_loss": abs(math.log10(rate) + 2) + 1 / epoch})
+            metrics["epochs"].append({"epoch": epoch, "seconds": 0.1,
+                                      "val_loss": abs(math.log10(rate) + 2) + 1 / epoch})
             write(metrics)
         write({**metrics, "best": {"val_loss": metrics["epochs"][-1]["val_loss"]}, "result": {"seed": 0}})
         note("done")

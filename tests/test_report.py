@@ -136,9 +136,10 @@ def test_the_figures_are_told_whatever_comes_of_the_report(capsys, monkeypatch):
         raise KeyError("a bug of ours")
 
     monkeypatch.setattr(report, "write", fail)
-    session = types.SimpleNamespace(plots=True)
+    session = types.SimpleNamespace(plots=True, export_dir=None)
+    scores.tell({"test_loss": 0.5})
     with pytest.raises(KeyError):
-        scores.tell(types.SimpleNamespace(session=session), None, None, None, [], {"test_loss": 0.5})
+        scores.finish(types.SimpleNamespace(session=session), None, None, None, [], {"test_loss": 0.5})
     assert last_line(capsys) == {"test_loss": 0.5}
 
 

@@ -175,7 +175,7 @@ def test_a_study_takes_neither_other_flags_nor_another_space(quick, tmp_path, ca
         assert re.search(said, refused(capsys, commands.sweep, study, *given))
     (tmp_path / "a").unlink()
     line = refused(capsys, commands.sweep, study, RATE, *ADDING)
-    assert "a.runs holds trials of a study that is gone" in line
+    assert "a.runs holds best.cfg, and there is no study" in line
 
 
 def test_a_seed_that_failed_is_named_and_not_trained_again(quick, tmp_path, capsys):
@@ -201,7 +201,7 @@ def test_where_every_trial_failed_it_says_so(quick, tmp_path, capsys):
     (["--study=FOLDER/a", RATE, "--seeds=x"], "--seeds: x must be a whole number of at least 0"),
     ([RATE], "--study"),
     (["--study=FOLDER", RATE], "is a folder; name a file"),
-    (["--study=FOLDER/file/a", RATE], "nothing can be written in FOLDER/file"),
+    (["--study=FOLDER/file/a", RATE], "FOLDER/file is no folder"),
     (["--study=FOLDER/file", RATE], "--study=FOLDER/file: holds something else; name another file"),
     (["--study=FOLDER/a*", RATE], "TensorFlow reads"),
     (["--study=FOLDER/a,b", RATE], "has a comma"),

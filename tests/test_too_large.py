@@ -36,7 +36,17 @@ def test_the_line_says_what_would_be_right(text, said):
     assert str(error.value) == f"{text}: {said}"
 
 
+@pytest.mark.parametrize("flag", [
+    "--task=repeat_copy --max_length", "--task=repeat_copy --max_repeats", "--task=repeat_copy --test_length",
+    "--task=repeat_copy --test_repeats", "--task=associative_recall --max_items",
+    "--task=associative_recall --test_items", "--task=associative_recall --item_vectors"])
+def test_more_steps_than_can_be_counted_are_refused(flag):
+    with pytest.raises(UsageError, match=r"^--task=\w+: its sequences would have [\d,]+ steps; give"):
+        load_task(flags.parse(["program", "--workdir=unused", *f"{flag}=1000000000".split()]))
+
+
 @pytest.mark.parametrize("argv, named", [
+    (["--task=change_points", "--length=1000000000"], "--task=change_points: a batch of"),
     (["--task=copy_memory", "--delay=1000000000"], "--task=copy_memory: a batch of --batch_size=32 takes"),
     (["--task=copy", "--bits=1000000000"], "--task=copy: a batch of"),
     (["--task=adding", "--batch_size=1000000000"], "--task=adding: a batch of --batch_size=1000000000 takes"),

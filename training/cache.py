@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 
+from santm_tf.paths import write_whole
 from santm_tf.training.errors import note
 
 FLAGS, DIRECTORY = "TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory"
@@ -83,9 +84,7 @@ def note_seconds(run, took):
     known.pop(run, None)  # the last ones stay
     known = dict([*known.items(), (run, round(took, 1))][-RUNS:])
     with contextlib.suppress(OSError):
-        with tempfile.NamedTemporaryFile("w", dir=folder(), delete=False) as file:
-            json.dump(known, file, indent=1)
-        os.replace(file.name, folder() / "seconds.json")
+        write_whole(folder() / "seconds.json", json.dumps(known, indent=1))
 
 
 def _made():

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from santm_tf.access import AccessMask
 from santm_tf.keras import carried_states, keras, layers_of, name_of, random_states
+from santm_tf.paths import sync, write_whole
 from santm_tf.training.carried import Carried
 from santm_tf.training.devices import Alone
 from santm_tf.training.errors import UsageError
@@ -87,8 +88,7 @@ class Checkpoints(keras.callbacks.Callback):
         # Some layers' states and random numbers would not be saved with the model.
         whole = tf.train.Checkpoint(model=model, optimizer=model.optimizer, place=self.position,
                                     carried=self.carried.whole, random=random_states(model))
-        self.last = tf.train.CheckpointManager(
-            whole, os.path.join(self.workdir.path, "checkpoints"), max_to_keep=KEPT)
+        self.last = Kept(whole, os.path.join(self.workdir.path, "checkpoints"), KEPT)
         self.good = best_weights(self.workdir, model)
 
     @property
@@ -101,11 +101,24 @@ class Checkpoints(keras.callbacks.Callback):
         for manager in (self.last, self.good) * self.place.chief:
             _clear(manager.directory)
         self.place.meet()
-        if saved(self.last):
+        if self.last.saved():
+            lost = self._best_is_lost()
             self.last_good = restore(self.last, self.model, self.workdir)
+            if lost:
+                self.position.best = float("-inf")
             self.carried.spread()
             self.goes_on = self.position.batch > 0
         self.place.refuse_other("--resume: the optimiser's steps", int(self.model.optimizer.iterations))
+
+    def _best_is_lost(self):
+        """Whether the best weights are there and cannot be read; the model's weights are others after it."""
+        try:
+            if self.good.saved():
+                restore(self.good, self.model, self.workdir)
+        except UsageError as error:
+            print(f"warning: {error}; the best of the epochs to come takes its place", file=sys.stderr)
+            return True
+        return False
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.place.replicas is not None:  # all save at once, when the chief asks for it
@@ -170,14 +183,65 @@ class Checkpoints(keras.callbacks.Callback):
         if not is_finite(self.model):
             raise diverged(f"the weights, or what the optimiser keeps of them, are not finite at step {step}",
                            self.last_good)
-        return manager.save(step) if self.place.chief else os.path.join(manager.directory, f"ckpt-{step}")
+        return manager.save(step) if self.place.chief else manager.path(step)
 
     def _sums(self):
         return [variable for metric in self.model.metrics for variable in metric.variables]
 
 
+class Kept:
+    """A checkpoint's folder of files `ckpt-NUMBER`, of which the last ones stay.
+
+    It goes by the files that are there. TensorFlow's `CheckpointManager` goes by its list of them, which a
+    power cut leaves empty, and deletes what that names, wherever it is. The list is written for others,
+    `tf.train.latest_checkpoint` among them.
+
+    Args:
+      checkpoint: a `tf.train.Checkpoint`. directory: its folder. most: how many stay.
+
+    >>> import tempfile
+    >>> kept = Kept(tf.train.Checkpoint(v=tf.Variable(1.0)), tempfile.mkdtemp(), most=1)
+    >>> path, last = kept.save(9), kept.save(10)
+    >>> kept.saved() == [last] == [tf.train.latest_checkpoint(kept.directory)]
+    True
+    """
+
+    def __init__(self, checkpoint, directory, most):
+        self.checkpoint, self.directory, self.most = checkpoint, directory, most
+        checkpoint.save_counter  # noqa: B018  # it is made, as earlier checkpoints have it
+
+    def path(self, number):
+        """Where the checkpoint of a number is."""
+        return os.path.join(self.directory, f"ckpt-{number}")
+
+    def save(self, number=1):
+        """Saves what the checkpoint holds, and returns its path. Older ones go once it is on the disk."""
+        try:
+            path = self.checkpoint.write(self.path(number))
+            for file in _parts(path):
+                sync(file)
+        except BaseException:
+            _clear(self.directory)
+            raise
+        paths = [path, *(before for before in self.saved() if before != path)]
+        names = [os.path.basename(kept) for kept in paths[:self.most]]
+        listed = [f'model_checkpoint_path: "{names[0]}"',
+                  *(f'all_model_checkpoint_paths: "{name}"' for name in reversed(names))]
+        write_whole(os.path.join(self.directory, "checkpoint"), "\n".join(listed) + "\n")
+        for before in paths[self.most:]:
+            for file in _parts(before):
+                os.remove(file)
+        return path
+
+    def saved(self):
+        """The paths of those in the folder, the last first."""
+        paths = [path.removesuffix(".index") for path in _files(self.directory, "*.index")]
+        numbers = {path: re.fullmatch(r"ckpt-(\d{1,18})", os.path.basename(path)) for path in paths}
+        return sorted(filter(numbers.get, paths), key=lambda path: int(numbers[path][1]), reverse=True)
+
+
 def best_weights(workdir, model):
-    """The manager of the best weights' checkpoint, which holds no state: it serves any batch size.
+    """The best weights' checkpoint, `Kept`, which holds no state: it serves any batch size.
 
     Weights are named by their layer's place in the model and theirs in the layer, alike in both Kerases.
     """
@@ -185,8 +249,7 @@ def best_weights(workdir, model):
                for i, layer in enumerate(model.layers)
                for kind in ("trainable_weights", "non_trainable_weights")
                for j, weight in enumerate(getattr(layer, kind))}
-    return tf.train.CheckpointManager(tf.train.Checkpoint(weights=weights),
-                                      os.path.join(workdir.path, "best"), max_to_keep=1)
+    return Kept(tf.train.Checkpoint(weights=weights), os.path.join(workdir.path, "best"), 1)
 
 
 def is_finite(model):
@@ -203,12 +266,6 @@ def diverged(where, last_good):
                       "lower --learning_rate or --clip_norm")
 
 
-def saved(manager):
-    """The checkpoints in a manager's folder, the last first, whatever its own list says."""
-    paths = [path.removesuffix(".index") for path in _files(manager.directory, "*.index")]
-    return sorted(paths, key=lambda path: int(re.search(r"\d+$", path)[0]), reverse=True)
-
-
 def restore(manager, model, workdir):
     """Restores a model from a manager's last checkpoint that is whole and finite, and returns its path.
 
@@ -217,7 +274,7 @@ def restore(manager, model, workdir):
     Raises:
       UsageError: none is.
     """
-    paths = saved(manager)
+    paths = manager.saved()
     if not paths:
         raise UsageError(f"--workdir={workdir.path}: no checkpoint in {manager.directory}; "
                          "train it, with --resume")
@@ -244,6 +301,11 @@ def _clear(folder):
     for path in _files(folder, "*.data-*"):
         if not os.path.exists(re.sub(r"\.data-.*$", ".index", path)):
             os.remove(path)
+
+
+def _parts(path):
+    """The files of a checkpoint: first the one without which the others are none."""
+    return [path + ".index", *glob.glob(glob.escape(path) + ".data-*")]
 
 
 def _files(folder, end):

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 
+from santm_tf.paths import plain, writable
 from santm_tf.tasks.options import Option
 from santm_tf.training import cache, flags, launch
 from santm_tf.training.config import Session, configured
@@ -78,8 +79,10 @@ def export(argv):
     _refuse_others("santm-export", config, EXPORT)
     if not config.session.export_dir:
         raise UsageError("--export_dir: give a folder for the SavedModel")
-    from santm_tf.training.run import exported, load
+    from santm_tf.training.run import check_places, exported, load
+    from santm_tf.training.workdir import Workdir
 
+    check_places(config, Workdir(config.session.workdir))
     trained = load(config)
     print(json.dumps(exported(config, trained.task, trained.model)))
 
@@ -98,6 +101,10 @@ def inspect(argv):
     _refuse_others("santm-inspect", config)
     from santm_tf.training import inspect_run
 
+    plain("--input", given.input)
+    if given.out is not None:
+        plain("--out", given.out)
+        writable(given.out, name="--out")
     inspect_run.show(config, given.input, given.out)
 
 

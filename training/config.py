@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from santm_tf import baselines, tasks
+from santm_tf.paths import plain
 from santm_tf.tasks.options import Option, read
 from santm_tf.training.errors import UsageError
 
@@ -332,6 +333,10 @@ def _check(config):
     if access and access.access_rate != "auto" and access.access_rate > access.initial_access_rate:
         raise UsageError(f"--access_rate={access.access_rate}: must be at most "
                          f"--initial_access_rate={access.initial_access_rate}")
+    paths = {name: config.data[name] for name in tasks.PATHS & config.data.keys()}
+    for name, path in {**paths, **{name: getattr(session, name) for name in FOLDERS}}.items():
+        if path:
+            plain(f"--{name}", path)
     first, last = config.profiled or (1, 1)
     if not 1 <= first <= last:
         raise UsageError(f"--profile_steps={session.profile_steps}: give the first and the last step, as in "

@@ -5,6 +5,8 @@ import os
 
 import tensorflow as tf
 
+from santm_tf.paths import whole
+
 
 def cut(folder, last):
     """Deletes from a folder's event files all that is of a step after `last`; -1 deletes everything.
@@ -13,12 +15,10 @@ def cut(folder, last):
     Each file is replaced whole.
     """
     for path in glob.glob(os.path.join(glob.escape(folder), "events.out.tfevents.*")):
-        new = os.path.join(folder, "cut")  # not a name that TensorBoard reads
-        with tf.io.TFRecordWriter(new) as writer:
+        with whole(path) as new, tf.io.TFRecordWriter(new) as writer:  # not a name that TensorBoard reads
             for record in _records(path):
                 if tf.compat.v1.Event.FromString(record).step <= last:
                     writer.write(record)
-        os.replace(new, path)
         if not os.path.getsize(path):
             os.remove(path)
 

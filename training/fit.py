@@ -1,6 +1,7 @@
 """Trains a model: what `train.py` does once its flags are read."""
 
 import contextlib
+import os
 
 import tensorflow as tf
 
@@ -9,13 +10,14 @@ from santm_tf.errors import MissingExtra
 from santm_tf.keras import draw_from_saved_states, keras
 from santm_tf.training import callbacks, devices, scores
 from santm_tf.training.chance import AtChance, tries
-from santm_tf.training.checkpoints import Checkpoints, restore, saved
+from santm_tf.training.checkpoints import Checkpoints, restore
 from santm_tf.training.config import MODEL, TASK
+from santm_tf.training.disk import takes_no_more
 from santm_tf.training.dry_run import description
 from santm_tf.training.errors import note, say
 from santm_tf.training.models import compiled
 from santm_tf.training.resolve import falling_epochs, resolve
-from santm_tf.training.run import advised, check_export, exported, load_task
+from santm_tf.training.run import advised, check_exportable, check_places, load_task
 from santm_tf.training.workdir import Record, Workdir
 
 
@@ -23,14 +25,19 @@ def train(config):
     """Trains as a configuration says, and prints the figures on the test split as the last line."""
     if config.run.deterministic:
         tf.config.experimental.enable_op_determinism()
-    with devices.started(config) as place:
-        _train(config, place)
+    workdir = Workdir(config.session.workdir or "")  # --dry_run needs none
+    with devices.started(config) as place, contextlib.ExitStack() as held:
+        if place.chief and not config.session.dry_run:
+            workdir.check_place(config.session.resume)
+            check_places(config, workdir)
+            held.enter_context(takes_no_more(workdir.path, "go on with --resume"))
+            if os.path.isdir(workdir.path):  # else it is made, and held, once the data are read
+                held.enter_context(workdir.held())
+        _train(config, workdir, place, held)
 
 
-def _train(config, place):
+def _train(config, workdir, place, held):
     session = config.session
-    workdir = Workdir(session.workdir or "")  # --dry_run needs none
-    check_export(config)
     draw_from_saved_states()
     keras.utils.set_random_seed(config.run.seed)
     kept = workdir.read_kept() if session.resume else None
@@ -49,6 +56,9 @@ def _train(config, place):
     boards = []
     if place.chief:
         boards = tensorboard(config, workdir, task, steps)
+        check_exportable(config, task, model)
+        if not os.path.isdir(workdir.path):
+            held.enter_context(workdir.held())
         workdir.open(config)
         workdir.keep(task)
     falling = falling_epochs(config)
@@ -61,20 +71,19 @@ def _train(config, place):
     record = fit(config, model, task, steps, checkpoints, boards)
     place.meet()  # the chief has written
     best = {}
-    if saved(checkpoints.good):
+    if checkpoints.good.saved():
         restore(checkpoints.good, model, workdir)
         best = {task.monitor: checkpoints.best}
     result = scores.results(config, task, model, record.epochs, place)
     if not place.chief:
         return
     workdir.write_metrics({"epochs": record.epochs, "best": best, "result": result})
+    scores.tell(result)
     if boards:
         from santm_tf.training.board import write_result
 
         write_result(workdir, int(model.optimizer.iterations), result)
-    if session.export_dir:
-        exported(config, task, model)
-    scores.tell(config, workdir, task, model, record.epochs, result)
+    scores.finish(config, workdir, task, model, record.epochs, result)
 
 
 def tensorboard(config, workdir, task, steps):

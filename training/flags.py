@@ -10,7 +10,7 @@ import sys
 from absl import flags
 
 from santm_tf.errors import ArgumentError, MissingExtra
-from santm_tf.paths import open_file
+from santm_tf.paths import open_file, plain
 from santm_tf.training.config import FOLDERS, GROUPS, Session, configured, known
 from santm_tf.training.errors import Stopped, UsageError
 
@@ -101,6 +101,10 @@ def flag_file(name):
     True
     """
     path = os.path.expanduser(name)
+    try:
+        plain("--flagfile", path)
+    except ArgumentError as error:
+        raise UsageError(str(error)) from error
     if os.path.exists(path):
         return path
     if name not in installed():

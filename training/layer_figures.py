@@ -19,6 +19,7 @@ with extra("plots"):
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK = COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 HEAT = "viridis"
+SOFTWARE = "santm-tf"  # in a PNG file
 MOST = 64  # slots in a heat map
 
 
@@ -31,14 +32,14 @@ def figure(title, width=8.0, height=4.0):
 
 
 def png(figure, dpi=100):
-    """The figure as the bytes of a PNG file."""
+    """The figure as the bytes of a PNG file, which says that this library wrote it."""
     buffer = io.BytesIO()
     for text in figure.findobj(Text):
         text.set_parse_math(False)
     # A name is shown as it stands; between two dollars Matplotlib would look for a formula.
     with warnings.catch_warnings(), rc_context({"text.parse_math": False}):
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a word of a script that the font lacks
-        figure.savefig(buffer, format="png", dpi=dpi)
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": SOFTWARE})
     return buffer.getvalue()
 
 

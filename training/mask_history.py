@@ -1,10 +1,11 @@
 """The access mask after every epoch of a run."""
 
 import os
+import zipfile
 
 import numpy as np
 
-from santm_tf.paths import open_file
+from santm_tf.paths import open_file, whole
 from santm_tf.training.errors import UsageError
 
 FILE = "masks.npy"
@@ -18,11 +19,14 @@ def read(folder):
     path = os.path.join(folder, FILE)
     try:
         with open_file(path) as file:
-            return np.load(file, allow_pickle=False)
+            rows = np.load(file, allow_pickle=False)
     except FileNotFoundError:
         return None
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path}: damaged ({error}); delete it") from error
+    if not isinstance(rows, np.ndarray) or rows.dtype != np.bool_ or rows.ndim != 2:
+        raise UsageError(f"{path}: holds no masks, bool of shape [epochs, period]; delete it")
+    return rows
 
 
 def note(folder, epoch, mask):
@@ -36,9 +40,11 @@ def note(folder, epoch, mask):
     path, before = os.path.join(folder, FILE), read(folder)
     rows = np.zeros([epoch + 1, len(mask)], bool)
     if before is not None:
+        if before.shape[1] != len(mask):
+            raise UsageError(f"{path}: holds masks of period {before.shape[1]}, and the run has "
+                             f"{len(mask)}; delete it")
         rows[:min(len(before), epoch)] = before[:epoch]
     rows[epoch] = mask
-    with open(path + ".new", "wb") as file:
+    with whole(path) as new, open(new, "xb") as file:
         np.save(file, rows)
-    os.replace(path + ".new", path)
     return rows

@@ -28,5 +28,11 @@ class Outline:
     classes: list[str] | None = None
 
     @classmethod
+    def of_facts(cls, facts):
+        """The outline of what a file of it holds."""
+        names = {field.name for field in dataclasses.fields(cls)} & facts.keys()
+        return cls(**{**{name: facts[name] for name in names}, "categories": tuple(facts["categories"])})
+
+    @classmethod
     def of(cls, task):
         return cls(**{field.name: getattr(task, field.name) for field in dataclasses.fields(cls)})

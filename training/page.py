@@ -6,10 +6,10 @@ import html
 import os
 from typing import NamedTuple
 
-from santm_tf.errors import extra
-from santm_tf.paths import write_whole
+from santm_tf.errors import ArgumentError, extra
+from santm_tf.paths import writable, write_whole
 from santm_tf.training.errors import UsageError
-from santm_tf.training.layer_figures import png
+from santm_tf.training.layer_figures import SOFTWARE, png
 
 with extra("plots"):
     from matplotlib.figure import Figure
@@ -32,6 +32,10 @@ figcaption { color: var(--soft); max-width: 50rem; }
 """
 # Nothing is loaded and nothing runs, whatever a name in the page may hold.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+# By how they begin files are known to be ours.
+HEAD = "\n".join(["<!DOCTYPE html>", '<html lang="en">', "<head>", '<meta charset="utf-8">',
+                  f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'])
+BEGIN = 500  # bytes
 
 
 class View(NamedTuple):
@@ -57,41 +61,75 @@ def write(path, folder, title, tables, views):
       path, title: of the page. folder: of the views. tables: of `Table`. views: of `View`.
 
     Raises:
-      UsageError: they cannot be written.
+      UsageError: they cannot be written, or would take the place of what others wrote.
     """
+    check(path, folder)
+    before = ""
+    if os.path.exists(path):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            before = file.read()
     body = [f"<h1>{html.escape(title)}</h1>", *map(_table, tables)]
-    body += [_figure(view, image) for view, image in save(folder, views)]
+    body += [_figure(view, image) for view, image in save(folder, views, before)]
     with _writing(path):
         write_whole(path, _document(title, body))
 
 
-def save(folder, views):
-    """Writes views to a folder as `NAME.png`; returns each with its file's bytes.
+def check(path, folder):
+    """Refuses a page in whose place another file is, or a folder of views that is a file, before all is made.
 
     Raises:
-      UsageError: they cannot be written.
+      UsageError: names the path.
     """
-    images = [(view, png(view.figure)) for view in views]
+    with _writing(path):
+        writable(path, folder=False)
+        writable(folder)
+        _refuse_other(path, lambda file: file.startswith(HEAD.encode()))
+
+
+def save(folder, views, page=""):
+    """Writes views to a folder as `NAME.png`; returns each with its file's bytes.
+
+    Args:
+      page: the text of one that shows what earlier versions wrote there.
+
+    Raises:
+      UsageError: they cannot be written, or would take the place of what others wrote.
+    """
+    views = list(views)
+    images = [(os.path.join(folder, f"{view.name}.png"), png(view.figure)) for view in views]
     with _writing(folder):
+        writable(folder)
+        for path, _ in images:
+            writable(path, folder=False)
+            _refuse_other(path, lambda file: SOFTWARE.encode() in file[:BEGIN] or _text(file) in page)
         os.makedirs(folder, exist_ok=True)
-        for view, image in images:
-            write_whole(os.path.join(folder, f"{view.name}.png"), image)
-    return images
+        for path, image in images:
+            write_whole(path, image)
+    return [(view, image) for view, (_, image) in zip(views, images, strict=True)]
+
+
+def _refuse_other(path, ours):
+    """Refuses to replace a file that is not one of `ours`, a function of its bytes."""
+    if os.path.exists(path):
+        with open(path, "rb") as file:
+            if not ours(file.read()):
+                raise UsageError(f"{path}: is no file that this program wrote, and would be replaced; "
+                                 "move it away")
 
 
 @contextlib.contextmanager
 def _writing(path):
     try:
         yield
+    except ArgumentError as error:
+        raise UsageError(str(error)) from error
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
 
 
 def _document(title, body):
     return "\n".join([
-        "<!DOCTYPE html>", '<html lang="en">', "<head>", '<meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        HEAD, '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{html.escape(title)}</title>", f"<style>{STYLE}</style>", "</head>", "<body>", *body,
         "</body>", "</html>", ""])
 
@@ -106,11 +144,14 @@ def _table(table):
 
 
 def _figure(view, image):
-    data = base64.b64encode(image).decode()
     title = html.escape(view.figure.get_suptitle())
     return (f'<figure id="{html.escape(view.name)}">\n'
-            f'<img alt="{title}" src="data:image/png;base64,{data}">\n'
+            f'<img alt="{title}" src="data:image/png;base64,{_text(image)}">\n'
             f"<figcaption>{html.escape(view.reading)}</figcaption></figure>")
+
+
+def _text(image):
+    return base64.b64encode(image).decode()
 
 
 def _shown(value):

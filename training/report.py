@@ -1,7 +1,6 @@
 """A trained run in figures: PNG files, and one page with all of them."""
 
 import dataclasses
-import os
 
 import numpy as np
 import tensorflow as tf
@@ -34,10 +33,9 @@ def write(config, workdir, task, model, epochs, result):
         tables.append(Table("By class", ["class", "precision", "recall", "F1", "test examples"], rows))
     if task.about:
         tables.append(Table("The data as they were understood", [""], [[line] for line in task.about]))
-    path = os.path.join(workdir.path, "report.html")
-    page.write(path, os.path.join(workdir.path, "plots"), title, tables,
+    page.write(workdir.report, workdir.plots, title, tables,
                [*_of_run(workdir, epochs), *_of_task(config, task, model, seen), *_of_layer(task, model)])
-    return path
+    return workdir.report
 
 
 def _of_run(workdir, epochs):

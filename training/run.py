@@ -2,13 +2,14 @@
 
 import contextlib
 import math
+import os
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from santm_tf import export, tasks
 from santm_tf.answers import Answer
-from santm_tf.errors import ArgumentError, extra
+from santm_tf.errors import ArgumentError
 from santm_tf.keras import keras
 from santm_tf.machine import check_fits
 from santm_tf.tasks import sources
@@ -20,7 +21,7 @@ from santm_tf.training.config import MODEL, Config, configured
 from santm_tf.training.errors import UsageError, say
 from santm_tf.training.models import build, compiled, with_flags_named
 from santm_tf.training.resolve import resolve
-from santm_tf.training.workdir import Workdir
+from santm_tf.training.workdir import FOLDERS, Workdir
 
 # Where one of them is given, none of the others is advised: they go together.
 TOGETHER = ({"access_rate", "initial_access_rate", "mask", "mask_surrogate", "mask_warmup", "mask_schedule",
@@ -124,14 +125,32 @@ def answer_of(task):
     return Answer("class", list(map(str, names)))
 
 
-def check_export(config):
-    """Refuses an `--export_dir` that holds something else, and plots without matplotlib, before the run."""
-    if config.session.plots:
-        with extra("plots"):
-            import matplotlib  # noqa: F401
+def check_places(config, workdir):
+    """Refuses an `--export_dir` or `--plots` that could not be written, first; plots need matplotlib.
+
+    Args:
+      workdir: the run's `Workdir`, without a path where nothing is trained.
+    """
+    session = config.session
+    if session.plots:
+        from santm_tf.training import page  # here: matplotlib is an extra
+
+        page.check(workdir.report, workdir.plots)
+    if session.export_dir:
+        with _of_export_dir(config):
+            export.check(session.export_dir)
+        place, ours = map(os.path.realpath, (session.export_dir, workdir.path))
+        kept = {os.path.join(ours, name) for name in (*FOLDERS, "plots")}
+        if workdir.path and (place in kept or os.path.commonpath([place, ours]) == place):
+            raise UsageError(f"--export_dir={session.export_dir}: --workdir={workdir.path} is there; name "
+                             "another folder")
+
+
+def check_exportable(config, task, model):
+    """Refuses an export of a model that cannot be served, before it is trained."""
     if config.session.export_dir:
         with _of_export_dir(config):
-            export.check(config.session.export_dir)
+            export.servable(model, config.session.export_xla, config.session.tflite, answer_of(task))
 
 
 @contextlib.contextmanager

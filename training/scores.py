@@ -11,7 +11,8 @@ from santm_tf.training.callbacks import StartSequences
 from santm_tf.training.dynamic import dynamic_evaluation
 from santm_tf.training.measures import measured
 from santm_tf.training.models import compiled, parameters
-from santm_tf.training.run import check_export, exported, load, load_task
+from santm_tf.training.run import check_places, exported, load, load_task
+from santm_tf.training.workdir import Workdir
 
 
 def evaluate(config):
@@ -21,15 +22,14 @@ def evaluate(config):
 
 
 def _evaluate(config, place):
-    check_export(config)
+    check_places(config, Workdir(config.session.workdir))
     config, workdir, task, model = load(config, place.share, place.replicas)
     epochs = workdir.read_metrics()["epochs"]
     result = results(config, task, model, epochs, place)
     if not place.chief:
         return
-    if config.session.export_dir:
-        exported(config, task, model)
-    tell(config, workdir, task, model, epochs, result)
+    tell(result)
+    finish(config, workdir, task, model, epochs, result)
 
 
 def results(config, task, model, epochs, place):
@@ -68,12 +68,16 @@ def dynamic_scores(config, model):
     return {metric: dynamic_evaluation(copy, task.test, config.run.dynamic_rate)[metric]}
 
 
-def tell(config, workdir, task, model, epochs, result):
-    """Ends a program: the report, if asked for, and the figures as the last line, whatever comes of it."""
-    try:
-        if config.session.plots:
-            from santm_tf.training import report  # on demand: matplotlib takes a while to import
+def tell(result):
+    """Prints the figures, before what else is asked for, which may fail."""
+    print(json.dumps(result), flush=True)
 
-            print(f"see {report.write(config, workdir, task, model, epochs, result)}", file=sys.stderr)
-    finally:
-        print(json.dumps(result))
+
+def finish(config, workdir, task, model, epochs, result):
+    """Writes the export and the report that are asked for; it prints nothing on standard output."""
+    if config.session.export_dir:
+        exported(config, task, model)
+    if config.session.plots:
+        from santm_tf.training import report  # on demand: matplotlib takes a while to import
+
+        print(f"see {report.write(config, workdir, task, model, epochs, result)}", file=sys.stderr)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from santm_tf.errors import extra
 from santm_tf.paths import write_whole
-from santm_tf.training import goal, studies
+from santm_tf.training import goal, studies, sweep_report
 from santm_tf.training.errors import Stopped, UsageError, say
 from santm_tf.training.lock import lock
 from santm_tf.training.pruning import Pruning
@@ -49,10 +49,11 @@ def sweep(asked):
     try:
         os.makedirs(asked.folder, exist_ok=True)
         with lock(os.path.join(asked.folder, "lock")):
-            others = [name for name in os.listdir(asked.folder) if name.startswith(TRIAL)]
+            others = [name for name in sorted(os.listdir(asked.folder))
+                      if name.startswith(TRIAL) or name in (BEST, *sweep_report.FILES)]
             if others and studies.existing(asked) is None:
-                raise UsageError(f"--study={asked.study}: {asked.folder} holds trials of a study that is "
-                                 "gone; move it away, or name another file")
+                raise UsageError(f"--study={asked.study}: {asked.folder} holds {others[0]}, and there is no "
+                                 "study; move it away, or name another file")
             study = studies.made(asked, aim)
     except OSError as error:
         raise UsageError(f"--study={asked.study}: {error.strerror}") from error

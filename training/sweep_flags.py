@@ -6,7 +6,7 @@ import os
 from typing import NamedTuple
 
 from santm_tf.errors import ArgumentError
-from santm_tf.paths import literal
+from santm_tf.paths import literal, writable
 from santm_tf.training import flags, search_space
 from santm_tf.training.config import Config, Session
 from santm_tf.training.errors import UsageError
@@ -102,14 +102,11 @@ def _check_path(path):
     """Refuses a path that cannot be a study's, before anything is made."""
     try:
         literal("--study", path)
+        writable(path, folder=False, name="--study")
+        writable(f"{path}.runs", name="--study")
     except ArgumentError as error:
         raise UsageError(str(error)) from error
     if "," in path:
         raise UsageError(f"--study={path}: has a comma; name a file without one")
-    if os.path.isdir(path) or not os.path.basename(path):
+    if not os.path.basename(path):
         raise UsageError(f"--study={path}: is a folder; name a file")
-    above = os.path.dirname(os.path.abspath(path))
-    while not os.path.exists(above):
-        above = os.path.dirname(above)
-    if not os.path.isdir(above) or not os.access(above, os.W_OK | os.X_OK):
-        raise UsageError(f"--study={path}: nothing can be written in {above}; name another file")

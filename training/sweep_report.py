@@ -13,6 +13,8 @@ with extra("sweep"):
     import optuna
     from optuna.trial import TrialState
 
+FILES = "report.html", "plots"
+
 
 def write(asked, study, runs):
     """Writes `report.html` and `plots/*.png` into a sweep's folder.
@@ -29,10 +31,10 @@ def write(asked, study, runs):
     important, scores = importances(study), _scores(done)
     figures = {"trials": len(study.trials), **studies.counts(study), **_best(asked, study),
                "importance": important, "seeds": {**scores, "failed": len(failed)}}
-    path = os.path.join(asked.folder, "report.html")
+    path, folder = (os.path.join(asked.folder, name) for name in FILES)
     tables = [_trials(study, asked.space), _importances(important), _seeds(failed, scores)]
     title = f"Sweep of {asked.config.model} on {asked.config.task}"
-    page.write(path, os.path.join(asked.folder, "plots"), title, tables, _views(study))
+    page.write(path, folder, title, tables, _views(study))
     return path, figures
 
 

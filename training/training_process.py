@@ -1,9 +1,10 @@
 """A training in a process of its own, which outlives its being watched."""
 
-import json
 import os
 import subprocess
 import sys
+
+from santm_tf.training import forms
 
 # It finds what this process finds: a folder's own `random.py` is in the way of neither.
 PROGRAM = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; sys.argv[0] = 'santm-train'; "
@@ -52,11 +53,8 @@ class TrainingProcess:
 
 def metrics(workdir):
     """What a training has written so far: `epochs`; `best` and `result` when it is done."""
-    try:
-        with open(os.path.join(workdir, "metrics.json")) as file:
-            return json.load(file)
-    except FileNotFoundError:
-        return {"epochs": []}
+    path = os.path.join(workdir, "metrics.json")
+    return forms.read(path, forms.METRICS, "delete it") if os.path.exists(path) else {"epochs": []}
 
 
 def last_line(workdir):

@@ -1,27 +1,34 @@
 """A run's folder: its flag file and its figures."""
 
+import contextlib
 import json
 import os
 import time
 
 from santm_tf.errors import ArgumentError
 from santm_tf.keras import keras
-from santm_tf.paths import literal, open_file, write_whole
-from santm_tf.training import flags
+from santm_tf.paths import literal, writable, write_whole
+from santm_tf.training import flags, forms
 from santm_tf.training.config import GROUPS
 from santm_tf.training.errors import UsageError
+from santm_tf.training.lock import held_by, lock
 from santm_tf.training.outline import Outline
 
 # What may change when a run goes on, beside how it is tested.
 FREE = "epochs", "max_steps", "patience", "checkpoint_minutes", "data_dir", "readers", "dynamic_rate"
 
 
+FOLDERS = "checkpoints", "best", "logs"
+FILES = "metrics.json", "data.json", "outline.json", "masks.npy"  # beside flags.cfg
+LOCK = "training.lock"
+
+
 class Workdir:
-    """The folder `--workdir`: `flags.cfg`, `metrics.json`, `data.json`, `outline.json`,
+    """The folder `--workdir`: `flags.cfg`, `metrics.json`, `data.json`, `outline.json`, `masks.npy`,
     `checkpoints/`, `best/`, `logs/`.
 
     Raises:
-      UsageError: TensorFlow would read the path as a pattern.
+      UsageError: TensorFlow would read the path as a pattern, or cannot read it.
     """
 
     def __init__(self, path):
@@ -35,21 +42,56 @@ class Workdir:
         self.kept_file = os.path.join(path, "data.json")
         self.outline_file = os.path.join(path, "outline.json")
         self.logs = os.path.join(path, "logs")
+        self.report, self.plots = os.path.join(path, "report.html"), os.path.join(path, "plots")
+
+    def check_place(self, resume):
+        """Refuses a folder in which no run can be made, or gone on with: what can be said before the data."""
+        if "," in self.path and not os.path.isdir(self.path):
+            raise UsageError(f"--workdir={self.path}: one run has one folder, whose name has no comma")
+        with self._of_flag():
+            writable(self.path, name="--workdir")
+            for name in FOLDERS + FILES:
+                writable(os.path.join(self.path, name), name in FOLDERS)
+        if os.path.exists(self.flag_file) and not resume:
+            raise UsageError(f"--workdir={self.path}: holds a run already; add --resume to go on with "
+                             "it, or name another folder")
+        found = [name for name in FILES + FOLDERS if os.path.exists(os.path.join(self.path, name))]
+        if found and not os.path.exists(self.flag_file):
+            raise UsageError(f"--workdir={self.path}: holds {found[0]} and no flags.cfg, so is of no run; "
+                             "name another folder")
+
+    @contextlib.contextmanager
+    def held(self):
+        """Within it no other process trains in the folder, which is made if it is not there.
+
+        Raises:
+          UsageError: another one does.
+        """
+        path = os.path.join(self.path, LOCK)
+        with self._of_flag():
+            os.makedirs(self.path, exist_ok=True)
+            file = lock(path, wait=False, holder=True)
+            if file is None:
+                raise UsageError(f"--workdir={self.path}: {held_by(path)} trains in it; wait for its end, or "
+                                 "name another folder")
+        with file:
+            yield
 
     def open(self, config):
         """Prepares the folder for training, or refuses one that another run has filled."""
-        if os.path.exists(self.path) and not os.path.isdir(self.path):
-            raise UsageError(f"--workdir={self.path}: is a file; name a folder")
-        if "," in self.path and not os.path.isdir(self.path):
-            raise UsageError(f"--workdir={self.path}: one run has one folder, whose name has no comma")
+        self.check_place(config.session.resume)
         if os.path.exists(self.flag_file):
-            if not config.session.resume:
-                raise UsageError(f"--workdir={self.path}: holds a run already; add --resume to go on with "
-                                 "it, or name another folder")
             self.check(config)
-        try:
+        with self._of_flag():
             os.makedirs(self.path, exist_ok=True)
             write_whole(self.flag_file, "\n".join(filter(None, config.texts().values())) + "\n")
+
+    @contextlib.contextmanager
+    def _of_flag(self):
+        try:
+            yield
+        except ArgumentError as error:
+            raise UsageError(str(error)) from error
         except OSError as error:
             raise UsageError(f"--workdir={self.path}: {error.strerror}") from error
 
@@ -69,15 +111,17 @@ class Workdir:
 
     def read_kept(self):
         """What the run keeps of its data, `Task.kept`; None for nothing."""
-        return _read(self.kept_file, "train anew") if os.path.exists(self.kept_file) else None
+        if not os.path.exists(self.kept_file):
+            return None
+        return forms.read(self.kept_file, forms.KEPT, "train anew")
 
     def read_outline(self):
         """The `Outline` of the run's task."""
         if not os.path.exists(self.outline_file):
             raise UsageError(f"--workdir={self.path}: no outline.json there, so its model needs its data; go "
                              "on with the run, by --resume, which writes it")
-        found = _read(self.outline_file, "train anew")
-        return Outline(**{**found, "categories": tuple(found["categories"])})
+        found = forms.read(self.outline_file, forms.OUTLINE, "train anew")
+        return Outline.of_facts(found)
 
     def keep(self, task):
         """Writes what the run keeps of its task: what of its data, `Task.kept`, and the `Outline`."""
@@ -91,7 +135,9 @@ class Workdir:
         Of a run that is done it also holds `"best": {figure: value}`, the monitored figure of the best
         weights, nothing where none might become the best; and `"result"`, the last line.
         """
-        return _read(self.metrics_file, "delete it") if os.path.exists(self.metrics_file) else {"epochs": []}
+        if not os.path.exists(self.metrics_file):
+            return {"epochs": []}
+        return forms.read(self.metrics_file, forms.METRICS, "delete it")
 
     def write_metrics(self, metrics):
         write_whole(self.metrics_file, json.dumps(metrics, indent=1) + "\n")
@@ -120,13 +166,3 @@ class Record(keras.callbacks.Callback):
         self.position.seconds = 0.0
         self.epochs.append({"epoch": epoch + 1, "seconds": seconds, **figures})
         self.workdir.write_metrics({"epochs": self.epochs})
-
-
-def _read(path, advice):
-    try:
-        with open_file(path) as file:
-            return json.load(file)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"{path}: damaged ({error}); {advice}") from error

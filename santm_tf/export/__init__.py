@@ -2,7 +2,7 @@
 
 import importlib
 
-__all__ = ["FACTS", "check", "export"]
+__all__ = ["FACTS", "check", "export", "servable"]
 
 
 def __getattr__(name):  # on demand: `python -m santm_tf.export --help` needs no TensorFlow

@@ -13,7 +13,7 @@ from santm_tf.errors import ArgumentError
 from santm_tf.export.serving_model import ServingModel
 from santm_tf.export.signatures import inputs_of, lite_signatures, signatures, state_of, step_inputs_of
 from santm_tf.keras import keras
-from santm_tf.paths import literal, replace
+from santm_tf.paths import literal, replace, writable
 from santm_tf.santm import SANTM
 
 FORMAT = 2  # of santm.json
@@ -69,11 +69,10 @@ def export(model: keras.Model, folder: str | os.PathLike, jit_compile: bool = Fa
     [2, 4]
     """
     check(folder)
-    serving = ServingModel(model, jit_compile)
-    if answer:
-        answer.check(serving.outputs)
-    if tflite and not serving.lite:
-        raise ArgumentError("export: TensorFlow Lite has no operations for this memory; leave out tflite")
+    serving = servable(model, jit_compile, tflite, answer)
+    for w in serving.weights:
+        if w.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(w)):
+            raise ArgumentError(f"export: the weight {w.name} holds NaN or infinity; train anew")
     parent = os.path.dirname(os.path.realpath(folder))
     os.makedirs(parent, exist_ok=True)
     with (tempfile.TemporaryDirectory(prefix=".export-", dir=parent) as scratch,
@@ -93,11 +92,32 @@ def export(model: keras.Model, folder: str | os.PathLike, jit_compile: bool = Fa
     return facts
 
 
+def servable(model, jit_compile=False, tflite=False, answer=None):
+    """What of a model is exported, with arguments as `export` has them.
+
+    Raises:
+      ArgumentError: a model that cannot be served, or not so, whatever its weights are.
+    """
+    serving = ServingModel(model, jit_compile)
+    if answer:
+        answer.check(serving.outputs)
+    if tflite and not serving.lite:
+        raise ArgumentError("export: TensorFlow Lite has no operations for this memory; leave out tflite")
+    return serving
+
+
 def check(folder):
-    """Raises an `ArgumentError`, which names what no export has written, for a folder not to be replaced."""
+    """Raises an `ArgumentError` for a folder that cannot be written, or is not to be replaced.
+
+    It names what no export has written. A link to a folder stands for that.
+    """
     literal("export_dir", folder)
-    if os.path.exists(folder) and not os.path.isdir(folder):
+    if not os.path.exists(place := os.path.realpath(folder)):
+        writable(place, name="export_dir")
+    elif not os.path.isdir(folder):
         raise ArgumentError(f"export_dir={folder}: is a file; name a folder")
+    else:
+        writable(os.path.dirname(place), name="export_dir")  # it is renamed
     found = [os.path.relpath(os.path.join(at, name), folder)
              for at, folders, files in os.walk(folder) for name in sorted(folders + files)]
     others = [name for name in found
