@@ -7,8 +7,11 @@ BIN := .venv/bin
 STAMP := .venv/setup.stamp
 LINTED := build/lint
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+# Fails where nothing is known of a release that is known to be vulnerable, as on a mirror.
+KNOWS := import json, urllib.request as u; \
+	assert json.load(u.urlopen('https://pypi.org/pypi/jinja2/2.10/json', timeout=10))['vulnerabilities']
 UNDER_KERAS_2 := $(addprefix tests/test_,$(addsuffix .py,conformance drop_in golden graph \
-	lstm_baselines optimizers recurrent shapes sparsemax))
+	lstm_baselines optimizers recurrent safety shapes sparsemax))
 
 .PHONY: setup train test lint docs board clean
 
@@ -40,6 +43,9 @@ lint: setup
 	@$(BIN)/python -c "import setuptools; setuptools.setup()" -q build_py --build-lib=$(LINTED)
 	@cp pyproject.toml $(LINTED)
 	cd $(LINTED) && ../../$(BIN)/lint-imports --no-cache
+	@if $(BIN)/python -c "$(KNOWS)" 2>/dev/null; then \
+		$(BIN)/python -m pip_audit --requirement=requirements.txt --no-deps --disable-pip --progress-spinner=off; \
+	else echo "pip-audit: skipped, PyPI's list of vulnerabilities cannot be reached from here"; fi
 
 # Pages in build/site; to search them: .venv/bin/python -m http.server -d build/site
 docs: setup

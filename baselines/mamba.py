@@ -16,6 +16,8 @@ from santm_tf.ops import product
 from santm_tf.shards import Sharded
 from santm_tf.stepping import held
 
+LIMIT = 1e4  # of what enters the state space; training comes nowhere near it
+
 
 @keras.saving.register_keras_serializable("baselines")
 class MambaBlock(Configured):
@@ -29,7 +31,8 @@ class MambaBlock(Configured):
     Gu and Dao 2023, arXiv 2312.00752, algorithm 2 and figure 3. x and z have E = expand * W features,
     d has ceil(W / 16). First values are the paper's (section 3.6): `A = -(1 .. N)` for each feature,
     kept as its log; `D = 1`; `softplus(b_delta)` log-uniform in [0.001, 0.1]. The state space runs in
-    float32 whatever the policy. A masked step holds the state, and enters the convolution as zero.
+    float32 whatever the policy. What enters it is kept within `LIMIT`. A masked step holds the state, and
+    enters the convolution as zero.
 
     Args:
       state_size, conv_width, expand: see `make`.
@@ -81,7 +84,7 @@ class MambaBlock(Configured):
         x, z = self._entered(inputs)
         taps = self.conv_kernel.shape[0]
         x = self._convolve(tf.pad(only_valid(x, mask), [[0, 0], [taps - 1, 0], [0, 0]]))
-        y = self._scan(self._selected(x, mask), -tf.exp(self.log_a), self._config["chunk_length"])
+        y = self._scan(self._selected(x, mask), self._rates(), self._config["chunk_length"])
         return inputs + self._dropout(self._left(y, x, z), training=training)
 
     def first_state(self, batch):
@@ -96,26 +99,31 @@ class MambaBlock(Configured):
         seen = tf.concat([state["conv"], only_valid(x, mask)], 1)
         x = self._convolve(seen)
         u, delta, b, c = (v[:, 0] for v in self._selected(x, mask))
-        h = tf.exp(-tf.exp(self.log_a) * delta[:, None]) * state["h"] + b[..., None] * (delta * u)[:, None]
+        h = tf.exp(self._rates() * delta[:, None]) * state["h"] + b[..., None] * (delta * u)[:, None]
         y = tf.reduce_sum(c[..., None] * h, 1)[:, None]
         return (inputs + self._left(y, x, z))[:, 0], {"conv": seen[:, 1:], "h": h}
 
     def _entered(self, inputs):
         """`(x, z)`."""
-        return tf.split(product(rms_norm(inputs, self.scale), self.input_kernel), 2, -1)
+        return tf.split(bounded(product(rms_norm(inputs, self.scale), self.input_kernel)), 2, -1)
 
     def _convolve(self, padded):
         """From `[B, J - 1 + T, E]` to `[B, T, E]`."""
         taps = self.conv_kernel.shape[0]
         steps = tf.shape(padded)[1] - taps + 1
-        return tf.nn.silu(sum(self.conv_kernel[k] * padded[:, k:k + steps] for k in range(taps))
-                          + self.conv_bias)
+        return bounded(tf.nn.silu(sum(self.conv_kernel[k] * padded[:, k:k + steps] for k in range(taps))
+                                  + self.conv_bias))
+
+    def _rates(self):
+        """A. Where its log is above that of `LIMIT`, a step leaves nothing of the state either way."""
+        return -tf.exp(tf.minimum(self.log_a, math.log(LIMIT)))
 
     def _selected(self, x, mask):
         """What the state space takes: x, delta, B and C."""
         states, rank = self._config["state_size"], self.step_kernel.shape[0]
-        d, b, c = tf.split(product(x, self.select_kernel), [rank, states, states], -1)
+        d, b, c = tf.split(bounded(product(x, self.select_kernel)), [rank, states, states], -1)
         delta = tf.nn.softplus(tf.cast(product(d, self.step_kernel), self.step_bias.dtype) + self.step_bias)
+        delta = bounded(delta)
         return tuple(tf.cast(v, delta.dtype) for v in (x, only_valid(delta, mask), b, c))
 
     def _left(self, y, x, z):
@@ -184,11 +192,21 @@ class Mamba(SequenceLayer):
         return rms_norm(y if self.return_sequences else after["y"], self.scale), after
 
 
+def bounded(x):
+    """x within `LIMIT` either way, so that products of it stay finite, whatever the weights are."""
+    return tf.clip_by_value(x, -LIMIT, LIMIT)
+
+
 def rms_norm(x, scale):
-    """`x / sqrt(mean(x^2) + 1e-5) * scale` over the last axis (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+    """`x / sqrt(mean(x^2) + 1e-5) * scale` over the last axis (Zhang and Sennrich 2019, arXiv 1910.07467).
+
+    Of numbers above 1 it is that of `x / max|x|`, whose squares stay finite.
+    """
     wide = tf.cast(x, tf.float32) if x.dtype.size < 4 else x
-    mean = tf.reduce_mean(wide * wide, -1, keepdims=True)
-    return tf.cast(wide * tf.math.rsqrt(mean + 1e-5), x.dtype) * scale
+    most = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(wide), -1, keepdims=True), 1.0))
+    small = wide / most
+    mean = tf.reduce_mean(small * small, -1, keepdims=True)
+    return tf.cast(small * tf.math.rsqrt(mean + 1e-5 / most**2), x.dtype) * scale
 
 
 def make(units: int = 32, layers: Annotated[int, "[1, 1000]"] = 2, state_size: int = 16, conv_width: int = 4,

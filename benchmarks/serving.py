@@ -1,4 +1,4 @@
-"""Load on serving/server.py over loopback: `python -m benchmarks.serving`.
+"""Load on the server over loopback: `python -m benchmarks.serving`.
 
 A fresh server a case and round, and clients that each send the next request when the last is answered, until
 `--seconds` are over. Latencies are the clients', who share the machine's cores with the server.
@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks import table
 
-SERVER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "serving", "server.py")
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # where the server's folder is
 STEPS = 64  # of a sequence
 WARMUP = 3  # requests of a client that do not count
 TIMEOUT = 60  # seconds for a request
@@ -51,8 +51,9 @@ def export(folder):
 @contextlib.contextmanager
 def served(folder, *flags):
     """The address of a server."""
-    process = subprocess.Popen([sys.executable, SERVER, f"--model={folder}", "--port=0", *flags],
-                               stderr=subprocess.PIPE, text=True)
+    argv = "-m", "serving.server", f"--model={os.path.abspath(folder)}", "--port=0", *flags
+    process = subprocess.Popen([sys.executable, *argv],
+                               stderr=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         said = []
         for line in process.stderr:
@@ -138,7 +139,7 @@ def main():
     total = {"errors", "requests"}
     rows = {case: {name: (sum if name in total else statistics.median)(run[name] for run in found)
                    for name in COLUMNS} for case, found in runs.items()}
-    table.write("serving", f"serving/server.py over loopback: medians over {options.rounds} servers, which "
+    table.write("serving", f"The server over loopback: medians over {options.rounds} servers, which "
                 f"share {os.cpu_count()} cores with the clients. predict: one sequence of {STEPS} steps a "
                 "request; step: one step.", "load", rows, COLUMNS, table.rounded)
 

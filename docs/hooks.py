@@ -1,4 +1,4 @@
-"""What mkdocs does beside: the API pages name modules as a user imports them, and notebooks are pages."""
+"""What mkdocs does beside: the API pages name modules as a user imports them, and pages of other files."""
 
 import base64
 import json
@@ -41,7 +41,8 @@ class Docstrings(griffe.Extension):
 
 
 def on_files(files, config):
-    """Makes a page of each notebook, with the outputs that it holds."""
+    """Makes a page of each notebook, with the outputs that it holds, and of SECURITY.md."""
+    files.append(File.generated(config, "security.md", content=(ROOT / "SECURITY.md").read_text()))
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         files.append(File.generated(config, f"notebooks/{path.stem}.md", content=page(path)))
     return files

@@ -1,6 +1,8 @@
 """Files and folders that are written whole, and those whose path TensorFlow takes for a pattern."""
 
+import errno
 import os
+import stat
 
 from santm_tf.errors import ArgumentError
 
@@ -24,10 +26,27 @@ def literal(name, path):
         raise ArgumentError(f"{name}={path}: {ADVICE}")
 
 
-def write_whole(path, text):
-    """Writes a file whole or not at all."""
-    with open(path + ".new", "w") as file:
-        file.write(text)
+def open_file(path):
+    """A file opened for its bytes; what is none, such as a pipe or a device, raises an `OSError`.
+
+    >>> open_file("/dev/zero")
+    Traceback (most recent call last):
+        ...
+    OSError: [Errno 22] is no file, but a device or a pipe: '/dev/zero'
+    """
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "is no file, but a device or a pipe", os.fspath(path))
+    return file
+
+
+def write_whole(path, content):
+    """Writes a file of a text or of bytes, whole or not at all. A link is replaced, not what it names."""
+    mode, encoding = ("wb", None) if isinstance(content, bytes) else ("w", "utf-8")
+    with open(path + ".new", mode, encoding=encoding,
+              opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW)) as file:
+        file.write(content)
     os.replace(path + ".new", path)
 
 

@@ -15,6 +15,7 @@ import h5py
 
 from santm_tf.keras import converted, is_ours, keras
 from santm_tf.paths import literal
+from santm_tf.safety import code_in
 
 _NEW_NAMES = {"max_steps": "memory_horizon", "access_mask": "access"}  # of arguments, by the old ones
 
@@ -48,20 +49,22 @@ def _renaming(init):
     return __init__
 
 
-def load_model(path: str | os.PathLike, **kwargs: Any) -> keras.Model:
-    """`tf.keras.models.load_model` with this library's layers known.
+def load_model(path: str | os.PathLike, *, safe_mode: bool = True, **kwargs: Any) -> keras.Model:
+    """`tf.keras.models.load_model` with this library's layers known. A file that carries code is refused.
 
     A `.keras` file of Keras 2 is read under Keras 3, too, but its optimizer starts anew. Weights alone go
     both ways, by Keras' own `model.save_weights("x.weights.h5")` and `model.load_weights`.
 
     Args:
       path: a `.keras` file, an HDF5 file, or, under Keras 2, a SavedModel folder that Keras wrote.
+      safe_mode: False reads a model with code in it, such as a `Lambda` layer, which may do anything: give it
+        where you know whose file it is.
       **kwargs: see `tf.keras.models.load_model`.
 
     Raises:
       FileNotFoundError: nothing is there.
       ValueError: it is no saved Keras model, or a damaged one, or one that this Keras cannot read (which says
-        what to do); or a folder whose path has * ? [ or \\.
+        what to do), or one with code in it; or a folder whose path has * ? [ or \\.
 
     >>> import tempfile
     >>> import tensorflow as tf
@@ -79,7 +82,9 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> keras.Model:
     version = _saved_by(path)
     try:
         with _plain_names(), _readable(path, version) as readable:
-            return keras.models.load_model(readable, **kwargs)
+            code = safe_mode and code_in(readable, kwargs.get("custom_objects"))
+            if not code:
+                return keras.models.load_model(readable, safe_mode=safe_mode, **kwargs)
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         why = textwrap.shorten(str(error).split("\n")[0] or type(error).__name__, 160)
         if version is not None and not (is_ours(version) and zipfile.is_zipfile(path)):
@@ -90,6 +95,7 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> keras.Model:
         if isinstance(error, TypeError):
             raise
         raise ValueError(f"{path}: not a saved Keras model, or a damaged one ({why})") from error
+    raise ValueError(f"{path}: carries code, {code}; safe_mode=False runs it, if you know whose file it is")
 
 
 def _saved_by(path):

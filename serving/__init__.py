@@ -1,1 +1,1 @@
-"""An HTTP server for what `santm-export` writes: one file to copy, or `python -m santm_tf.serving.server`."""
+"""An HTTP server for what `santm-export` writes: a folder to copy, or `python -m santm_tf.serving.server`."""

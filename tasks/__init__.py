@@ -3,9 +3,11 @@
 A task is one file, and its name here. To import this package imports no TensorFlow.
 """
 
+import contextlib
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from santm_tf.tasks import sources
 from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.options import Option, read
 
@@ -43,6 +45,7 @@ TASKS = {
 NAMES = tuple(TASKS)
 ADVISED = {"sequences", "shards"}  # tasks whose module has an `advice`
 SHARED = {"words", "chars", "shards"}  # tasks that can read some rows of a batch alone
+PATHS = {"data_dir", "validation_data", "test_data"}  # options that name what is read
 ALIASES = {"speaker": "sounds"}  # earlier names
 
 
@@ -66,8 +69,10 @@ def advice(name: str, *, kept: dict | None = None, **data: Any) -> dict[str, tup
     >>> advice("adding")
     {}
     """
-    module = importlib.import_module(TASKS[name].split(":")[0]) if name in ADVISED else None
-    return module.advice(kept=kept, **data) if module else {}
+    if name not in ADVISED:
+        return {}
+    with _reading(data):
+        return importlib.import_module(TASKS[name].split(":")[0]).advice(kept=kept, **data)
 
 
 def load(name: str, *, batch_size: int, seed: int, kept: dict | None = None, share: "Share | None" = None,
@@ -112,7 +117,17 @@ def load(name: str, *, batch_size: int, seed: int, kept: dict | None = None, sha
         given["kept"] = kept
     if share and name in SHARED:
         given["share"] = share
-    return getattr(importlib.import_module(module), function)(batch_size=batch_size, seed=seed, **given)
+    with _reading(given):
+        return getattr(importlib.import_module(module), function)(batch_size=batch_size, seed=seed, **given)
+
+
+@contextlib.contextmanager
+def _reading(given):
+    """Refuses paths to what is no data; within it what is read is counted, unless it is already."""
+    for flag in PATHS & given.keys():
+        sources.check(given[flag], flag)
+    with sources.at_most():
+        yield
 
 
 def unknown(name, option, value):

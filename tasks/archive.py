@@ -1,6 +1,5 @@
 """Files by class, from a folder or a zip, and the fixed split of what is in them."""
 
-import glob
 import hashlib
 import os
 import posixpath
@@ -11,6 +10,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from absl import logging
 
+from santm_tf.tasks import sources
 from santm_tf.tasks.errors import TaskError
 
 TRAIN, VALIDATION, TEST = range(3)
@@ -29,7 +29,7 @@ class Archive:
       names, folders: paths of the files and of the folders, with slashes, in order.
 
     Raises:
-      TaskError: there is no such folder or zip, the zip is damaged, or a path in it climbs out of it.
+      TaskError: there is no such folder or zip, the zip is damaged, or a path or a link in it leads out.
 
     >>> archive = Archive(os.path.dirname(__file__))
     >>> "archive.py" in archive.names, archive.read("archive.py")[:3]
@@ -39,17 +39,16 @@ class Archive:
     def __init__(self, path):
         self.path, self._zip = str(path), None
         if os.path.isdir(path):
-            found = glob.glob("**", root_dir=path, recursive=True)
-            entries = [name.replace(os.sep, "/") + "/" * os.path.isdir(os.path.join(path, name))
-                       for name in found]
+            entries = sources.files_below(path)
         elif zipfile.is_zipfile(path):
             try:
                 self._zip = zipfile.ZipFile(path)
             except (OSError, NotImplementedError, UnicodeDecodeError, zipfile.BadZipFile) as error:
                 raise TaskError(f"--data_dir={path}: damaged zip ({error})") from error
             entries = self._zip.namelist()
-            for name in entries:
-                _refuse_climbing(name, self.path)
+            for member in self._zip.infolist():
+                _refuse_climbing(member.filename, self.path)
+                sources.refuse_link(member, self.path)
         else:
             raise TaskError(f"--data_dir={path}: no such folder or zip")
         entries = sorted(name for name in set(entries) if name.strip("/") and not _hidden(name))
@@ -61,9 +60,8 @@ class Archive:
         """The bytes of a file."""
         try:
             if self._zip:
-                return self._zip.read(name)
-            with open(os.path.join(self.path, name), "rb") as file:
-                return file.read()
+                return sources.unpacked(self._zip, name, f"{self.path}: {name}")
+            return sources.content(os.path.join(self.path, name))
         except (OSError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
             raise TaskError(f"{self.path}: {name} cannot be read ({error})") from error
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from santm_tf.tasks import vocabulary
+from santm_tf.paths import open_file
+from santm_tf.tasks import sources, vocabulary
 from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.reading import encoding
 
@@ -61,6 +62,8 @@ def parts(data_dir, at_words):
     files = [data_dir]
     if os.path.isdir(data_dir):
         names = sorted(name for name in os.listdir(data_dir) if not name.startswith("."))
+        for name in names:
+            sources.check_below(data_dir, os.path.join(data_dir, name))
         files = [path for name in names if os.path.isfile(path := os.path.join(data_dir, name))]
         found = [[path for path in files if re.search(f"(?<![a-z]){split}", os.path.basename(path).lower())]
                  for split in SPLITS]
@@ -136,7 +139,7 @@ def numbered_words(text):
                 raise TaskError(f"{root}: the text's numbers cannot be kept there ({error.strerror}); set "
                                 "SANTM_CACHE to another folder") from error
     *streams, counts = files
-    return streams, np.load(counts)
+    return streams, np.load(counts, allow_pickle=False)
 
 
 def _write_numbers(text, folder):
@@ -184,7 +187,7 @@ def _after_space(path, place):
 def _whole(path):
     """The `Part` that is all of a text file but its mark."""
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             head = file.read(PIECE)
             packed = head.startswith(b"\x1f\x8b") or zipfile.is_zipfile(file)
     except OSError as error:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from santm_tf.errors import extra
 from santm_tf.keras import keras
-from santm_tf.tasks import stored
+from santm_tf.tasks import sources, stored
 from santm_tf.tasks.task import Task, TaskError, classification
 
 with extra("tasks"):
@@ -93,11 +93,14 @@ def _from_file(dataset, data_dir):
     path = pathlib.Path(data_dir)
     if path.is_dir():
         path /= f"{dataset}.npz"
+        if path.exists():
+            sources.check_below(data_dir, path)
     if not path.is_file():
         raise TaskError(f"--data_dir={data_dir}: no file {path}; {_advice(dataset)}")
     try:
-        with np.load(path, allow_pickle=False) as npz:
-            found = {key: npz[key] for key in KEYS if key in npz}
+        found = sources.arrays(path, KEYS)
+    except TaskError:
+        raise
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds at a damaged file
         raise TaskError(f"{path}: not a whole .npz file ({' '.join(str(error).split())})") from error
     if missing := [key for key in KEYS if key not in found]:

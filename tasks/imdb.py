@@ -1,11 +1,14 @@
 """Keras' imdb.npz, reviews as lists of the numbers of their words, read without running code."""
 
+import io
 import pickle
 import re
 import zipfile
 
 import numpy as np
 
+from santm_tf.paths import open_file
+from santm_tf.tasks import sources
 from santm_tf.tasks.errors import TaskError
 
 MOST = 10_000_000  # numbers of words; every one up to the largest is counted
@@ -27,9 +30,11 @@ def load(path, url):
       TaskError: another file, or one with something else in it.
     """
     try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
-            arrays = {part: (_array(file, f"x_{part}"), _array(file, f"y_{part}"))
+        with open_file(path) as whole, zipfile.ZipFile(whole) as file:
+            arrays = {part: (_array(file, f"x_{part}", path), _array(file, f"y_{part}", path))
                       for part in ("train", "test")}
+    except TaskError:
+        raise
     except Exception as error:  # a damaged pickle may raise any
         said = repr(" ".join(str(error).split()))[1:-1]
         raise TaskError(f"{path}: not the imdb.npz of {url} ({said})") from error
@@ -42,8 +47,13 @@ def load(path, url):
 
 
 def _words(review, where):
+    values = review.values if isinstance(review, _Array) else review
+    if isinstance(values, list):
+        sources.count(4 * len(values), where)  # many reviews may be one list
+        if not set(map(type, values)) <= {int}:  # of lists of lists NumPy makes an array, however large
+            values = None
     try:
-        row = np.asarray(review.values if isinstance(review, _Array) else review)
+        row = np.asarray(values)
     except (TypeError, ValueError, OverflowError):
         row = np.array(None)
     whole = row.ndim == 1 and (row.dtype.kind in "iu" or not row.size)
@@ -52,14 +62,18 @@ def _words(review, where):
     return row.astype(np.int32)
 
 
-def _array(file, name):
+def _array(file, name, path):
     """An array of a npz file; of an array of objects, the list of them."""
-    with file.zip.open(f"{name}.npy") as member:
+    where = f"{path}: {name}"
+    with file.open(f"{name}.npy") as member:
         npy = np.lib.format
         header = npy.read_array_header_1_0 if npy.read_magic(member) == (1, 0) else npy.read_array_header_2_0
         if not header(member)[2].hasobject:
-            return file[name]
-        found = _Unpickler(member, encoding="latin1").load()
+            member.seek(0)
+            return sources.array(member, where)
+    pickled = io.BytesIO(sources.unpacked(file, f"{name}.npy", where))
+    npy.read_magic(pickled), header(pickled)
+    found = _Unpickler(pickled, encoding="latin1").load()
     if not (isinstance(found, _Array) and isinstance(found.values, list)):
         raise ValueError(f"{name} is no array of lists")
     return found.values

@@ -2,10 +2,14 @@
 
 import importlib
 
+import tensorflow as tf
+
+from santm_tf.answers import Answer
 from santm_tf.keras import keras
 from santm_tf.tasks.errors import TaskError
 
 OURS = "santm_tf."
+KINDS = keras.losses.Loss, keras.metrics.Metric, tf.Module, Answer  # what a task has; no other is made
 LEFT_OUT = "dtype", "fn", "reduction"  # which the two Kerases say in other words; no task chooses them
 
 
@@ -48,6 +52,8 @@ def made(found):
             kind = getattr(importlib.import_module(module), name)
         else:
             raise ImportError("no class of this library")
+        if not (isinstance(kind, type) and issubclass(kind, KINDS)):
+            raise ImportError("no loss, metric, front or answer")
     except (ImportError, AttributeError) as error:
         raise TaskError(f"{found['class']}: {error}; write the shards anew with this version") from error
     return kind(**found["config"])

@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from santm_tf.keras import keras
-from santm_tf.tasks import imdb, stored, vocabulary
+from santm_tf.tasks import imdb, sources, stored, vocabulary
 from santm_tf.tasks.archive import TEST, TRAIN, Archive, digest, report, split
 from santm_tf.tasks.reading import encoding
 from santm_tf.tasks.task import Task, TaskError, classification
@@ -80,7 +80,7 @@ def load(batch_size, seed, data_dir: str | None = None, level: Literal["word", "
 
     def lexicon():
         return vocabulary.lexicon(
-            lambda text: tokens(encoding.decoded(text, "the text")[0], level)[:max_length], numbers, table)
+            lambda text: tokens(encoding.decoded(text, "the text")[0], level, max_length), numbers, table)
 
     tested = np.bincount(y[parts == TEST])
     data = stored.splits("text", lambda key: batch, *(np.flatnonzero(parts == part) for part in range(3)),
@@ -125,7 +125,7 @@ def _tokenised(documents, level, max_length):
             text, exact = encoding.decoded(content, where)
             if not exact:
                 mended.append(where)
-            row = vocabulary.numbered(tokens(text, level)[:max_length], numbers)
+            row = vocabulary.numbered(tokens(text, level, max_length), numbers)
         elif level == "char":
             raise TaskError("--level=char: imdb.npz holds words only, use --level=word")
         else:
@@ -148,6 +148,8 @@ def _documents(data_dir):
     if data_dir is None:
         return _imdb(_downloaded())
     in_folder = {name: os.path.join(data_dir, name) for name in ("imdb.npz", "train.csv", "test.csv")}
+    for path in filter(os.path.exists, in_folder.values()):
+        sources.check_below(data_dir, path)
     if data_dir.endswith(".npz") or os.path.isfile(in_folder["imdb.npz"]):
         return _imdb(data_dir if data_dir.endswith(".npz") else in_folder["imdb.npz"])
     if os.path.isfile(in_folder["train.csv"]) and os.path.isfile(in_folder["test.csv"]):

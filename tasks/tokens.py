@@ -1,6 +1,7 @@
 """A text's tokens: in Python, where data are read, and in TensorFlow, where a model is served."""
 
 import functools
+import itertools
 import re
 
 import numpy as np
@@ -12,8 +13,8 @@ WORD = re.compile(r"\w+(?:'\w+)*")
 APOSTROPHE = ord("'")
 
 
-def tokens(text, level):
-    """A text's words, or its characters as they stand.
+def tokens(text, level, most=None):
+    """A text's words, or its characters as they stand; the first `most` of them.
 
     Words are runs of letters, digits and inner apostrophes, in small letters. A Greek sigma is the one letter
     whose small form depends on what is around it; here it has one form.
@@ -21,7 +22,10 @@ def tokens(text, level):
     >>> tokens("It's ΟΔΟΣ, isn't' it?", "word")
     ["it's", 'οδοσ', "isn't", 'it']
     """
-    return text if level == "char" else WORD.findall(text.lower().replace("ς", "σ"))
+    if level == "char":
+        return text[:most]
+    found = WORD.finditer(text.lower().replace("ς", "σ"))
+    return [match[0] for match in itertools.islice(found, most)]
 
 
 def tokens_in_graph(texts, level):

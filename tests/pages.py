@@ -118,7 +118,7 @@ class Page:
                 continue
             if words[0] in PROGRAMS and not set(words) & {"|", ">", "&&"}:
                 self.program(*words)
-            elif words[0] in ("santm_tf.serving.server", "server.py", "serving/server.py"):
+            elif words[0] in ("santm_tf.serving.server", "serving.server"):
                 self.serve(words)
             elif words[0].startswith("benchmarks."):
                 benchmark(words)

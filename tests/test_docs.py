@@ -9,10 +9,10 @@ from santm_tf.training import flags
 from santm_tf.training.config import GROUPS, known
 from tests.pages import ROOT, Page
 
-PAGES = [ROOT / "README.md", ROOT / "serving" / "README.md", *sorted((ROOT / "docs").rglob("*.md")),
-         *sorted((ROOT / "pretrained").rglob("*.md"))]
-PROGRAMS = [ROOT / "serving/server.py", ROOT / "santm_tf/capacity.py", ROOT / "training/commands.py",
-            ROOT / "training/launch.py", ROOT / "training/sweep_flags.py",
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "serving" / "README.md",
+         *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "pretrained").rglob("*.md"))]
+PROGRAMS = [ROOT / "serving/server.py", ROOT / "tests/fuzz/server_api.py", ROOT / "santm_tf/capacity.py",
+            ROOT / "training/commands.py", ROOT / "training/launch.py", ROOT / "training/sweep_flags.py",
             *(ROOT / "benchmarks").glob("*.py")]  # which have flags of their own
 FLAGS = {"help", "helpfull", "flagfile", *flags.ALIASES, *(name for group in GROUPS for name in known(group)),
          *(name for program in PROGRAMS

@@ -241,6 +241,7 @@ BITS, WORDS = {"inputs": X, "lengths": N}, {"inputs": T, "lengths": N}
     ("text", "serving_default", {**WORDS, "inputs": T + 8}, "inputs: tokens must be from 0 to 8"),
     ("text", "serving_default", {**WORDS, "inputs": T - 2}, "inputs: tokens must be from 0 to 8"),
     ("bits", "initial_state", {"batch": np.int32(0)}, "batch: must be at least 1"),
+    ("bits", "initial_state", {"batch": np.int32(2**31 - 1)}, "batch: must be at most [0-9]+, whose states"),
     ("bits", "step", {"inputs": X[:1, 0]}, "state: must have as many rows as inputs"),
     ("bits", "step", {"inputs": X[:, 0, :1]}, r"inputs: shape must be \(batch, 2\)"),
     ("bits", "step", {"inputs": X[:, 0] * NAN}, "inputs: must be finite numbers"),

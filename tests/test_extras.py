@@ -1,5 +1,6 @@
 """The core alone, and what says in one line which extra it needs."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from packaging.requirements import Requirement
 
 WITHOUT = ["sklearn", "tqdm", "matplotlib", "tensorboard", "tensorflow_addons", "fastapi", "uvicorn",
            "pandas", "pyarrow", "optuna"]
@@ -60,7 +62,7 @@ def test_keras_2_is_an_extra(tmp_path):
     assert found.returncode == 2
 
 
-@pytest.mark.parametrize("package", ["fastapi", "uvicorn"])
+@pytest.mark.parametrize("package", ["fastapi", "uvicorn", "prometheus_client"])
 def test_the_server_says_what_it_needs(package):
     code = (f"import runpy, sys; sys.modules['{package}'] = None\n"
             "runpy.run_module('santm_tf.serving.server', run_name='__main__')")
@@ -74,12 +76,26 @@ def test_every_package_of_an_extra_is_pinned():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 reads no TOML")
     with open("pyproject.toml", "rb") as file:
         project = tomllib.load(file)["project"]
-    with open("requirements.txt") as file:
-        pinned = {distribution(line) for line in file if line.strip() and not line.startswith("#")}
     extras = project["optional-dependencies"]
     del extras["ray"]  # a gigabyte for one test
     asked = {distribution(line) for extra in extras.values() for line in extra}
-    assert asked | set(map(distribution, project["dependencies"])) <= pinned | {"santm-tf"}
+    assert asked | set(map(distribution, project["dependencies"])) <= pinned() | {"santm-tf"}
+
+
+def test_all_that_the_server_needs_is_pinned():
+    """It is what strangers reach, so pip-audit is to know all of it."""
+    needed, seen = ["fastapi", "uvicorn"], set()
+    while needed:
+        seen.add(name := needed.pop())
+        asked = map(Requirement, importlib.metadata.requires(name) or ())
+        needed += {distribution(each.name) for each in asked
+                   if not each.marker or each.marker.evaluate({"extra": ""})} - seen
+    assert seen <= pinned()
+
+
+def pinned():
+    with open("requirements.txt") as file:
+        return {distribution(line) for line in file if line.strip() and not line.startswith("#")}
 
 
 def distribution(requirement):

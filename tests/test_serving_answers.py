@@ -17,10 +17,13 @@ from santm_tf.keras import keras
 from santm_tf.tasks.channels import Channels, fit
 from santm_tf.tasks.sounds import MELS, SoundFront
 from santm_tf.tasks.tokens import TextFront
-from serving import server
+from serving import app
+from serving.app import create_app
+from serving.model import Model
+from serving.streams import Sessions
 
 layers = keras.layers
-README = (pathlib.Path(server.__file__).parent / "README.md").read_text(encoding="utf-8")
+README = (pathlib.Path(app.__file__).parent / "README.md").read_text(encoding="utf-8")
 WAV = tf.audio.encode_wav(tf.sin(tf.range(1600.0))[:, None] / 2, 8000).numpy()
 
 
@@ -63,7 +66,7 @@ def exported(tmp_path_factory):
             model, front, answer = MADE[name]()
             export(model, folder, front=front, answer=answer)
             done[name] = model, tf.saved_model.load(folder), TestClient(
-                server.create_app(server.Model(folder), server.Sessions(10, 60.0)))
+                create_app(Model(folder), Sessions(10, 60.0)))
         return done[name]
 
     return of

@@ -143,5 +143,5 @@ def _refuse_others(program, config, taken=frozenset()):
     """Refuses flags of a session, beside --workdir, that a program has no use for."""
     for field in dataclasses.fields(Session):
         given = getattr(config.session, field.name) != field.default
-        if given and field.name not in {"workdir", "compile_cache", *taken}:
+        if given and field.name not in {"workdir", "compile_cache", "max_data_gb", *taken}:
             raise UsageError(f"--{field.name}: {program} has no use for it; leave it out")

@@ -31,7 +31,6 @@ NEEDS = {"retention": ("access_rate", "auto"), "mask_surrogate": ("mask", "learn
 FALLING = "mask_schedule", "mask_warmup"  # of an access rate that falls
 FALL = "an --access_rate below --initial_access_rate and a --mask that is not fixed"
 FIXED = "uniform", "random"  # masks; as in santm_tf.access, which imports TensorFlow
-PATHS = {"data_dir", "validation_data", "test_data"}
 FOLDERS = {"workdir", "export_dir"}  # paths of a `Session`
 
 
@@ -144,6 +143,7 @@ class Session:
         several workers that TF_CONFIG or Slurm names. They share every batch.
       devices: For --strategy=mirrored: how many logical CPUs instead of the GPUs.
       join_seconds: How long workers wait for each other at the start.
+      max_data_gb: GB of data that are read into memory at most, as they are once unpacked.
       compile_cache: Keep what XLA compiles for the CPU in ~/.cache/santm_tf ($XDG_CACHE_HOME), and take it
         from there.
     """
@@ -159,6 +159,7 @@ class Session:
     strategy: Literal["none", "mirrored", "multiworker"] = "none"
     devices: int | None = None
     join_seconds: Annotated[float, "(0, inf)"] = 120.0
+    max_data_gb: Annotated[float, "(0, inf)"] = 4.0
     compile_cache: bool = True
 
 
@@ -197,7 +198,7 @@ class Config:
 
     def __post_init__(self):
         data = dict(self.data)
-        for name in PATHS & data.keys():
+        for name in tasks.PATHS & data.keys():
             if data[name]:
                 data[name] = os.path.abspath(os.path.expanduser(data[name]))
         for name, options in ("layer", dict(self.layer)), ("data", data):

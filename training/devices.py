@@ -11,9 +11,9 @@ import tensorflow as tf
 import santm_tf
 from santm_tf.keras import TRAINS_TOGETHER, random_states
 from santm_tf.replicas import Replicas
+from santm_tf.tasks import PATHS
 from santm_tf.tasks.share import WHOLE, Share
 from santm_tf.training import cluster
-from santm_tf.training.config import PATHS
 from santm_tf.training.errors import Stopped, UsageError, note
 
 APART = 1_000_003  # seeds between those of two processes

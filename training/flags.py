@@ -1,5 +1,6 @@
 """From a command line to a `Config`, before TensorFlow is imported; and how a mistake in one is reported."""
 
+import dataclasses
 import importlib.resources
 import os
 import pathlib
@@ -9,7 +10,8 @@ import sys
 from absl import flags
 
 from santm_tf.errors import ArgumentError, MissingExtra
-from santm_tf.training.config import FOLDERS, GROUPS, configured, known
+from santm_tf.paths import open_file
+from santm_tf.training.config import FOLDERS, GROUPS, Session, configured, known
 from santm_tf.training.errors import Stopped, UsageError
 
 FILE = "flags.cfg"  # in a run's folder
@@ -41,7 +43,7 @@ def parse(argv, saved=False):
             print(f"warning: --{old} is --{new} now", file=sys.stderr)
     given, before = given_in(argv), {}
     if saved and given.get("workdir") and os.path.exists(file := os.path.join(given["workdir"], FILE)):
-        before = given_in(["", f"--flagfile={file}"])
+        before = _of_run(file, lambda line: print(f"warning: {line}", file=sys.stderr))
     config = configured({**before, **given}, before.keys() - given)
     if not config.session.workdir and not config.session.dry_run:
         raise UsageError("--workdir: give the folder of the run, for instance --workdir=runs/first")
@@ -50,8 +52,23 @@ def parse(argv, saved=False):
 
 def read(file):
     """The `Config` of a run's flag file, less what has no use."""
-    given = given_in(["", f"--flagfile={file}"])
+    given = _of_run(file)
     return configured(given, given)
+
+
+def _of_run(file, tell=lambda line: None):
+    """What a run's flag file gives: what reproduces the run, and nothing of where and how a process works.
+
+    Whoever made the run wrote it, so that it names neither a place to write to nor another file of flags.
+    """
+    for line in _lines(file, file):
+        if line.partition("=")[0].split(" ")[0] in FLAG_FILE:
+            raise UsageError(f"{file}: {line}: a run's own flag file names no other; put its lines here")
+    given = given_in(["", f"--flagfile={file}"])
+    for name in sorted(given.keys() & {field.name for field in dataclasses.fields(Session)}):
+        tell(f"{file}: --{name} is taken from the command line alone, and left out")
+        del given[name]
+    return given
 
 
 def name_of(path):
@@ -145,7 +162,8 @@ def _with_flag_files(argv, within=()):
 def _lines(name, path):
     """The flags of a flag file, less comments and the mark that an editor writes before UTF-8."""
     try:
-        lines = map(str.strip, pathlib.Path(path).read_text(encoding="utf-8-sig").split("\n"))
+        with open_file(path) as file:
+            lines = map(str.strip, file.read().decode("utf-8-sig").replace("\r", "\n").split("\n"))
     except UnicodeDecodeError as error:
         raise UsageError(f"--flagfile={name}: not in UTF-8 (byte {error.start}); save it as UTF-8") from error
     except OSError as error:

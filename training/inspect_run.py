@@ -1,5 +1,6 @@
 """What a trained SANTM did with one sequence: what `santm-inspect` does once its flags are read."""
 
+import io
 import re
 
 import numpy as np
@@ -8,6 +9,8 @@ import tensorflow as tf
 from santm_tf.analysis.describe import answer, recalled, segments, written
 from santm_tf.analysis.trace import inputs_of, layer_of, outputs_of, trace
 from santm_tf.errors import ArgumentError
+from santm_tf.paths import open_file
+from santm_tf.tasks import sources
 from santm_tf.training.run import load
 
 
@@ -23,7 +26,7 @@ def read_input(path, task):
       ValueError: it is not what the model reads.
     """
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             content = file.read()
     except OSError as error:
         raise ArgumentError(f"--input={path}: {error.strerror}") from error
@@ -36,7 +39,7 @@ def read_input(path, task):
         x = task.lexicon().encode(content)
     else:
         try:
-            x = np.load(path, allow_pickle=False)
+            x = sources.array(io.BytesIO(content), path)
         except (ValueError, EOFError, OSError) as error:
             raise ArgumentError(f"--input={path}: damaged ({' '.join(str(error).split())})") from error
     if not x.size:

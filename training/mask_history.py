@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from santm_tf.paths import open_file
 from santm_tf.training.errors import UsageError
 
 FILE = "masks.npy"
@@ -16,7 +17,8 @@ def read(folder):
     """
     path = os.path.join(folder, FILE)
     try:
-        return np.load(path)
+        with open_file(path) as file:
+            return np.load(file, allow_pickle=False)
     except FileNotFoundError:
         return None
     except (ValueError, EOFError) as error:

@@ -7,6 +7,7 @@ import os
 from typing import NamedTuple
 
 from santm_tf.errors import extra
+from santm_tf.paths import write_whole
 from santm_tf.training.errors import UsageError
 from santm_tf.training.layer_figures import png
 
@@ -61,8 +62,7 @@ def write(path, folder, title, tables, views):
     body = [f"<h1>{html.escape(title)}</h1>", *map(_table, tables)]
     body += [_figure(view, image) for view, image in save(folder, views)]
     with _writing(path):
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(_document(title, body))
+        write_whole(path, _document(title, body))
 
 
 def save(folder, views):
@@ -75,8 +75,7 @@ def save(folder, views):
     with _writing(folder):
         os.makedirs(folder, exist_ok=True)
         for view, image in images:
-            with open(os.path.join(folder, f"{view.name}.png"), "wb") as file:
-                file.write(image)
+            write_whole(os.path.join(folder, f"{view.name}.png"), image)
     return images
 
 

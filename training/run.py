@@ -11,6 +11,7 @@ from santm_tf.answers import Answer
 from santm_tf.errors import ArgumentError, extra
 from santm_tf.keras import keras
 from santm_tf.machine import check_fits
+from santm_tf.tasks import sources
 from santm_tf.tasks.share import WHOLE
 from santm_tf.tasks.task import Task
 from santm_tf.training import flags
@@ -41,7 +42,7 @@ def advised(config, kept=None, tell=say):
 
     `kept` is what a run that goes on keeps of its data; `tell` a function of a line.
     """
-    with of_task():
+    with of_task(config):
         advice = tasks.advice(config.task, kept=kept, **config.data)
     asked = set(config.asked).union(*(group for group in TOGETHER if group & config.asked.keys()))
     if config.layer.get("mask") == "adaptive":
@@ -55,7 +56,7 @@ def advised(config, kept=None, tell=say):
 
 def load_task(config, kept=None, share=WHOLE):
     """The task of a configuration; `kept` is what a run keeps of its data, for `share` see `tasks.load`."""
-    with of_task():
+    with of_task(config):
         task = tasks.load(config.task, batch_size=config.run.batch_size, seed=config.run.seed, kept=kept,
                           share=share, **config.data)
     _check_batches(config, task)
@@ -134,10 +135,11 @@ def check_export(config):
 
 
 @contextlib.contextmanager
-def of_task():
-    """What a task refuses is a user's mistake."""
+def of_task(config):
+    """What a task refuses is a user's mistake; it reads no more data than the configuration says."""
     try:
-        yield
+        with sources.at_most(config.session.max_data_gb):
+            yield
     except tasks.TaskError as error:
         raise UsageError(str(error)) from error
 

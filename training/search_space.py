@@ -9,8 +9,9 @@ import math
 import re
 
 from santm_tf.errors import extra
+from santm_tf.tasks import PATHS
 from santm_tf.tasks.options import Option
-from santm_tf.training.config import GROUPS, PATHS, TASK, Session, configured, known
+from santm_tf.training.config import GROUPS, TASK, Session, configured, known
 from santm_tf.training.errors import UsageError
 
 with extra("sweep"):

@@ -21,14 +21,14 @@ def write(config, folder, shards):
     Raises:
       UsageError: a task or a folder that does not serve.
     """
-    with of_task():
+    with of_task(config):
         writing.check(folder)
     if config.data.get("curriculum"):
         raise UsageError("--curriculum: shards hold the first epoch, whose sequences are the short ones; "
                          "leave it out")
     if unused := [f"--{name}" for name in config.asked if name not in USED | config.data.keys()]:
         say(f"of training, and not used to write shards: {', '.join(unused)}")
-    with of_task():
+    with of_task(config):
         advice = tasks.advice(config.task, **config.data)
     chosen = {name: value for name, (value, _) in advice.items() if name in config.data.keys() - config.asked}
     config = configured({**config.asked, **chosen})
@@ -39,7 +39,7 @@ def write(config, folder, shards):
     train = task.steps_per_epoch * (task.train.element_spec[0].shape[0] or 1)
     if shards > train:
         raise UsageError(f"--shards={shards}: there are {train:,} training examples; use at most so many")
-    with of_task():
+    with of_task(config):
         flags = list(config.given(TASK).values())
         return writing.write(task, folder, shards, {"task": config.task, "flags": flags, "advice": advice})
 

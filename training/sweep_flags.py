@@ -12,7 +12,7 @@ from santm_tf.training.config import Config, Session
 from santm_tf.training.errors import UsageError
 
 TRIALS, SEEDS = 40, 3
-OF_ITS_OWN = {field.name for field in dataclasses.fields(Session)} - {"compile_cache"}
+OF_ITS_OWN = {field.name for field in dataclasses.fields(Session)} - {"compile_cache", "max_data_gb"}
 
 
 class Asked(NamedTuple):

@@ -6,7 +6,7 @@ import time
 
 from santm_tf.errors import ArgumentError
 from santm_tf.keras import keras
-from santm_tf.paths import literal, write_whole
+from santm_tf.paths import literal, open_file, write_whole
 from santm_tf.training import flags
 from santm_tf.training.config import GROUPS
 from santm_tf.training.errors import UsageError
@@ -124,7 +124,9 @@ class Record(keras.callbacks.Callback):
 
 def _read(path, advice):
     try:
-        with open(path, encoding="utf-8") as file:
+        with open_file(path) as file:
             return json.load(file)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"{path}: damaged ({error}); {advice}") from error

@@ -1,6 +1,10 @@
 """The signatures of an exported model, which check what they are given."""
 
+import math
+
 import tensorflow as tf
+
+STATES = 2**31  # bytes that `initial_state` makes at most
 
 
 def signatures(model, front=None, answer=None):
@@ -13,8 +17,9 @@ def signatures(model, front=None, answer=None):
     `initial_state(batch) -> state`, `step(inputs, **state) -> {"outputs", **state}`: streams, one step
       `[B, d]` or `[B]` at a time. The outputs `[B, outputs]` are those of the sequence up to there. Rows may
       be at different steps. A state is of one model: another refuses it. A tensor of another shape,
-      or with a number that is not finite, is refused, too. A front without a `step` of its own
-      leaves these inputs as they are. A model that cannot go on from a state has neither.
+      or with a number that is not finite, is refused, too, and a batch whose states take over 2 GiB. A front
+      without a `step` of its own leaves these inputs as they are. A model that cannot go on from a state has
+      neither.
     `score(inputs, lengths, targets) -> {"loss"}`, of a compiled model: each sequence's own loss `[B]`, what
       Keras gives for that sequence alone without what layers add. Of a model with an output at every step
       that is the mean over the sequence's steps, and there is a last argument, `weights` `[B, T]`, 1 for a
@@ -23,6 +28,8 @@ def signatures(model, front=None, answer=None):
     answered = answer or (lambda y: {"outputs": y})
     raw, steps = inputs_of(model, front), step_inputs_of(model, front)
     stepped = getattr(front, "step", None)
+    most = STATES // max(1, sum(spec.dtype.size * math.prod(spec.shape[1:])
+                                for spec in state_of(model, front).values()))
 
     def prepared(given):
         return _prepared(model, *front(**given)) if front else _sequences(model, **given)
@@ -31,7 +38,8 @@ def signatures(model, front=None, answer=None):
         return answered(model.whole(*prepared(given))[0])
 
     def initial_state(batch):
-        batch = _required(batch, (batch > 0, "batch: must be at least 1", batch))
+        batch = _required(batch, (batch > 0, "batch: must be at least 1", batch), (
+            batch <= most, f"batch: must be at most {most}, whose states take 2 GiB", batch))
         return {**(front.first(batch) if stepped else {}), **model.first(batch)}
 
     def step(given, state):

@@ -8,6 +8,8 @@ import zipfile
 
 import numpy as np
 
+from santm_tf.paths import open_file
+from santm_tf.tasks import sources
 from santm_tf.tasks.archive import TEST, TRAIN, VALIDATION
 from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.reading.sequences import (
@@ -125,9 +127,10 @@ def stored(path, **options):
 
 def _zip(path):
     try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
-            return {name.lower(): _array(lambda name=name: file[name], f"{path}: {name}")
-                    for name in file.files}
+        with open_file(path) as whole, zipfile.ZipFile(whole) as file:
+            names = {name: name.removesuffix(".npy") for name in file.namelist()}
+            return {stem.lower(): _array(file.open, name, f"{path}: {stem}") if stem != name else None
+                    for name, stem in names.items()}  # of what is no array the name alone
     except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
         if isinstance(error, TaskError):
             raise
@@ -136,13 +139,16 @@ def _zip(path):
 
 def _folder(path):
     names = sorted(name for name in os.listdir(path) if name.lower().endswith(".npy"))
-    return {name[:-4].lower(): _array(lambda name=name: np.load(os.path.join(path, name), allow_pickle=False),
-                                      os.path.join(path, name)) for name in names}
+    paths = {name[:-4].lower(): os.path.join(path, name) for name in names}
+    return {name: _array(open_file, path, path) for name, path in paths.items()}
 
 
-def _array(load, where):
+def _array(opened, name, where):
     try:
-        return load()
+        with opened(name) as file:
+            return sources.array(file, where)
+    except TaskError:
+        raise
     except (OSError, EOFError, ValueError) as error:
         if "allow_pickle" in str(error):
             raise TaskError(f"{where}: is an array of objects, which takes pickle to read; save numbers "

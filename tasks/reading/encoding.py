@@ -7,6 +7,7 @@ import io
 import itertools
 import re
 
+from santm_tf.tasks import sources
 from santm_tf.tasks.errors import TaskError
 
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
@@ -86,8 +87,7 @@ def file_bytes(path):
       TaskError: it cannot be read, or is empty.
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = sources.content(path)
     except OSError as error:
         raise TaskError(f"{path}: {error.strerror}") from error
     if not content.strip(BLANK):

@@ -4,6 +4,7 @@ import os
 import re
 from typing import NamedTuple
 
+from santm_tf.tasks import sources
 from santm_tf.tasks.archive import TEST, TRAIN, VALIDATION
 from santm_tf.tasks.errors import TaskError
 
@@ -103,10 +104,14 @@ def _unsplit(folder, sets):
 def _below(folder):
     """The files of a folder, and those of its folders train, validation and test."""
     for entry in os.scandir(folder):
+        if ending(entry.name) in (*READ, ".npy") or entry.name.lower() in WORDS:
+            sources.check_below(folder, entry.path)
         if entry.is_file():
             yield entry.name
         elif entry.is_dir() and entry.name.lower() in WORDS:
             names = [os.path.join(entry.name, name) for name in os.listdir(entry.path)]
+            for name in (name for name in names if ending(name) in READ):
+                sources.check_below(folder, os.path.join(folder, name))
             yield from (name for name in names if os.path.isfile(os.path.join(folder, name)))
 
 

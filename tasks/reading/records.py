@@ -8,14 +8,18 @@ Two forms of record are read:
   features are of the whole sequence.
 """
 
+import os
+
 import numpy as np
 
 from santm_tf.errors import extra
+from santm_tf.paths import open_file
 from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.reading.lists import ROW
 
 ENDINGS = ".tfrecord", ".tfrecords"
 FIRST = 50  # records of a file that tell which features there are
+FRAME = 16  # bytes around a record
 MOST = 2 ** 21  # bytes of records that are read at once
 
 
@@ -32,6 +36,7 @@ def chunks(path):
     import tensorflow as tf
 
     features, before = None, 0
+    _check_sizes(path)
     try:
         for records in _together(tf.data.TFRecordDataset(path).as_numpy_iterator()):
             features = features or _features(records[:FIRST], path)
@@ -40,6 +45,21 @@ def chunks(path):
     except tf.errors.OpError as error:
         raise TaskError(f"{path}: cannot be read as TFRecord after record {before} "
                         f"({error.message.splitlines()[0]})") from error
+
+
+def _check_sizes(path):
+    """Refuses a record that is longer than its file: TensorFlow makes room for it before it reads."""
+    try:
+        with open_file(path) as file:
+            place, size, record = 0, os.fstat(file.fileno()).st_size, 0
+            while place < size:
+                length = int.from_bytes(os.pread(file.fileno(), 8, place), "little")
+                if length > size:
+                    raise TaskError(f"{path}: cannot be read as TFRecord after record {record} (the next one "
+                                    f"is of {length:,} bytes, and the file of {size:,})")
+                place, record = place + FRAME + length, record + 1
+    except OSError as error:
+        raise TaskError(f"{path}: {error.strerror}") from error
 
 
 def _together(records):

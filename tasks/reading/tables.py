@@ -10,10 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from santm_tf.errors import extra
+from santm_tf.paths import open_file
+from santm_tf.tasks import sources
 from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.reading import encoding
 from santm_tf.tasks.reading.lists import ROW, unrolled
 
+AT_ONCE = 2 ** 13  # rows of a Parquet file
 # Cells that stand for a missing value: in any column, and where the others are numbers.
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "?")
 NO_NUMBER = (*MISSING, "-", ".", "None", "none", "n/a", "NAN", "Null", "#N/A", "<NA>")
@@ -132,9 +135,13 @@ def _with_points(table, as_text):
 def _parquet(path, notes):
     """The rows of a file, and the columns that had lists."""
     with extra("data"):
-        from pyarrow import parquet
-    with readable(path):
-        table = parquet.read_table(path)
+        from pyarrow import Table, parquet
+    with readable(path), open_file(path) as file:
+        file, batches = parquet.ParquetFile(file), []
+        for batch in file.iter_batches(AT_ONCE):  # what is packed may be small and its rows many
+            sources.count(batch.nbytes, path)
+            batches.append(batch)
+        table = Table.from_batches(batches, file.schema_arrow)
     count = len(table)
     table, names, empty = unrolled(table, path)
     if empty:
