@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from santm_tf.gradients import custom_gradient
 from santm_tf.ops import steps_of
 from santm_tf.scan import scan, swap_time
 
@@ -23,7 +24,7 @@ def linear_recurrence(a, b):
     [[1.0, 0.5, 2.25]]
     """
 
-    @tf.custom_gradient
+    @custom_gradient
     def run(a, b):
         h = _composed(a, b)
 

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from santm_tf.access import AccessMask
+from santm_tf.gradients import custom_gradient
 from santm_tf.keras import register
 from santm_tf.ops import at_least_float32
 from santm_tf.replicas import mean, own_rows, total
@@ -99,7 +100,7 @@ class AblationMask(AccessMask):
         """y `[B, ...]`, of which the way back tells what the steps are worth that were turned over."""
         probed = self._probed(tf.shape(y)[0])
 
-        @tf.custom_gradient
+        @custom_gradient
         def watch(y):
             def backward(gradient):
                 self._tell(probed, gradient)

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from santm_tf.errors import ArgumentError
+from santm_tf.gradients import custom_gradient
 from santm_tf.keras import Layer, keras, known, register
 from santm_tf.ops import sigmoid, steps_of
 from santm_tf.projection import LEAST, AtMost, accesses
@@ -36,7 +37,7 @@ def accessed(scores, surrogate="sigmoid"):
     >>> accessed(tf.constant([-1.0, 0.0, 2.0])).numpy().tolist()
     [0.0, 0.0, 1.0]
     """
-    @tf.custom_gradient
+    @custom_gradient
     def step(s):
         def slope(upstream):
             d = upstream * SURROGATES[surrogate](s)

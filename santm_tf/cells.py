@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from santm_tf.errors import ArgumentError, at_least, whole
+from santm_tf.gradients import custom_gradient
 from santm_tf.keras import Cell, keras, register
 from santm_tf.lstm import ChronoBias, forget_one, lstm
 from santm_tf.ops import gated, product, sigmoid
@@ -51,7 +52,7 @@ class _LSTMCell(OldNames, Cell):
         return {**super().get_config(), "units": self.units}
 
 
-@tf.custom_gradient
+@custom_gradient
 def _boundary(score, c, kernel):
     """`1[p > 1/2]`, `p = sigmoid(score + c u)`, twice: what comes back by the second gives c no gradient."""
     p = sigmoid(score + c @ kernel)

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from santm_tf.errors import ArgumentError, at_least
+from santm_tf.gradients import custom_gradient
 
 
 def ring(slots, locality):
@@ -60,7 +61,7 @@ def diagonals(x, y, locality):
     >>> diagonals(x, x, 1).numpy().ravel().tolist()
     [2.0, 6.0, 3.0]
     """
-    @tf.custom_gradient
+    @custom_gradient
     def run(x, y):
         slots = x.shape[-2]
         around = tf.concat([y, y[..., :locality, :]], -2)
@@ -90,7 +91,7 @@ def symmetric(values):
     """
     above = _above(values)
 
-    @tf.custom_gradient
+    @custom_gradient
     def run(values, x):
         def product(x):
             return _times(above, x) + _times(above, x, adjoint_a=True)

@@ -9,6 +9,7 @@ import contextvars
 
 import tensorflow as tf
 
+from santm_tf.gradients import custom_gradient
 from santm_tf.ops import steps_of
 
 _RANDOM_OPS = ("RandomUniform", "RandomStandardNormal", "TruncatedNormal", "RandomGamma",
@@ -26,7 +27,7 @@ def differentiable(run, *given):
     """
     leaves = tf.nest.flatten(given)
 
-    @tf.custom_gradient
+    @custom_gradient
     def run_smooth(*tensors):
         tensors = iter(tensors)
         result, back = run(*tf.nest.pack_sequence_as(

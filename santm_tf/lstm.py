@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from santm_tf.gradients import custom_gradient
 from santm_tf.keras import keras, register
 from santm_tf.saving import OldNames
 from santm_tf.types import Config
@@ -28,7 +29,7 @@ def lstm(z: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     units = z.shape[-1] // 4
     scale = tf.constant(np.repeat([0.5, 0.5, 1.0, 0.5], units), z.dtype)
 
-    @tf.custom_gradient
+    @custom_gradient
     def run(z, c):
         i, f, g, o = tf.split(tf.tanh(z * scale) * scale + (1 - scale), 4, axis=-1)
         c_new = f * c + i * g

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from santm_tf.addressing import ADDRESSING
 from santm_tf.errors import ArgumentError, whole
+from santm_tf.gradients import custom_gradient
 from santm_tf.keras import Cell, keras, register
 from santm_tf.lstm import ChronoBias, lstm
 from santm_tf.ops import gated, last_two_joined, product, sigmoid
@@ -47,7 +48,7 @@ def write(memory, weights, erase, add):
     """
     heads = range(weights.shape[1])
 
-    @tf.custom_gradient
+    @custom_gradient
     def run(memory, weights, erase, add):
         gates = [1 - weights[:, h, :, None] * erase[:, h, None, :] for h in heads]
         erased = [memory]

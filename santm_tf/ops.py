@@ -5,6 +5,8 @@ import functools
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
+from santm_tf.gradients import custom_gradient
+
 
 def sigmoid(x):
     """`1 / (1 + exp(-x))` as `1/2 + tanh(x/2)/2`: XLA's CPU code has a vector tanh."""
@@ -16,14 +18,14 @@ def product(x, kernel):
     return tf.tensordot(x, kernel, [[-1], [0]])
 
 
-@tf.custom_gradient
+@custom_gradient
 def sum_last(x):
     """Sum over the last axis, as a product with ones: XLA's CPU code adds up an axis one by one."""
     ones = tf.ones([x.shape[-1], 1], x.dtype)
     return product(x, ones)[..., 0], lambda d: tf.broadcast_to(d[..., None], tf.shape(x))
 
 
-@tf.custom_gradient
+@custom_gradient
 def straight_through(p):
     """`1[p > 1/2]` forward, the identity backward (Bengio et al. 2013, arXiv 1308.3432)."""
     return tf.cast(p > 0.5, p.dtype), lambda upstream: upstream

@@ -7,6 +7,7 @@ from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import record
 from tensorflow.python.ops.resource_variable_ops import variable_accessed
 
+from santm_tf.gradients import keep_gradients
 from santm_tf.loop import all_steps, differentiable, smooth, vjp
 
 _HIGHER_ORDER = 2  # TensorFlow's number for a persistent tape, or one inside another
@@ -40,6 +41,7 @@ class Program:
         self._compiled = tf.function(functools.partial(self._traced), jit_compile=True, autograph=False)
 
     def __call__(self, *args):
+        keep_gradients()
         if not self._differentiated_twice(args):
             return self._compiled(*args)
         leaves = tf.nest.flatten(args)

@@ -9,6 +9,8 @@ import contextvars
 
 import tensorflow as tf
 
+from santm_tf.gradients import custom_gradient
+
 _sharing = contextvars.ContextVar("sharing", default=None)  # the `Replicas`, while they share a step
 
 
@@ -79,7 +81,7 @@ def total(*tensors):
     """
     replicas = _sharing.get()
     if replicas is not None:
-        @tf.custom_gradient
+        @custom_gradient
         def summed(*tensors):
             return replicas.sum(tensors), lambda *upstream: [replicas.count * d for d in upstream]
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from santm_tf.addressing import EPSILON, split_head
+from santm_tf.gradients import custom_gradient
 from santm_tf.ops import at_least_float32, sigmoid
 
 
@@ -38,7 +39,7 @@ def read(values, rows, sparse=False):
     if not sparse:
         return tf.reduce_sum(values[..., None] * rows, -2)
 
-    @tf.custom_gradient  # TensorFlow's own is slower, and copies the rows
+    @custom_gradient  # TensorFlow's own is slower, and copies the rows
     def product(values, rows):
         kept, width = rows.shape[-2:]
         column = tf.range(tf.size(values, tf.int64))
