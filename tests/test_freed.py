@@ -50,8 +50,11 @@ def test_models_that_were_trained_leave_nothing_but_the_last_of_them(make, jit_c
 def test_a_graph_keeps_its_gradient_when_the_function_is_gone():
     def made():
         cubed = custom_gradient(lambda x: (x ** 3, lambda upstream: upstream * 7))
-        return tf.function(lambda x: tf.while_loop(lambda i, y: i < 2, lambda i, y: (i + 1, cubed(y)), (0, x))[1],
-                           autograph=False).get_concrete_function(tf.TensorSpec([]))
+
+        def twice(x):
+            return tf.while_loop(lambda i, y: i < 2, lambda i, y: (i + 1, cubed(y)), (0, x))[1]
+
+        return tf.function(twice, autograph=False).get_concrete_function(tf.TensorSpec([]))
 
     function, other = made(), made()
     gc.collect()
