@@ -288,7 +288,7 @@ def test_what_is_no_model_is_named(kind, tmp_path):
 
 
 def test_a_long_reason_is_cut_to_its_first_line(monkeypatch, tmp_path):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise ValueError("first\nsecond")
 
     monkeypatch.setattr(keras.models, "load_model", refuse)
