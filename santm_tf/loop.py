@@ -102,8 +102,7 @@ _all_steps = contextvars.ContextVar("all_steps", default=False)
 def all_steps():
     """In it loops run all T steps, whatever `steps` says: more work, and no loop that depends on data.
 
-    `tf.vectorized_map` and `batch_jacobian` take no such loop. For callers whose states are held beyond
-    `steps`.
+    `tf.vectorized_map` and `batch_jacobian` take no such loop. What runs beyond `steps` holds the state.
     """
     token = _all_steps.set(True)
     try:
@@ -116,6 +115,11 @@ def steps_run(inputs, steps=None):
     """How many steps run: an int where T is known and all do."""
     length = steps_of(tf.nest.flatten(inputs)[0], axis=0)
     return length if steps is None or _all_steps.get() else tf.minimum(tf.cast(steps, tf.int32), length)
+
+
+def runs_beyond(steps):
+    """Whether loops run on after `steps`."""
+    return steps is not None and _all_steps.get()
 
 
 def at_first(inputs):

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import tensorflow as tf
+
 from santm_tf.ablation_mask import AblationMask
 from santm_tf.access import FIXED, AccessMask
 from santm_tf.adaptive import AdaptiveAccess
@@ -151,3 +153,10 @@ def _given(argument, part, kind, options, dtype=None):
 
 def _renamed(part, options):
     return {OPTIONS[part][name]: value for name, value in options.items()}
+
+
+def build(layer, shape):
+    """Has a layer make its weights under its own name, unless it has."""
+    if not layer.built:
+        with tf.name_scope(layer.name):
+            layer.build(shape)

@@ -10,7 +10,9 @@ from santm_tf import stepping
 from santm_tf.dropout import HeldDropout
 from santm_tf.errors import ArgumentError
 from santm_tf.keras import RNN, keras, output_of, register, several
+from santm_tf.lengths import filled, varies
 from santm_tf.lstm import is_plain, keras_lstm
+from santm_tf.ops import steps_of
 from santm_tf.ragged import takes_ragged
 from santm_tf.scan import scan, swap_time
 from santm_tf.shards import Sharded
@@ -36,8 +38,8 @@ class Recurrent(RNN):
     Args:
       cell: a Keras cell, or a list of cells to stack.
       jit_compile: compile the loop with XLA, once per batch size and length, and run it on slices of the
-        batch side by side. In a model that is itself compiled with `jit_compile=True` the loop is part of
-        that one program, which has one core.
+        batch side by side. Lengths that vary share few programs (`santm_tf.lengths`). In a model that is
+        itself compiled with `jit_compile=True` the loop is part of that one program, which has one core.
       **kwargs: see `tf.keras.layers.RNN`. `unroll` needs a known length, and changes nothing: the scan
         never unrolls.
 
@@ -66,8 +68,15 @@ class Recurrent(RNN):
         if self.unroll and tf.nest.flatten(inputs)[0].shape[1] is None:
             raise ArgumentError("Recurrent: Cannot unroll a RNN over an unknown number of steps: give Input "
                                 "the number, or leave out unroll=True, which changes nothing")
-        loop = self._on_cores if self.jit_compile and constants is None else self._loop
-        outputs, last, state = loop((inputs, mask, state), constants, training)
+        loop, steps = self._loop, None
+        if self.jit_compile and constants is None:
+            loop = self._on_cores
+            if varies(inputs):
+                steps = tf.convert_to_tensor(steps_of(tf.nest.flatten(inputs)[0]))
+                inputs, mask = filled((inputs, mask), start=self.go_backwards)
+        outputs, last, state = loop((inputs, mask, state), constants, training, steps)
+        if steps is not None:
+            outputs = tf.nest.map_structure(lambda y: y[:, :steps], outputs)
         if self.stateful:
             for variable, value in zip(*map(tf.nest.flatten, (self.states, state)), strict=True):
                 variable.assign(tf.cast(value, variable.dtype))
@@ -78,8 +87,8 @@ class Recurrent(RNN):
             return several(*(result if isinstance(result, list) else [result]), *state)
         return result
 
-    def _loop(self, batched, constants, training):
-        """Batch-major `(inputs, mask, state)` to `(outputs, last output, state)`."""
+    def _loop(self, batched, constants, training, steps):
+        """Batch-major `(inputs, mask, state)` to `(outputs, last output, state)`, of leading steps."""
         inputs, mask, state = batched
         if constants is not None and "constants" not in inspect.signature(self.cell.call).parameters:
             raise ValueError(f"RNN cell {self.cell} does not support constants")
@@ -88,14 +97,14 @@ class Recurrent(RNN):
             mask = tf.reverse(mask, [0]) if self.go_backwards else mask
         outputs, state = over_time(
             self.cell, inputs, state, mask=mask, training=training, constants=constants or (),
-            backwards=self.go_backwards,
+            backwards=self.go_backwards, steps=steps,
             plain=is_plain(self.cell) and self.cell.compute_dtype == self.compute_dtype)
         if mask is not None and self.zero_output_for_mask:
             outputs = tf.nest.map_structure(
                 lambda y: tf.where(tf.reshape(mask, tf.concat(
                     [tf.shape(mask), [1] * (y.shape.rank - 2)], 0)), y, tf.zeros_like(y)), outputs)
         outputs = tf.nest.map_structure(lambda y: output_of(self, y), outputs)
-        last = tf.nest.map_structure(lambda y: y[-1], outputs)
+        last = tf.nest.map_structure(lambda y: y[-1 if steps is None else steps - 1], outputs)
         return swap_time(outputs), last, state
 
     def first_state(self, batch: int | tf.Tensor) -> dict[str, tf.Tensor]:
@@ -111,7 +120,8 @@ class Recurrent(RNN):
         return {**super().get_config(), "jit_compile": self.jit_compile}
 
 
-def over_time(cell, inputs, state, *, mask=None, training=None, constants=(), backwards=False, plain=False):
+def over_time(cell, inputs, state, *, mask=None, training=None, constants=(), backwards=False, steps=None,
+              plain=False):
     """`y_t, s_t = cell(x_t, s_{t-1})`, the cell having its inputs split and its dropout masks drawn once.
 
     Args:
@@ -119,7 +129,7 @@ def over_time(cell, inputs, state, *, mask=None, training=None, constants=(), ba
       inputs: nest of `[B, T, ...]`. state: list of `[B, ...]`.
       mask: optional bool `[T, B]`, in the order of running; masked steps hold the state (`scan`).
       training: handed to a cell that takes it. constants: handed to a cell at every step.
-      backwards: run from the last step to the first.
+      backwards: run from the last step to the first. steps: how many to run, see `scan`.
       plain: the cell is Keras' `LSTMCell`, to be computed by `santm_tf.lstm.lstm`.
 
     Returns:
@@ -143,7 +153,7 @@ def over_time(cell, inputs, state, *, mask=None, training=None, constants=(), ba
             y, new = compute(x, s[0] if single else s, **options, **given)
         return y, (new if tf.nest.is_nested(new) else [new])
 
-    return scan(step, inputs, state, constants=constants, mask=mask)
+    return scan(step, inputs, state, constants=constants, mask=mask, steps=steps)
 
 
 def training_option(cell, training):

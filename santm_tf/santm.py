@@ -12,6 +12,7 @@ from santm_tf.cells import CascadeLSTMCell
 from santm_tf.change import ChangeBoundary
 from santm_tf.errors import ArgumentError, at_least, whole
 from santm_tf.keras import Layer, keras, no_states, register, several, shape_of
+from santm_tf.lengths import every, filled, varies
 from santm_tf.levels import Levels
 from santm_tf.machine import check_fits
 from santm_tf.masks import mask_of
@@ -138,7 +139,7 @@ class SANTM(OldNames, Layer):
             raise ArgumentError("SANTM: mask_period=None, and the length of the sequences is unknown; give "
                                 "the number of steps after which the access mask repeats")
         learned, emitted = self.boundaries == "learned", self.bottom.units
-        _build(self.access, [batch, steps, units + emitted * self.access.adaptive])
+        parts.build(self.access, [batch, steps, units + emitted * self.access.adaptive])
         horizon = self.memory_horizon or (steps if self.access.adaptive else self.access.period)
         if horizon is None:
             raise ArgumentError("SANTM: memory_horizon=None, and the length of the sequences is unknown; "
@@ -149,17 +150,17 @@ class SANTM(OldNames, Layer):
                    self.memory_needed(steps or self.access.period),
                    "use fewer, a lower access rate, or memory='sparse' with memory_init='constant'",
                    each=" for one sequence")
-        _build(self.bottom, [batch, features] if learned else [[batch, features], [batch, 1]])
+        parts.build(self.bottom, [batch, features] if learned else [[batch, features], [batch, 1]])
         if self.change is not None:
-            _build(self.change, [batch, steps, features])
-        _build(self.middle, [[batch, emitted], [batch, 1]])
+            parts.build(self.change, [batch, steps, features])
+        parts.build(self.middle, [[batch, emitted], [batch, 1]])
         by_segment = self.top.by_segment
-        _build(self.top, [[batch, units + emitted * by_segment], [batch, 1]])
+        parts.build(self.top, [[batch, units + emitted * by_segment], [batch, 1]])
         recalled = sizes.read_heads * sizes.slot_width
         if self.recall is not None:
-            _build(self.recall, [batch, sizes.memory_slots, sizes.slot_width])
+            parts.build(self.recall, [batch, sizes.memory_slots, sizes.slot_width])
             recalled += sizes.slot_width * (not by_segment)
-        _build(self.readout, [batch, emitted + units + recalled])
+        parts.build(self.readout, [batch, emitted + units + recalled])
         if self.stateful:
             if batch is None or steps is None or steps % self.access.period:
                 raise ArgumentError(
@@ -194,7 +195,11 @@ class SANTM(OldNames, Layer):
         state = None if initial_state is None else self.levels.checked(initial_state, inputs.shape[0])
         if self.stateful and state is None:
             state = self._handed_on(steps_of(inputs, axis=0))
+        steps = steps_of(inputs)
+        if self.jit_compile and varies(inputs):
+            inputs, mask = filled((inputs, every(inputs) if mask is None else mask))
         features, rates, state = self.features(inputs, mask, state, bool(training))
+        features = features[:, :steps] if self.return_sequences else features
         if self.stateful:
             for kept, v in zip(self.states, state, strict=True):
                 kept.assign(tf.cast(v, kept.dtype))
@@ -341,9 +346,3 @@ class SANTM(OldNames, Layer):
                 "recall": "read" if self.recall is None else parts.configuration(self.recall),
                 "controller": parts.configuration(self.bottom) if self._own_controller else None,
                 "dropout": self.dropout.rate}
-
-
-def _build(layer, shape):
-    if not layer.built:
-        with tf.name_scope(layer.name):
-            layer.build(shape)

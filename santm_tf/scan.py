@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from santm_tf.loop import add, at_first, backward, carried, differentiable, forward, smooth, vjp
+from santm_tf.loop import add, at_first, backward, carried, differentiable, forward, runs_beyond, smooth, vjp
 from santm_tf.types import Nest
 
 
@@ -46,6 +46,10 @@ def scan(step: Callable[..., tuple[Nest, Nest]], inputs: Nest, state: Nest, *, c
     >>> outputs.numpy().ravel().tolist(), float(state[0])
     ([1.0, 3.0, 6.0], 6.0)
     """
+    if runs_beyond(steps):
+        rows = tf.nest.flatten(inputs)[0]
+        within = tf.broadcast_to(tf.range(tf.shape(rows)[0])[:, None] < steps, tf.shape(rows)[:2])
+        mask = within if mask is None else mask & within
     if mask is not None:
         return _masked(step, inputs, state, constants, mask, steps)
     inputs, state, constants = tf.nest.map_structure(tf.convert_to_tensor, (inputs, state, constants))
