@@ -49,7 +49,7 @@ def scan(step: Callable[..., tuple[Nest, Nest]], inputs: Nest, state: Nest, *, c
     if runs_beyond(steps):
         rows = tf.nest.flatten(inputs)[0]
         within = tf.broadcast_to(tf.range(tf.shape(rows)[0])[:, None] < steps, tf.shape(rows)[:2])
-        mask = within if mask is None else mask & within
+        mask, steps = within if mask is None else mask & within, None
     if mask is not None:
         return _masked(step, inputs, state, constants, mask, steps)
     inputs, state, constants = tf.nest.map_structure(tf.convert_to_tensor, (inputs, state, constants))

@@ -97,9 +97,9 @@ def test_gradients_of_gradients_hold_the_state_beyond_the_end():
     x = tf.random.stateless_normal([1, 9, 2], [1, 2])
 
     def twice(layer):
-        with tf.GradientTape() as outer:
+        with tf.GradientTape(persistent=True) as outer:
             outer.watch(x)
-            with tf.GradientTape() as inner:
+            with tf.GradientTape(persistent=True) as inner:
                 inner.watch(x)
                 y = tf.reduce_sum(layer(x) ** 2)
             slope = inner.gradient(y, x)
