@@ -1,8 +1,5 @@
 """A run that is killed or stopped, and goes on, ends as one that never was."""
 
-import json
-import multiprocessing
-import os
 import pathlib
 import random
 import shutil
@@ -12,12 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import killed
+from benchmarks.killed import end_of
 from santm_tf.keras import keras
 from santm_tf.training import callbacks
-from santm_tf.training.board import Board
 from santm_tf.training.checkpoints import is_finite
 from santm_tf.training.commands import train
-from tests.programs import code_of, run
+from tests.programs import code_of
 
 SMALL = ["--units=4", "--nojit_compile", "--checkpoint_minutes=0"]
 SANTM = ["--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2"]
@@ -36,29 +34,11 @@ RUNS = {  # how often they are killed, and their flags
 }
 
 
-def trained(argv):
-    """What `python train.py` does, in a process that has imported it already."""
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
-    Board._views = lambda board: ()  # drawing takes seconds
-    run(train, *argv)
-
-
 @pytest.fixture(scope="module")
-def start():
-    """Starts a training in a fresh process, forked from one that has imported TensorFlow."""
+def programs():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parent.parent))
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["santm_tf.training.commands", "santm_tf.training.fit"])
-
-        def start(argv):
-            process = context.Process(target=trained, args=(argv,))
-            process.start()
-            return process
-
-        yield start
+        yield killed.Programs()
 
 
 @pytest.fixture(scope="module")
@@ -82,31 +62,15 @@ def checkpoints(folder):
     return sorted((folder / "checkpoints").glob("ckpt-*.index"), key=lambda path: path.stat().st_mtime)
 
 
-def end_of(folder):
-    """The bytes of every tensor of a run's last checkpoint, and its figures but for the seconds."""
-    reader = tf.train.load_checkpoint(str(checkpoints(folder)[-1]).removesuffix(".index"))
-    held = {name: np.asarray(reader.get_tensor(name)).tobytes()
-            for name in reader.get_variable_to_shape_map()}
-    place = json.loads(reader.get_tensor("place/.ATTRIBUTES/py_state"))
-    epochs = json.loads((folder / "metrics.json").read_text())["epochs"]
-    for figures in (place, *epochs):
-        del figures["seconds"]
-    left_out = ("place/.ATTRIBUTES/py_state", "save_counter/.ATTRIBUTES/VARIABLE_VALUE",
-                "_CHECKPOINTABLE_OBJECT_GRAPH")
-    return {name: value for name, value in held.items() if name not in left_out}, place, epochs
-
-
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(name, start, text, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    reference = start([*asked(name, text), f"--workdir={whole}"])
-    reference.join()
-    assert reference.exitcode == 0
+def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(name, programs, text, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    programs.run(["train", *asked(name, text), f"--workdir={whole}"])
     chance, kills = random.Random(name), 0
     while True:
-        before = names(killed)
-        process = start([*asked(name, text), f"--workdir={killed}", "--resume"])
-        while process.exitcode is None and not names(killed) - before:
+        before = names(stopped)
+        process = programs.start(["train", *asked(name, text), f"--workdir={stopped}", "--resume"])
+        while process.exitcode is None and not names(stopped) - before:
             process.join(0.01)
         process.join(chance.uniform(0, 0.1) if kills < RUNS[name][0] else None)
         if process.exitcode is not None:
@@ -116,11 +80,17 @@ def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(name, s
         process.join()
         kills += 1
     assert kills == RUNS[name][0]
-    (weights, place, epochs), (same, place_too, epochs_too) = end_of(whole), end_of(killed)
+    (weights, place, epochs), (same, place_too, epochs_too) = end_of(whole), end_of(stopped)
     assert epochs == epochs_too and place == place_too
     assert weights.keys() == same.keys() and [n for n in weights if weights[n] != same[n]] == []
     if name == "stateful":
         assert place["waited"] == 1 and len(epochs) < 9
+
+
+def test_what_is_killed_at_random_moments_loses_nothing_and_ends_alike(programs):
+    found = killed.kill(10, 0, "lstm", programs)
+    assert sum(row["kills"] for row in found.values()) == 10 and found.keys() == killed.KINDS.keys()
+    assert [name for name, row in found.items() if row["unfit"] or row["equal"] != row["kills"]] == []
 
 
 TINY = [*SMALL, "--task=adding", "--length=8", "--model=lstm", "--steps_per_epoch=5", "--epochs=2",
