@@ -15,6 +15,7 @@ from santm_tf.keras import keras
 from santm_tf.training import callbacks
 from santm_tf.training.checkpoints import is_finite
 from santm_tf.training.commands import train
+from tests.helpers import in_keras_3_alone
 from tests.programs import code_of
 
 SMALL = ["--units=4", "--nojit_compile", "--checkpoint_minutes=0"]
@@ -210,6 +211,44 @@ def test_what_is_not_finite_is_not_saved_and_the_last_checkpoint_is_good(
     assert all(np.isfinite(value).all() for value in numbers(folder))
     assert code_of(train, *TINY, more, f"--workdir={folder}", "--resume") == 0
     assert end_of(folder) == end_of(whole)
+
+
+@pytest.mark.usefixtures("no_views")
+def test_a_run_that_diverged_goes_on_with_a_lower_rate(tmp_path, capsys, monkeypatch):
+    asked = *TINY, "--schedule=constant", "--optimizer=sgd", f"--workdir={tmp_path}/run", \
+        "--learning_rate=0.5"
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.ProgressBar, "on_train_batch_end", spoiling(7, "weights"))
+        assert code_of(train, *asked, "--checkpoint_minutes=0") == 2
+    before = end_of(tmp_path / "run")[0]
+    assert code_of(train, *asked[:-1], "--resume") == 2
+    assert "was made with --learning_rate=0.5; " in capsys.readouterr().err  # no default takes its place
+    assert code_of(train, *asked, "--learning_rate=1e-9", "--resume") == 0
+    after = end_of(tmp_path / "run")[0]
+    for name in (name for name in after if "/_trainable_variables/" in name):
+        np.testing.assert_allclose(*(np.frombuffer(held[name], "f4") for held in (after, before)), atol=1e-6)
+    assert "--learning_rate=1e-09" in (tmp_path / "run" / "flags.cfg").read_text()
+
+
+@in_keras_3_alone
+@pytest.mark.usefixtures("no_views")
+def test_half_precision_ends_though_it_leaves_steps_out(tmp_path, monkeypatch):
+    """At such a scale every gradient overflows, so that the optimiser takes no step and counts none."""
+    fits, fit, scaled = [], keras.Model.fit, keras.mixed_precision.LossScaleOptimizer
+    init = scaled.__init__
+
+    def counted(*args, **given):
+        fits.append(fit(*args, **given))
+        assert len(fits) == 1
+
+    monkeypatch.setattr(keras.Model, "fit", counted)
+    monkeypatch.setattr(scaled, "__init__", lambda self, inner, **given: init(self, inner, 1e30, **given))
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        assert code_of(train, *TINY, f"--workdir={tmp_path}/run") == 0
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert checkpoints(tmp_path / "run")[-1].name == "ckpt-0.index"
 
 
 @pytest.mark.usefixtures("no_views")
