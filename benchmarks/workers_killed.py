@@ -14,9 +14,7 @@ import sys
 import tempfile
 import time
 
-import numpy as np
-import tensorflow as tf
-
+from benchmarks.killed import end_of
 from santm_tf.training import launch
 
 FLAGS = ["--task=adding", "--length=24", "--steps_per_epoch=40", "--epochs=20", "--units=8", "--model=lstm",
@@ -30,17 +28,9 @@ def command(folder, *more):
     return [sys.executable, "train.py", *FLAGS, f"--workdir={folder}", *more]
 
 
-def weights(folder):
-    """All numbers of a run's last checkpoint, by name, but for how many were saved."""
-    reader = tf.train.load_checkpoint(os.path.join(folder, "checkpoints"))
-    return {name: reader.get_tensor(name) for name, dtype in reader.get_variable_to_dtype_map().items()
-            if dtype != tf.string and not name.startswith("save_counter")}
-
-
 def same(one, other):
     """Whether two runs end with the same numbers, bit for bit."""
-    one, other = weights(one), weights(other)
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+    return end_of(one) == end_of(other)
 
 
 def killed(command, victim, after):

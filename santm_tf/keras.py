@@ -64,7 +64,8 @@ def converted(config):
                 inside[ends], = inside[ends]  # one tensor, and not a list of one
         config = {**config, "module": "keras", "class_name": "Model", "registered_name": None,
                   "config": inside}
-    return {name: converted(part) for name, part in config.items() if (name, part) != ("time_major", False)}
+    return {name: converted(part) for name, part in config.items()
+            if (name, part) != ("time_major", False) and name != "rng_type"}  # of how a Dropout draws
 
 
 class _Reported(keras.metrics.Mean):

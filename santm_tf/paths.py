@@ -1,6 +1,7 @@
 """Files and folders that are written whole, and those whose path TensorFlow takes for a pattern."""
 
 import contextlib
+import ctypes
 import errno
 import os
 import stat
@@ -9,6 +10,7 @@ import uuid
 from santm_tf.errors import ArgumentError
 
 ADVICE = r"TensorFlow reads * ? [ \ in a path as a pattern; name a folder without them"
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
 
 
 def is_literal(path):
@@ -132,7 +134,13 @@ def write_whole(path, content):
 
 
 def replace(folder, new, old):
-    """Puts the folder `new` in the place of another, which becomes `old`; if that fails, puts it back."""
+    """Puts the folder `new` in the place of another, which becomes `old`; if that fails, puts it back.
+
+    Where the system can exchange two folders, one of them is there at any time.
+    """
+    if os.path.exists(folder) and _exchanged(folder, new):
+        os.rename(new, old)
+        return
     try:
         if os.path.exists(folder):
             os.rename(folder, old)
@@ -141,3 +149,12 @@ def replace(folder, new, old):
         if os.path.exists(old) and not os.path.exists(folder):
             os.rename(old, folder)
         raise
+
+
+def _exchanged(one, other):
+    """Has two paths take each other's place in one step, by Linux' `renameat2`; False where there is none."""
+    try:
+        call = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    return call(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0

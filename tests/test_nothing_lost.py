@@ -18,7 +18,7 @@ from santm_tf import SANTM, load_model
 from santm_tf.errors import ArgumentError
 from santm_tf.export import export
 from santm_tf.keras import keras
-from santm_tf.paths import write_whole
+from santm_tf.paths import _exchanged, replace, write_whole
 from santm_tf.tasks import corpus
 from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.writing import check
@@ -125,6 +125,27 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         write_whole(tmp_path / "a", "\udce9")
     assert held_by(tmp_path) == {tmp_path / "a": b"before"}
+
+
+def test_a_folder_that_is_replaced_is_there_at_any_time(tmp_path, monkeypatch):
+    """So a kill leaves the old one or the new one."""
+    rename, place = os.rename, tmp_path / "place"
+    for name in "place", "new":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "held").write_text(name)
+    if not _exchanged(tmp_path / "place", tmp_path / "new"):
+        pytest.skip("this system cannot exchange two folders")
+    assert _exchanged(tmp_path / "place", tmp_path / "new")
+
+    def watched(one, other):
+        assert place.exists()
+        rename(one, other)
+        assert place.exists()
+
+    monkeypatch.setattr(os, "rename", watched)
+    replace(place, tmp_path / "new", tmp_path / "old")
+    assert {path.name: (path / "held").read_text() for path in tmp_path.iterdir()} == {
+        "place": "new", "old": "place"}
 
 
 def test_a_weight_that_is_not_finite_is_not_exported(tmp_path):

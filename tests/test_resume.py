@@ -1,8 +1,5 @@
 """A run that is killed or stopped, and goes on, ends as one that never was."""
 
-import json
-import multiprocessing
-import os
 import pathlib
 import random
 import shutil
@@ -12,12 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import killed
+from benchmarks.killed import end_of
 from santm_tf.keras import keras
 from santm_tf.training import callbacks
-from santm_tf.training.board import Board
 from santm_tf.training.checkpoints import is_finite
 from santm_tf.training.commands import train
-from tests.programs import code_of, run
+from tests.helpers import in_keras_3_alone
+from tests.programs import code_of
 
 SMALL = ["--units=4", "--nojit_compile", "--checkpoint_minutes=0"]
 SANTM = ["--memory_slots=8", "--slot_width=4", "--attention_heads=2", "--locality=2"]
@@ -36,29 +35,11 @@ RUNS = {  # how often they are killed, and their flags
 }
 
 
-def trained(argv):
-    """What `python train.py` does, in a process that has imported it already."""
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
-    Board._views = lambda board: ()  # drawing takes seconds
-    run(train, *argv)
-
-
 @pytest.fixture(scope="module")
-def start():
-    """Starts a training in a fresh process, forked from one that has imported TensorFlow."""
+def programs():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parent.parent))
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["santm_tf.training.commands", "santm_tf.training.fit"])
-
-        def start(argv):
-            process = context.Process(target=trained, args=(argv,))
-            process.start()
-            return process
-
-        yield start
+        yield killed.Programs()
 
 
 @pytest.fixture(scope="module")
@@ -82,31 +63,15 @@ def checkpoints(folder):
     return sorted((folder / "checkpoints").glob("ckpt-*.index"), key=lambda path: path.stat().st_mtime)
 
 
-def end_of(folder):
-    """The bytes of every tensor of a run's last checkpoint, and its figures but for the seconds."""
-    reader = tf.train.load_checkpoint(str(checkpoints(folder)[-1]).removesuffix(".index"))
-    held = {name: np.asarray(reader.get_tensor(name)).tobytes()
-            for name in reader.get_variable_to_shape_map()}
-    place = json.loads(reader.get_tensor("place/.ATTRIBUTES/py_state"))
-    epochs = json.loads((folder / "metrics.json").read_text())["epochs"]
-    for figures in (place, *epochs):
-        del figures["seconds"]
-    left_out = ("place/.ATTRIBUTES/py_state", "save_counter/.ATTRIBUTES/VARIABLE_VALUE",
-                "_CHECKPOINTABLE_OBJECT_GRAPH")
-    return {name: value for name, value in held.items() if name not in left_out}, place, epochs
-
-
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(name, start, text, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    reference = start([*asked(name, text), f"--workdir={whole}"])
-    reference.join()
-    assert reference.exitcode == 0
+def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(name, programs, text, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    programs.run(["train", *asked(name, text), f"--workdir={whole}"])
     chance, kills = random.Random(name), 0
     while True:
-        before = names(killed)
-        process = start([*asked(name, text), f"--workdir={killed}", "--resume"])
-        while process.exitcode is None and not names(killed) - before:
+        before = names(stopped)
+        process = programs.start(["train", *asked(name, text), f"--workdir={stopped}", "--resume"])
+        while process.exitcode is None and not names(stopped) - before:
             process.join(0.01)
         process.join(chance.uniform(0, 0.1) if kills < RUNS[name][0] else None)
         if process.exitcode is not None:
@@ -116,11 +81,17 @@ def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(name, s
         process.join()
         kills += 1
     assert kills == RUNS[name][0]
-    (weights, place, epochs), (same, place_too, epochs_too) = end_of(whole), end_of(killed)
+    (weights, place, epochs), (same, place_too, epochs_too) = end_of(whole), end_of(stopped)
     assert epochs == epochs_too and place == place_too
     assert weights.keys() == same.keys() and [n for n in weights if weights[n] != same[n]] == []
     if name == "stateful":
         assert place["waited"] == 1 and len(epochs) < 9
+
+
+def test_what_is_killed_at_random_moments_loses_nothing_and_ends_alike(programs):
+    found = killed.kill(10, 0, "lstm", programs)
+    assert sum(row["kills"] for row in found.values()) == 10 and found.keys() == killed.KINDS.keys()
+    assert [name for name, row in found.items() if row["unfit"] or row["equal"] != row["kills"]] == []
 
 
 TINY = [*SMALL, "--task=adding", "--length=8", "--model=lstm", "--steps_per_epoch=5", "--epochs=2",
@@ -240,6 +211,44 @@ def test_what_is_not_finite_is_not_saved_and_the_last_checkpoint_is_good(
     assert all(np.isfinite(value).all() for value in numbers(folder))
     assert code_of(train, *TINY, more, f"--workdir={folder}", "--resume") == 0
     assert end_of(folder) == end_of(whole)
+
+
+@pytest.mark.usefixtures("no_views")
+def test_a_run_that_diverged_goes_on_with_a_lower_rate(tmp_path, capsys, monkeypatch):
+    asked = *TINY, "--schedule=constant", "--optimizer=sgd", f"--workdir={tmp_path}/run", \
+        "--learning_rate=0.5"
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.ProgressBar, "on_train_batch_end", spoiling(7, "weights"))
+        assert code_of(train, *asked, "--checkpoint_minutes=0") == 2
+    before = end_of(tmp_path / "run")[0]
+    assert code_of(train, *asked[:-1], "--resume") == 2
+    assert "was made with --learning_rate=0.5; " in capsys.readouterr().err  # no default takes its place
+    assert code_of(train, *asked, "--learning_rate=1e-9", "--resume") == 0
+    after = end_of(tmp_path / "run")[0]
+    for name in (name for name in after if "/_trainable_variables/" in name):
+        np.testing.assert_allclose(*(np.frombuffer(held[name], "f4") for held in (after, before)), atol=1e-6)
+    assert "--learning_rate=1e-09" in (tmp_path / "run" / "flags.cfg").read_text()
+
+
+@in_keras_3_alone
+@pytest.mark.usefixtures("no_views")
+def test_half_precision_ends_though_it_leaves_steps_out(tmp_path, monkeypatch):
+    """At such a scale every gradient overflows, so that the optimiser takes no step and counts none."""
+    fits, fit, scaled = [], keras.Model.fit, keras.mixed_precision.LossScaleOptimizer
+    init = scaled.__init__
+
+    def counted(*args, **given):
+        fits.append(fit(*args, **given))
+        assert len(fits) == 1
+
+    monkeypatch.setattr(keras.Model, "fit", counted)
+    monkeypatch.setattr(scaled, "__init__", lambda self, inner, **given: init(self, inner, 1e30, **given))
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        assert code_of(train, *TINY, f"--workdir={tmp_path}/run") == 0
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert checkpoints(tmp_path / "run")[-1].name == "ckpt-0.index"
 
 
 @pytest.mark.usefixtures("no_views")

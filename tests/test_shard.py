@@ -18,8 +18,9 @@ from helpers import task_refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from test_resume import SMALL, end_of, stopping
+from test_resume import SMALL, stopping
 
+from benchmarks.killed import end_of
 from santm_tf import tasks
 from santm_tf.tasks import indexed, recipes, writing
 from santm_tf.tasks.raw import Layout

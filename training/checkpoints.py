@@ -16,6 +16,7 @@ from santm_tf.paths import sync, write_whole
 from santm_tf.training.carried import Carried
 from santm_tf.training.devices import Alone
 from santm_tf.training.errors import UsageError
+from santm_tf.training.optimizers import constant_rate
 
 KEPT = 3
 
@@ -102,8 +103,10 @@ class Checkpoints(keras.callbacks.Callback):
             _clear(manager.directory)
         self.place.meet()
         if self.last.saved():
-            lost = self._best_is_lost()
+            lost, rate = self._best_is_lost(), constant_rate(self.model.optimizer)
             self.last_good = restore(self.last, self.model, self.workdir)
+            if rate is not None:  # the checkpoint has the one of before
+                self.model.optimizer.learning_rate = rate
             if lost:
                 self.position.best = float("-inf")
             self.carried.spread()

@@ -110,7 +110,8 @@ def fit(config, model, task, steps, checkpoints, boards):
         if place.chief:
             watch = [*stack.enter_context(_shown(config, task, steps, model)), *watch]
         stack.enter_context(stop)
-        while int(model.optimizer.iterations) < steps and not patience.due:
+        # The optimiser of half precision does not count the steps that it leaves out; epochs are.
+        while int(model.optimizer.iterations) < steps and position.epoch < epochs and not patience.due:
             rest, last = train, epochs
             if position.batch:  # what is left of an epoch is a fit of its own
                 rest = task.rows(place.share, task.rest(position.batch))

@@ -77,3 +77,9 @@ class Lamb(_OfMoments):
         update = mean / size
         weight_norm, norm = tf.norm(variable), tf.norm(update)
         return update * tf.where((weight_norm > 0) & (norm > 0), weight_norm / norm, 1.0)
+
+
+def constant_rate(optimizer):
+    """The learning rate of an optimiser that has no schedule, else None."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # of half precision
+    return None if callable(inner._learning_rate) else float(inner._learning_rate)

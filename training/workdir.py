@@ -16,6 +16,7 @@ from santm_tf.training.outline import Outline
 
 # What may change when a run goes on, beside how it is tested.
 FREE = "epochs", "max_steps", "patience", "checkpoint_minutes", "data_dir", "readers", "dynamic_rate"
+LOWERED = "learning_rate", "clip_norm"  # so may these, where they are given: after a loss that was not finite
 
 
 FOLDERS = "checkpoints", "best", "logs"
@@ -105,6 +106,8 @@ class Workdir:
         """Refuses a configuration that differs from the run's, in these groups or in all."""
         before = self.read_config().texts(*groups or GROUPS)
         for name, text in config.texts(*groups or GROUPS).items():
+            if name in LOWERED and name in config.asked:
+                continue
             if text != before.get(name, text) and name not in FREE and not name.startswith("test_"):
                 raise UsageError(f"{text or '--' + name}: the run in --workdir={self.path} was made with "
                                  f"{before[name] or f'no --{name}'}; give the same, or name another folder")
