@@ -1,4 +1,4 @@
-# make setup | train | test | lint | docs | board | clean.  PYTHON=... picks the Python, ARGS="..." goes to train.py or pytest.
+# make setup | train | test | fuzz MINUTES=30 | lint | docs | board | clean.  PYTHON=... picks the Python, ARGS="..." goes to train.py or pytest.
 
 ifndef PYTHON
 PYTHON := $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
@@ -13,7 +13,7 @@ KNOWS := import json, urllib.request as u; \
 UNDER_KERAS_2 := $(addprefix tests/test_,$(addsuffix .py,conformance drop_in golden graph \
 	lstm_baselines optimizers recurrent safety shapes sparsemax))
 
-.PHONY: setup train test lint docs board clean
+.PHONY: setup train test fuzz lint docs board clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,10 @@ train: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 	$(if $(ARGS),,TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(UNDER_KERAS_2))
+
+# New inputs, right and wrong ones, of all that reads what a user gives; those that fail go to build/fuzz.
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --minutes=$(or $(MINUTES),30) $(ARGS)
 
 # The contracts of the imports are checked on the package as it is shipped, which has all folders in one.
 lint: setup
