@@ -11,6 +11,7 @@ from absl import flags
 
 from santm_tf.errors import ArgumentError, MissingExtra
 from santm_tf.paths import open_file, plain
+from santm_tf.tasks import PATHS
 from santm_tf.training.config import FOLDERS, GROUPS, Session, configured, known
 from santm_tf.training.errors import Stopped, UsageError
 
@@ -145,6 +146,9 @@ def given_in(argv):
     if len(rest) > 1:
         raise UsageError(f"{rest[1]}: not a flag; flags start with --")
     given = {name: found[name].value for name in found if found[name].present and name not in ALIASES}
+    for name in given.keys() - {*FOLDERS, *PATHS}:  # which say more of a path
+        if any("\ud800" <= character <= "\udfff" for character in str(given[name])):
+            raise UsageError(f"--{name}={given[name]!r}: is not in UTF-8; write it so")
     return given | {name: ",".join(map(os.path.expanduser, given[name].split(",")))
                     for name in FOLDERS & given.keys()}
 

@@ -65,7 +65,7 @@ def _cases(draw):
         from tests.fuzz.flags import argument
 
         lines = contents[name].split(b"\n")
-        lines.insert(draw(st.integers(0, len(lines))), draw(argument()).encode("utf-8", "surrogateescape"))
+        lines.insert(draw(st.integers(0, len(lines))), draw(argument()).encode("utf-8", "surrogatepass"))
         return name, b"\n".join(lines)
     return name, draw(mutations.damaged(contents[name], list(contents.values())))
 
