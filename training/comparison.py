@@ -93,7 +93,7 @@ def _read(path):
         raise UsageError(f"--workdir={path}: metrics.json has no result yet; let the run finish, "
                                "with --resume")
     scores = [name for name in metrics["result"] if name.startswith("test_")]
-    form = {"task": str, "model": str, **dict.fromkeys(scores, NUMBER)}
+    form = {"task": str, "model": str, "seed": int, **dict.fromkeys(scores, NUMBER)}
     if why := misfit(metrics["result"], form, "['result']"):
         raise UsageError(f"{workdir.metrics_file}: damaged ({why}); train it anew, or leave it out")
     return Run(path, config.texts(), metrics["epochs"], metrics["result"])

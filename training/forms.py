@@ -58,6 +58,7 @@ def read(path, form, advice):
     try:
         with open_file(path) as file:
             found = json.load(file)
+        json.dumps(found, ensure_ascii=False).encode()  # else a text in it cannot be printed
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: damaged ({error}); {advice}") from error
     except OSError as error:
