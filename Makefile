@@ -1,4 +1,5 @@
-# make setup | train | test | kill-test | lint | docs | board | clean.  PYTHON=... picks the Python, ARGS="..." goes to train.py or pytest.
+# make setup | train | test | fuzz MINUTES=30 | kill-test N=100 | lint | docs | board | clean.  PYTHON=... picks the
+# Python, ARGS="..." goes to train.py or pytest.
 
 ifndef PYTHON
 PYTHON := $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
@@ -13,7 +14,7 @@ KNOWS := import json, urllib.request as u; \
 UNDER_KERAS_2 := $(addprefix tests/test_,$(addsuffix .py,conformance drop_in golden graph \
 	lstm_baselines optimizers recurrent safety shapes sparsemax))
 
-.PHONY: setup train test kill-test lint docs board clean
+.PHONY: setup train test fuzz kill-test lint docs board clean
 
 setup: $(STAMP)
 
@@ -39,6 +40,10 @@ test: setup
 # So many kills of a training, an export, an evaluation and a drawing; N=100 by default.
 kill-test: setup
 	$(BIN)/python -m benchmarks.killed --kills=$(or $(N),100)
+
+# New inputs, right and wrong ones, of all that reads what a user gives; those that fail go to build/fuzz.
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --minutes=$(or $(MINUTES),30) $(ARGS)
 
 # The contracts of the imports are checked on the package as it is shipped, which has all folders in one.
 lint: setup

@@ -43,7 +43,7 @@ TASKS = {
     "shards": "santm_tf.tasks.shards:load",
 }
 NAMES = tuple(TASKS)
-ADVISED = {"sequences", "shards"}  # tasks whose module has an `advice`
+ADVISED = {"sequences", "shards"}  # their modules have an `advice`, and they keep facts of their data
 SHARED = {"words", "chars", "shards"}  # tasks that can read some rows of a batch alone
 PATHS = {"data_dir", "validation_data", "test_data"}  # options that name what is read
 ALIASES = {"speaker": "sounds"}  # earlier names
@@ -114,6 +114,9 @@ def load(name: str, *, batch_size: int, seed: int, kept: dict | None = None, sha
             raise TaskError(f"--{option}={value}: --task={name} needs {need}")
     module, function = TASKS[name].split(":")
     if kept:
+        if name not in ADVISED:
+            raise TaskError(f"--task={name}: keeps nothing of its data, and data.json is of another task; "
+                            "train anew")
         given["kept"] = kept
     if share and name in SHARED:
         given["share"] = share

@@ -106,8 +106,8 @@ class Reader:
 
     def _read(self, number):
         file, (start, size, crc) = number % len(self._files), self._index[number].tolist()
-        record = os.pread(self._files[file], size, start)
-        if zlib.crc32(record) != crc:
+        record = os.pread(self._files[file], size, start) if start >= 0 else b""
+        if len(record) != size or zlib.crc32(record) != crc:
             raise TaskError(f"{self._paths[file]}: record {number // len(self._files)} is damaged; {ANEW}")
         return record
 

@@ -137,7 +137,7 @@ def _task(name, streams, counts, batch_size, seed, window, carry, metric, score,
     width = vocabulary.width(table)
     seen, _, tested = (np.bincount(table, row, width)[vocabulary.UNKNOWN:] for row in counts)
     often = (seen + 1) / (seen + 1).sum()
-    chance = {metric.name: float(score(-(tested * np.log(often)).sum() / tested.sum()))}
+    chance = {metric.name: float(score(-(tested * np.log(often)).sum() / max(1, tested.sum())))}
     return Task(name=name, **_windows(name, streams, batch_size, seed, window, share), length=window,
                 stateful=carry, share=share,
                 vocabulary=width, lexicon=lexicon, outputs=width, return_sequences=True, chance=chance,

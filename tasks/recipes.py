@@ -56,4 +56,8 @@ def made(found):
             raise ImportError("no loss, metric, front or answer")
     except (ImportError, AttributeError) as error:
         raise TaskError(f"{found['class']}: {error}; write the shards anew with this version") from error
-    return kind(**found["config"])
+    try:
+        return kind(**found["config"])
+    except (TypeError, ValueError) as error:
+        raise TaskError(f"{found['class']}: {' '.join(str(error).split())}; write the shards anew with this "
+                        "version") from error

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from santm_tf.tasks import own, reading, streamed
 from santm_tf.tasks.errors import TaskError
-from santm_tf.tasks.options import Option, read
+from santm_tf.tasks.options import MOST, Option, read
 from santm_tf.tasks.reading.shards import Shards
 from santm_tf.tasks.sizes import advice_for
 from santm_tf.tasks.task import Task
@@ -57,8 +57,16 @@ def load(batch_size, seed, data_dir: str | None = None, validation_data: str | N
              "time": time, "label": label, "channels": channels, "categories": categories, "group": group,
              "ignore": ignore, "stream_above_mib": stream_above_mib}
     data = _read(**given, **_reading_choices(choices))
+    if kept and not 1 <= kept.get("steps", 1) <= MOST[int]:
+        raise TaskError(f"data.json: {kept['steps']} steps; train anew")
     make = streamed.make if isinstance(data, Shards) else own.make
-    return make(data, batch_size, seed, kept=kept, **choices)
+    try:
+        return make(data, batch_size, seed, kept=kept, **choices)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+        if not kept or isinstance(error, TaskError):
+            raise
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise TaskError(f"data.json: is not of these data, or damaged ({said}); train anew") from error
 
 
 def from_arrays(x: ArrayLike, y: ArrayLike | None = None, *, batch_size: int | None = None, seed: int = 0,

@@ -1,5 +1,6 @@
 """A task that `santm-shard` wrote: its examples by their numbers, in an order of the seed and the epoch."""
 
+import contextlib
 import json
 import os
 
@@ -34,6 +35,12 @@ def load(batch_size, seed, data_dir: str | None = None, readers: int = 4, *, kep
       TaskError: a folder without shards, or with some that are not as they were written.
     """
     facts = _facts(data_dir)
+    with _of_facts(data_dir):
+        return _task(facts, batch_size, seed, data_dir, readers, kept, share)
+
+
+def _task(facts, batch_size, seed, data_dir, readers, kept, share):
+    """What `load` gives, of what `shards.json` says."""
     digests = [facts["splits"][split]["digest"] for split in SPLITS]
     if kept and kept.get("digests") != digests:
         raise TaskError(f"--data_dir={data_dir}: its shards are not those that the run began with; give "
@@ -60,7 +67,9 @@ def load(batch_size, seed, data_dir: str | None = None, readers: int = 4, *, kep
 
 def advice(kept=None, data_dir=None, **_):
     """What the task of the shards advises, `{option: (value, reason)}`: see `tasks.advice`."""
-    return {name: tuple(found) for name, found in _facts(data_dir).get("advice", {}).items()}
+    facts = _facts(data_dir)
+    with _of_facts(data_dir):
+        return {name: (value, reason) for name, (value, reason) in facts.get("advice", {}).items()}
 
 
 class Batches:
@@ -102,6 +111,18 @@ class Batches:
         return tf.data.Dataset.range(begun, end).map(batch)
 
 
+@contextlib.contextmanager
+def _of_facts(folder):
+    """What does not work of `shards.json` is damage: this version writes what it can read."""
+    try:
+        yield
+    except TaskError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise TaskError(f"{os.path.join(folder, FACTS)}: damaged ({said}); {ANEW}") from error
+
+
 def _facts(folder):
     """What `shards.json` holds."""
     if folder is None:
@@ -113,7 +134,7 @@ def _facts(folder):
         with open(path, encoding="utf-8") as file:
             facts = json.load(file)
         found = facts["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise TaskError(f"{path}: damaged ({error}); {ANEW}") from error
     if found != FORMAT:
         raise TaskError(f"{path}: is of format {found}, and this version reads {FORMAT}; {ANEW}")

@@ -8,6 +8,7 @@ import contextvars
 import math
 import os
 import stat
+import tokenize
 import zipfile
 
 import numpy as np
@@ -151,7 +152,10 @@ def array(file, where):
     """
     npy = np.lib.format
     header = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
-    shape, _, kind = header(file)
+    try:
+        shape, _, kind = header(file)
+    except (tokenize.TokenError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+        raise ValueError("its header is damaged") from error  # which NumPy reads as an expression of Python
     count(kind.itemsize * math.prod(map(abs, shape)), where)
     file.seek(0)
     return npy.read_array(file, allow_pickle=False)

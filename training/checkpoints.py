@@ -16,6 +16,7 @@ from santm_tf.paths import sync, write_whole
 from santm_tf.training.carried import Carried
 from santm_tf.training.devices import Alone
 from santm_tf.training.errors import UsageError
+from santm_tf.training.forms import POSITION, misfit
 from santm_tf.training.optimizers import constant_rate
 
 KEPT = 3
@@ -48,8 +49,14 @@ class Position(tf.train.experimental.PythonState):
         return json.dumps({name: getattr(self, name) for name in self.KEPT})
 
     def deserialize(self, string):
-        for name, value in json.loads(string).items():
-            setattr(self, name, value)
+        found = json.loads(string)
+        if why := misfit(found, POSITION):
+            raise ValueError(f"its position: {why}")
+        if min([found.get(name, 0) for name in ("epoch", "batch", "waited", "seconds")]) < 0:
+            raise ValueError("its position: is negative")
+        for name in self.KEPT:
+            if name in found:
+                setattr(self, name, found[name])
 
 
 class Checkpoints(keras.callbacks.Callback):

@@ -7,6 +7,7 @@ import numpy as np
 
 from santm_tf.training import page, score_figures
 from santm_tf.training.errors import UsageError
+from santm_tf.training.forms import NUMBER, misfit
 from santm_tf.training.page import Table, View
 from santm_tf.training.workdir import Workdir
 
@@ -91,6 +92,10 @@ def _read(path):
     if "result" not in metrics:
         raise UsageError(f"--workdir={path}: metrics.json has no result yet; let the run finish, "
                                "with --resume")
+    scores = [name for name in metrics["result"] if name.startswith("test_")]
+    form = {"task": str, "model": str, "seed": int, **dict.fromkeys(scores, NUMBER)}
+    if why := misfit(metrics["result"], form, "['result']"):
+        raise UsageError(f"{workdir.metrics_file}: damaged ({why}); train it anew, or leave it out")
     return Run(path, config.texts(), metrics["epochs"], metrics["result"])
 
 

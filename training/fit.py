@@ -17,7 +17,7 @@ from santm_tf.training.dry_run import description
 from santm_tf.training.errors import note, say
 from santm_tf.training.models import compiled
 from santm_tf.training.resolve import falling_epochs, resolve
-from santm_tf.training.run import advised, check_exportable, check_places, load_task
+from santm_tf.training.run import advised, check_exportable, check_places, load_task, of_batches
 from santm_tf.training.workdir import Record, Workdir
 
 
@@ -33,6 +33,7 @@ def train(config):
             held.enter_context(takes_no_more(workdir.path, "go on with --resume"))
             if os.path.isdir(workdir.path):  # else it is made, and held, once the data are read
                 held.enter_context(workdir.held())
+        held.enter_context(of_batches())
         _train(config, workdir, place, held)
 
 

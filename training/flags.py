@@ -11,6 +11,7 @@ from absl import flags
 
 from santm_tf.errors import ArgumentError, MissingExtra
 from santm_tf.paths import open_file, plain
+from santm_tf.tasks import PATHS
 from santm_tf.training.config import FOLDERS, GROUPS, Session, configured, known
 from santm_tf.training.errors import Stopped, UsageError
 
@@ -130,6 +131,7 @@ def given_in(argv):
     Raises:
       UsageError: a flag that there is not.
     """
+    argv = [argv[0], *map(_of_one_line, _with_flag_files(argv[1:]))]
     found = flags.FlagValues()
     for group in GROUPS:
         for name, owners in known(group).items():
@@ -138,14 +140,26 @@ def given_in(argv):
     for alias, name in ALIASES.items():
         flags.DEFINE_alias(alias, name, flag_values=found)
     try:
-        rest = found([argv[0], *_with_flag_files(argv[1:])])
+        rest = found(argv)
     except flags.Error as error:
         raise UsageError(" ".join(str(error).split())) from error
     if len(rest) > 1:
         raise UsageError(f"{rest[1]}: not a flag; flags start with --")
     given = {name: found[name].value for name in found if found[name].present and name not in ALIASES}
+    for name in given.keys() - {*FOLDERS, *PATHS}:  # which say more of a path
+        if any("\ud800" <= character <= "\udfff" for character in str(given[name])):
+            raise UsageError(f"--{name}={given[name]!r}: is not in UTF-8; write it so")
     return given | {name: ",".join(map(os.path.expanduser, given[name].split(",")))
                     for name in FOLDERS & given.keys()}
+
+
+def _of_one_line(argument):
+    """An argument as it is. A flag file has one a line, and less the blanks about it."""
+    if argument != argument.strip() or set(argument) & {"\n", "\r"}:
+        raise UsageError(f"{argument!r}: begins or ends with a blank, or has several lines; leave that out")
+    if argument.lstrip("-").partition("=")[0] == "undefok":
+        raise UsageError(f"{argument}: there is no such flag; leave out what is not known")
+    return argument
 
 
 def _with_flag_files(argv, within=()):

@@ -6,10 +6,13 @@ from santm_tf.paths import open_file
 from santm_tf.training.errors import UsageError
 
 NUMBER = (int, float)
+MOST = 2**53  # of whole numbers, which as floats are still exact
 METRICS = {"epochs": [{"epoch": int, "seconds": NUMBER, "loss?": NUMBER}], "best?": {}, "result?": {}}
 KEPT = {"channels?": {"numbers": [{"name": str, "mean": NUMBER, "scale": NUMBER}], "missing": str,
                      "differences": bool, "categories": []},
         "target?": {"kind": str, "names?": [str], "mean?": [NUMBER], "scale?": [NUMBER]}, "steps?": int}
+POSITION = {"epoch?": int, "batch?": int, "best?": NUMBER, "waited?": int, "seconds?": NUMBER, "sums?": [],
+            "plans?": [int]}
 OUTLINE = {"outputs": int, "features?": (int, None), "length?": (int, None), "steps?": (int, None),
            "return_sequences?": bool, "padding?": (int, float, None), "vocabulary?": (int, None),
            "stateful?": bool, "categories": [int], "classes?": ([str], None)}
@@ -33,6 +36,8 @@ def misfit(value, form, place=""):
     kind = next((kind for kind in (dict, list) if isinstance(form, kind)), form)
     if not (value is None if kind is None else type(value) is kind):
         return f"{place or 'it'} is not {NAMES.get(kind) or f'a {kind.__name__}'}"
+    if kind is int and abs(value) > MOST:
+        return f"{place or 'it'} is too large"
     held = []
     if kind is list:
         held = [(item, one, f"{place}[{i}]") for one in form for i, item in enumerate(value)]
@@ -53,6 +58,7 @@ def read(path, form, advice):
     try:
         with open_file(path) as file:
             found = json.load(file)
+        json.dumps(found, ensure_ascii=False).encode()  # else a text in it cannot be printed
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: damaged ({error}); {advice}") from error
     except OSError as error:

@@ -1,11 +1,11 @@
 """The access mask after every epoch of a run."""
 
 import os
-import zipfile
 
 import numpy as np
 
 from santm_tf.paths import open_file, whole
+from santm_tf.tasks import sources
 from santm_tf.training.errors import UsageError
 
 FILE = "masks.npy"
@@ -19,12 +19,12 @@ def read(folder):
     path = os.path.join(folder, FILE)
     try:
         with open_file(path) as file:
-            rows = np.load(file, allow_pickle=False)
+            rows = sources.array(file, "the masks")
     except FileNotFoundError:
         return None
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path}: damaged ({error}); delete it") from error
-    if not isinstance(rows, np.ndarray) or rows.dtype != np.bool_ or rows.ndim != 2:
+    except (ValueError, EOFError) as error:
+        raise UsageError(f"{path}: damaged ({' '.join(str(error).split())}); delete it") from error
+    if rows.dtype != np.bool_ or rows.ndim != 2:
         raise UsageError(f"{path}: holds no masks, bool of shape [epochs, period]; delete it")
     return rows
 

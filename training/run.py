@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -161,6 +162,18 @@ def of_task(config):
             yield
     except tasks.TaskError as error:
         raise UsageError(str(error)) from error
+
+
+@contextlib.contextmanager
+def of_batches():
+    """What a task refuses while batches are drawn is a user's mistake; TensorFlow's error quotes it."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(r"\bTaskError: (.*)", error.message)
+        if found is None:
+            raise
+        raise UsageError(found[1]) from error
 
 
 @contextlib.contextmanager

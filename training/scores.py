@@ -11,13 +11,13 @@ from santm_tf.training.callbacks import StartSequences
 from santm_tf.training.dynamic import dynamic_evaluation
 from santm_tf.training.measures import measured
 from santm_tf.training.models import compiled, parameters
-from santm_tf.training.run import check_places, exported, load, load_task
+from santm_tf.training.run import check_places, exported, load, load_task, of_batches
 from santm_tf.training.workdir import Workdir
 
 
 def evaluate(config):
     """Prints the figures of a run's best weights as the last line; exports them if asked for."""
-    with devices.started(config) as place:
+    with devices.started(config) as place, of_batches():
         _evaluate(config, place)
 
 

@@ -124,6 +124,11 @@ class Workdir:
             raise UsageError(f"--workdir={self.path}: no outline.json there, so its model needs its data; go "
                              "on with the run, by --resume, which writes it")
         found = forms.read(self.outline_file, forms.OUTLINE, "train anew")
+        sizes = [found.get(name) for name in ("outputs", "features", "length", "steps", "vocabulary")]
+        if any(size is not None and size < 1 for size in (*sizes, *found["categories"])):
+            raise UsageError(f"{self.outline_file}: damaged (a size in it is below 1); train anew")
+        if found.get("features") is None and found.get("vocabulary") is None:
+            raise UsageError(f"{self.outline_file}: damaged (no features and no vocabulary); train anew")
         return Outline.of_facts(found)
 
     def keep(self, task):

@@ -38,6 +38,7 @@ def signatures(model, front=None, answer=None):
         return answered(model.whole(*prepared(given))[0])
 
     def initial_state(batch):
+        batch = _shaped("batch", batch)
         batch = _required(batch, (batch > 0, "batch: must be at least 1", batch), (
             batch <= most, f"batch: must be at most {most}, whose states take 2 GiB", batch))
         return {**(front.first(batch) if stepped else {}), **model.first(batch)}
@@ -207,7 +208,8 @@ def _shaped(name, value, **sizes):
     # The shape in a signature counts as known and would not be looked at; a placeholder's does not.
     found = tf.shape(tf.compat.v1.placeholder_with_default(value, tf.TensorShape(None)))
     axes = tf.concat([found, tf.fill([len(sizes)], -1)], 0)[:len(sizes)]
-    wanted = tf.stack([axes[i] if size is None else size for i, size in enumerate(sizes.values())])
+    wanted = tf.stack([axes[i] if size is None else size for i, size in enumerate(sizes.values())]
+                      ) if sizes else axes
     known = [size if isinstance(size, int) else None for size in sizes.values()]
     shape = ", ".join(str(size or axis) for axis, size in zip(sizes, known, strict=True))
     value = _required(value, ((tf.size(found) == len(sizes)) & tf.reduce_all(axes == wanted),

@@ -87,7 +87,7 @@ def _parts(path):
         elif line.lower() == "@data":
             data = True
         else:
-            tag, *values = line[1:].split()
+            tag, *values = line[1:].split() or [""]
             tag = {"dimension": "dimensions"}.get(tag.lower(), tag.lower())
             header[tag] = _tag(tag, values, f"{path}, line {n}")
     if not data:
