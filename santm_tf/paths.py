@@ -134,12 +134,11 @@ def write_whole(path, content):
 
 
 def replace(folder, new, old):
-    """Puts the folder `new` in the place of another, which becomes `old`; if that fails, puts it back.
+    """Puts the folder `new` in the place of another, then at `new` or `old`; if it fails, puts that back.
 
     Where the system can exchange two folders, one of them is there at any time.
     """
     if os.path.exists(folder) and _exchanged(folder, new):
-        os.rename(new, old)
         return
     try:
         if os.path.exists(folder):

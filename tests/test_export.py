@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from santm_tf import SANTM
+from santm_tf import SANTM, paths
 from santm_tf import export as package
 from santm_tf.errors import ArgumentError
 from santm_tf.export import export, saved_model
@@ -451,6 +451,7 @@ def test_an_export_that_cannot_take_its_place_leaves_the_one_before(quickly, tmp
             raise PermissionError("no")
         rename(source, target)
 
+    monkeypatch.setattr(paths, "_exchanged", lambda *_: False)  # as where the system cannot
     monkeypatch.setattr(os, "rename", fail)
     with pytest.raises(PermissionError):
         quickly(folder)

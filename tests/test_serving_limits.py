@@ -72,7 +72,7 @@ def test_a_footprint_is_no_less_than_what_a_call_takes(made, rows, steps, power,
     width = model.facts["features"]
     given = {"inputs": np.zeros([rows, steps, width], np.float32),
              "lengths": np.full([rows], steps, np.int32)}
-    model._predict(**{name: v[:1] for name, v in given.items()})
+    model._predict(inputs=given["inputs"][:1, :8], lengths=np.int32([8]))  # a short one: its memory is kept
     trim(0)  # else the call takes what other tests have freed
     try:
         with open("/proc/self/clear_refs", "w") as file:
