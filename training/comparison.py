@@ -89,7 +89,7 @@ def grouped(runs):
 def _read(path):
     workdir = Workdir(path)
     config, metrics = workdir.read_config(), workdir.read_metrics()
-    if "result" not in metrics:
+    if "result" not in metrics or not metrics["epochs"]:
         raise UsageError(f"--workdir={path}: metrics.json has no result yet; let the run finish, "
                                "with --resume")
     scores = [name for name in metrics["result"] if name.startswith("test_")]

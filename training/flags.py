@@ -118,7 +118,8 @@ def program(main, argv):
     try:
         main(argv)
     except (UsageError, ArgumentError, MissingExtra) as error:
-        print(f"error: {error}", file=sys.stderr)
+        line = str(error).replace("\r", "\\r").replace("\n", "\\n")  # of a name that data have, and it quotes
+        print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stopped:
         print(stopped, file=sys.stderr)

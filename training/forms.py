@@ -54,11 +54,12 @@ NAMES = {dict: "an object", list: "a list", int: "an int", None: "null"}
 
 
 def read(path, form, advice):
-    """What a file of JSON holds, which must be fit a form."""
+    """What a file of JSON holds, which must fit a form. Only figures may be infinite or NaN."""
     try:
         with open_file(path) as file:
             found = json.load(file)
-        json.dumps(found, ensure_ascii=False).encode()  # else a text in it cannot be printed
+        # Else a text in it cannot be printed, or a size is no number.
+        json.dumps(found, ensure_ascii=False, allow_nan=form is METRICS).encode()
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: damaged ({error}); {advice}") from error
     except OSError as error:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import time
 
@@ -145,7 +146,10 @@ class Workdir:
         """
         if not os.path.exists(self.metrics_file):
             return {"epochs": []}
-        return forms.read(self.metrics_file, forms.METRICS, "delete it")
+        found = forms.read(self.metrics_file, forms.METRICS, "delete it")
+        if not math.isfinite(sum(epoch["seconds"] for epoch in found["epochs"])):
+            raise UsageError(f"{self.metrics_file}: damaged (seconds that are not finite); delete it")
+        return found
 
     def write_metrics(self, metrics):
         write_whole(self.metrics_file, json.dumps(metrics, indent=1) + "\n")

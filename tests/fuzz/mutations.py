@@ -2,6 +2,8 @@
 
 import hypothesis.strategies as st
 
+from tests.fuzz.search import QUOTED
+
 PIECES = [
     b"",
     b"\0",
@@ -81,7 +83,7 @@ def json_like(draw, value):
                 float("nan"),
                 float("inf"),
                 "",
-                "a\nb",
+                QUOTED,
                 "ä",
                 "\ud800",
                 [],

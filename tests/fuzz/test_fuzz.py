@@ -4,6 +4,8 @@ import importlib
 
 import pytest
 
+from santm_tf.training.errors import UsageError
+from santm_tf.training.flags import program
 from tests.fuzz import flags, search
 from tests.helpers import in_keras_3_alone
 
@@ -40,3 +42,12 @@ def test_a_failure_is_found_and_can_be_kept(monkeypatch, tmp_path):
     monkeypatch.setattr(search, "KEPT", tmp_path)
     search.keep(tmp_path / "flags", found.case)
     assert search.kept("flags") == [found.case]
+
+
+def test_an_error_that_quotes_a_line_end_is_one_line(capsys):
+    def main(argv):
+        raise UsageError(argv[0])
+
+    with pytest.raises(SystemExit):
+        program(main, [search.QUOTED])
+    assert capsys.readouterr().err == "error: a\\nb\n"
