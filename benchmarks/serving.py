@@ -38,6 +38,17 @@ COLUMNS = {"per_second": "requests a second", "p50": "p50, ms", "p99": "p99, ms"
            "requests": "requests"}
 
 
+@contextlib.contextmanager
+def exported(folder=None):
+    """The folder of an export: the one given, or a new one while it is needed."""
+    if folder:
+        yield folder
+    else:
+        with tempfile.TemporaryDirectory() as made:
+            export(made)
+            yield made
+
+
 def export(folder):
     """An untrained SANTM of the sizes of configs/digits.cfg."""
     import santm_tf  # first: it chooses Keras 2  # noqa: I001
@@ -127,11 +138,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=10, help="of load, a case and round")
     parser.add_argument("--rounds", type=int, default=3, help="fresh servers a case")
     options = parser.parse_args()
-    with contextlib.ExitStack() as stack:
-        folder = options.model
-        if not folder:
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            export(folder)
+    with exported(options.model) as folder:
         runs = {case: [] for case in CASES}
         for _ in range(options.rounds):  # rounds outside, so that a slow minute strikes every case
             for case, load in CASES.items():

@@ -12,7 +12,6 @@ import json
 import random
 import re
 import socket
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from benchmarks import table
-from benchmarks.serving import TIMEOUT, export, served
+from benchmarks.serving import TIMEOUT, exported, served
 
 CLIENTS = 8
 SLICES = 10  # of the run: a look at memory and files after each
@@ -208,14 +207,9 @@ def main():
     parser.add_argument("--minutes", type=float, default=1e9, help="after which no further slice begins")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    with contextlib.ExitStack() as stack:
-        folder = options.model
-        if not folder:
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            export(folder)
-        with served(folder, *FLAGS) as address:
-            print(f"{threading.active_count()} threads; start: {figures(address)}", flush=True)
-            rows, counts = soak(address, options.requests, options.seed, options.minutes)
+    with exported(options.model) as folder, served(folder, *FLAGS) as address:
+        print(f"{threading.active_count()} threads; start: {figures(address)}", flush=True)
+        rows, counts = soak(address, options.requests, options.seed, options.minutes)
     kinds = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
     points = [(row["requests"], row["rss_mib"]) for row in list(rows.values())[1:]]
     slope = 1e5 * np.polyfit(*zip(*points, strict=True), 1)[0] if len(points) > 1 else float("nan")

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import json
 import os
 import stat
 import uuid
@@ -67,6 +68,19 @@ def open_file(path):
         file.close()
         raise OSError(errno.EINVAL, "is no file, but a device or a pipe", os.fspath(path))
     return file
+
+
+def is_object_with(path, names):
+    """Whether a file is there that holds a JSON object with these names, as files that this library wrote do.
+
+    >>> is_object_with("/dev/null", {"format"})
+    False
+    """
+    try:
+        with open_file(path) as file:
+            return names <= set(json.load(file))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def writable(path, folder=True, name=None):

@@ -8,7 +8,7 @@ import tempfile
 import tensorflow as tf
 
 from santm_tf.errors import ArgumentError
-from santm_tf.paths import plain, replace, writable
+from santm_tf.paths import is_object_with, plain, replace, writable
 from santm_tf.tasks.errors import TaskError
 from santm_tf.tasks.indexed import Writer
 from santm_tf.tasks.raw import Layout
@@ -70,7 +70,7 @@ def check(folder):
     names = sorted(os.listdir(folder))
     others = [name for name in names
               if not PARTS.fullmatch(name) or not _is_file(os.path.join(folder, name))]
-    if names and not _is_ours(os.path.join(folder, FACTS)):
+    if names and not is_object_with(os.path.join(folder, FACTS), {"format", "shards", "splits", "made"}):
         others = others or ([FACTS] if FACTS in names else names)
     if others:
         raise TaskError(f"--out={folder}: holds something else than shards ({others[0]}); name another "
@@ -79,15 +79,6 @@ def check(folder):
 
 def _is_file(path):
     return os.path.isfile(path) and not os.path.islink(path)
-
-
-def _is_ours(path):
-    """Whether a file is the `shards.json` of a folder that was written here."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return {"format", "shards", "splits", "made"} <= set(json.load(file))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return False
 
 
 def _written(task, split, folder, shards):

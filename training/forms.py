@@ -1,6 +1,8 @@
 """The forms of a run's JSON files: right syntax is not enough."""
 
 import json
+import math
+import os
 
 from santm_tf.paths import open_file
 from santm_tf.training.errors import UsageError
@@ -66,4 +68,14 @@ def read(path, form, advice):
         raise UsageError(f"{path}: {error.strerror}") from error
     if why := misfit(found, form):
         raise UsageError(f"{path}: damaged ({why}); {advice}")
+    return found
+
+
+def metrics(path):
+    """What a run's metrics.json holds so far, or nothing yet: see `Workdir.read_metrics`."""
+    if not os.path.exists(path):
+        return {"epochs": []}
+    found = read(path, METRICS, "delete it")
+    if not math.isfinite(sum(epoch["seconds"] for epoch in found["epochs"])):
+        raise UsageError(f"{path}: damaged (seconds that are not finite); delete it")
     return found

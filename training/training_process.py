@@ -53,8 +53,7 @@ class TrainingProcess:
 
 def metrics(workdir):
     """What a training has written so far: `epochs`; `best` and `result` when it is done."""
-    path = os.path.join(workdir, "metrics.json")
-    return forms.read(path, forms.METRICS, "delete it") if os.path.exists(path) else {"epochs": []}
+    return forms.metrics(os.path.join(workdir, "metrics.json"))
 
 
 def last_line(workdir):

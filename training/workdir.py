@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import os
 import time
 
@@ -18,7 +17,6 @@ from santm_tf.training.outline import Outline
 # What may change when a run goes on, beside how it is tested.
 FREE = "epochs", "max_steps", "patience", "checkpoint_minutes", "data_dir", "readers", "dynamic_rate"
 LOWERED = "learning_rate", "clip_norm"  # so may these, where they are given: after a loss that was not finite
-
 
 FOLDERS = "checkpoints", "best", "logs"
 FILES = "metrics.json", "data.json", "outline.json", "masks.npy"  # beside flags.cfg
@@ -144,12 +142,7 @@ class Workdir:
         Of a run that is done it also holds `"best": {figure: value}`, the monitored figure of the best
         weights, nothing where none might become the best; and `"result"`, the last line.
         """
-        if not os.path.exists(self.metrics_file):
-            return {"epochs": []}
-        found = forms.read(self.metrics_file, forms.METRICS, "delete it")
-        if not math.isfinite(sum(epoch["seconds"] for epoch in found["epochs"])):
-            raise UsageError(f"{self.metrics_file}: damaged (seconds that are not finite); delete it")
-        return found
+        return forms.metrics(self.metrics_file)
 
     def write_metrics(self, metrics):
         write_whole(self.metrics_file, json.dumps(metrics, indent=1) + "\n")

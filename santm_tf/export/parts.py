@@ -12,6 +12,7 @@ import tensorflow as tf
 from santm_tf import stepping
 from santm_tf.errors import ArgumentError
 from santm_tf.keras import keras
+from santm_tf.lengths import every
 
 _layers = keras.layers
 
@@ -98,7 +99,7 @@ class Recurring:
         self._run = in_powers_of_two(run) if jit_compile else run
 
     def whole(self, x, mask=None):
-        return self._run(x, tf.ones(tf.shape(x)[:2], tf.bool) if mask is None else mask)
+        return self._run(x, every(x) if mask is None else mask)
 
     def _call(self, x, mask):
         return self.layer(x, mask=mask)

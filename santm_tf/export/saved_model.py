@@ -13,7 +13,7 @@ from santm_tf.errors import ArgumentError
 from santm_tf.export.serving_model import ServingModel
 from santm_tf.export.signatures import inputs_of, lite_signatures, signatures, state_of, step_inputs_of
 from santm_tf.keras import keras
-from santm_tf.paths import literal, replace, writable
+from santm_tf.paths import is_object_with, literal, replace, writable
 from santm_tf.santm import SANTM
 
 FORMAT = 2  # of santm.json
@@ -122,19 +122,12 @@ def check(folder):
              for at, folders, files in os.walk(folder) for name in sorted(folders + files)]
     others = [name for name in found
               if not PARTS.fullmatch(name) or os.path.islink(os.path.join(folder, name))]
-    if found and not others and not _is_export(folder):
+    ours = is_object_with(os.path.join(folder, FACTS), {"format", "return_sequences"})
+    if found and not others and not ours:
         others = [FACTS if FACTS in found else found[0]]
     if others:
         raise ArgumentError(f"export_dir={folder}: holds something else than an export ({others[0]}); "
                             "name another folder")
-
-
-def _is_export(folder):
-    try:
-        with open(os.path.join(folder, FACTS), encoding="utf-8") as file:
-            return {"format", "return_sequences"} <= set(json.load(file))
-    except (OSError, ValueError, TypeError):
-        return False
 
 
 def _converted(folder):

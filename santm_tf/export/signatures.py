@@ -4,6 +4,8 @@ import math
 
 import tensorflow as tf
 
+from santm_tf.lengths import every
+
 STATES = 2**31  # bytes that `initial_state` makes at most
 
 
@@ -103,7 +105,7 @@ def lite_signatures(model):
              for name, spec in model.state.items() if name != "model"}
 
     def serving_default(inputs):
-        return {"outputs": model.whole(inputs, tf.ones(tf.shape(inputs)[:2], tf.bool))[0]}
+        return {"outputs": model.whole(inputs, every(inputs))[0]}
 
     def initial_state():
         return {name: v for name, v in model.first(1).items() if name in state}

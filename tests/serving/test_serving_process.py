@@ -17,14 +17,9 @@ import pytest
 from serving import server, states
 from serving.model import Model
 from serving.streams import Sessions
-from tests.serving_stand_in import opened, reference, refused, save_stand_in, sequence, serving, stepped
+from tests.serving_stand_in import opened, reference, refused, sequence, serving, stepped
 
 SECONDS = 1  # that the server waits for a client
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_stand_in(str(tmp_path_factory.mktemp("stand_in")))
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 import random
 
 import numpy as np
-import pytest
 
 from serving.model import Model
 from tests.serving_stand_in import (
@@ -11,25 +10,8 @@ from tests.serving_stand_in import (
     refused,
     save_stand_in,
     sequence,
-    serving,
     stepped,
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_stand_in(str(tmp_path_factory.mktemp("stand_in")))
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return Model(folder)
-
-
-@pytest.fixture
-def serve(model):
-    with serving(model) as client:
-        yield client
 
 
 def test_a_state_is_taken_out_and_put_back(serve):

@@ -20,25 +20,8 @@ from tests.serving_stand_in import (
     refused,
     save_stand_in,
     sequence,
-    serving,
     stepped,
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_stand_in(str(tmp_path_factory.mktemp("stand_in")))
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return Model(folder)
-
-
-@pytest.fixture
-def serve(model):
-    with serving(model) as client:
-        yield client
 
 
 def test_sequences_of_any_lengths_are_predicted(serve):

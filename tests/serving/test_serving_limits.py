@@ -19,21 +19,10 @@ from serving.guard import Limits
 from serving.memory import Memory, trim
 from serving.model import Model
 from serving.streams import Sessions
-from tests.serving_stand_in import opened, reference, refused, save_stand_in, sequence, serving, stepped
+from tests.serving_stand_in import opened, reference, refused, sequence, stepped
 
 layers = keras.layers
 MIB = 2**20
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return Model(save_stand_in(str(tmp_path_factory.mktemp("stand_in"))))
-
-
-@pytest.fixture
-def serve(model):
-    with serving(model) as client:
-        yield client
 
 
 def test_sequences_are_predicted_in_parts_that_fit(serve, model, monkeypatch):

@@ -8,34 +8,14 @@ import pytest
 import tensorflow as tf
 
 from serving import server
-from serving.model import Model
 from tests.serving_stand_in import (
     facts,
     opened,
     reference,
     refused,
-    save_stand_in,
     sequence,
-    serving,
     stepped,
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_stand_in(str(tmp_path_factory.mktemp("stand_in")))
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return Model(folder)
-
-
-@pytest.fixture
-def serve(model):
-    with serving(model) as client:
-        yield client
-
 
 BAD = {
     "not JSON": ("{", 422, "the body is not JSON"),
